@@ -111,6 +111,16 @@ pub enum Fault {
     BadResponse(String),
 }
 
+impl Fault {
+    /// The value of the outcome's `Error`, as JSON text.
+    pub fn error_json(&self) -> String {
+        match self {
+            Fault::Thrown(json) => json.clone(),
+            other => serde_json::Value::from(other.to_string()).to_string(),
+        }
+    }
+}
+
 /// What a module answered.
 #[derive(Clone, Debug)]
 pub struct Answer {

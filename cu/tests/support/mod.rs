@@ -108,12 +108,12 @@ impl Process {
     }
 
     /// Runs one message and keeps or takes back its effect, as an owner does.
-    pub fn send(&mut self, message: &Value) -> Result<Value, String> {
+    pub fn send(&mut self, message: &Value) -> Result<Value, Value> {
         let verdict = self.machine.call(message.to_string().as_bytes(), self.env.as_bytes()).unwrap();
         settle(&mut self.machine, verdict)
     }
 
-    pub fn eval(&mut self, code: &str) -> Result<Value, String> {
+    pub fn eval(&mut self, code: &str) -> Result<Value, Value> {
         self.slot += 1;
         let message = eval(self.slot, code);
         self.send(&message)
@@ -127,17 +127,16 @@ impl Process {
 }
 
 /// Commits an answer without `Error`; rolls anything else back.
-pub fn settle(machine: &mut Machine, verdict: Verdict) -> Result<Value, String> {
+pub fn settle(machine: &mut Machine, verdict: Verdict) -> Result<Value, Value> {
     let outcome = match verdict {
         Ok(answer) => {
             let value: Value = serde_json::from_slice(&answer.response).unwrap();
             match value.get("Error") {
                 None | Some(Value::Null) => Ok(value),
-                Some(Value::String(error)) => Err(error.clone()),
-                Some(error) => Err(error.to_string()),
+                Some(error) => Err(error.clone()),
             }
         }
-        Err(fault) => Err(fault.to_string()),
+        Err(fault) => Err(serde_json::from_str(&fault.error_json()).unwrap()),
     };
     if outcome.is_ok() { machine.commit().unwrap() } else { machine.roll_back().unwrap() }
     outcome
