@@ -1,0 +1,82 @@
+//! Inputs made by somebody who wants to be believed, or wants one content under two ids: refused.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use bytes::Bytes;
+use spec::item::ItemParts;
+use spec::{
+    Assignment, Bundle, DataItem, ItemId, ProcessId, SignatureType, Signer, SignerText, Tag, Withheld,
+};
+
+fn item(name: &str) -> Bytes {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/items");
+    std::fs::read(path.join(format!("{name}.bin"))).unwrap().into()
+}
+
+fn signed(tags: Vec<Tag>, data: impl Into<Bytes>) -> DataItem {
+    let parts = ItemParts {
+        tags,
+        data: data.into(),
+        ..ItemParts::default()
+    };
+    DataItem::sign(&parts, &Signer::ed25519(&[7; 32])).unwrap()
+}
+
+#[test]
+fn an_ethereum_signature_has_one_last_byte() {
+    for name in ["ethereum", "kyve", "typed_ethereum"] {
+        let good = item(name);
+        for v in 0..=255u8 {
+            let mut bytes = good.to_vec();
+            bytes[2 + 64] = v;
+            let verified = DataItem::parse_verified(bytes.into()).is_ok();
+            assert_eq!(verified, v == good[2 + 64], "{name} with v = {v}");
+        }
+    }
+}
+
+#[test]
+fn unused_slots_of_a_multi_signature_are_zero() {
+    let good = item("multi_aptos_1of1");
+    DataItem::parse_verified(good.clone()).unwrap();
+    for at in [2 + 64, 2 + 100, 2 + 64 * 32 - 1] {
+        let mut bytes = good.to_vec();
+        bytes[at] = 1;
+        assert!(
+            DataItem::parse_verified(bytes.into()).is_err(),
+            "byte {at} would make another id"
+        );
+    }
+}
+
+/// With a key of small order `R = S·B` verifies for about one message in eight under lax rules.
+#[test]
+fn keys_of_small_order_sign_nothing() {
+    let base_point = {
+        let mut point = [0x66; 32];
+        point[0] = 0x58;
+        point
+    };
+    let mut signature = [0; 64];
+    signature[..32].copy_from_slice(&base_point);
+    signature[32] = 1;
+    let mut identity = [0; 32];
+    identity[0] = 1;
+    let mut order_eight = *b"\xc7\x17\x6a\x70\x3d\x4d\xd8\x4f\xba\x3c\x0b\x76\x0d\x10\x67\x0f\
+        \x2a\x20\x53\xfa\x2c\x39\xcc\xc6\x4e\xc7\xfd\x77\x92\xac\x03\x7a";
+    let mut lax = 0;
+    for message in 0..64u8 {
+        for key in [identity, order_eight] {
+            let raw = aws_lc_rs::signature::UnparsedPublicKey::new(&aws_lc_rs::signature::ED25519, key);
+            lax += usize::from(raw.verify(&[message; 48], &signature).is_ok());
+            let verified = SignatureType::Ed25519.verify(&key, &signature, &[message; 48]);
+            assert!(!verified, "nobody signed message {message}");
+        }
+        order_eight[31] ^= 0x80;
+    }
+    assert!(
+        lax > 64,
+        "the forgery works under lax rules, else this test shows nothing: {lax}"
+    );
+}
