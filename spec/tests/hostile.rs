@@ -80,3 +80,15 @@ fn keys_of_small_order_sign_nothing() {
         "the forgery works under lax rules, else this test shows nothing: {lax}"
     );
 }
+
+#[test]
+fn a_wallet_files_error_does_not_print_the_secret() {
+    for json in [
+        "\"SECRET\"",
+        r#"{"kty":"OKP","crv":"Ed25519","d":{"SECRET":1}}"#,
+        r#"{"kty":"RSA","d":987654}"#,
+    ] {
+        let error = Signer::from_jwk(json).err().unwrap().to_string();
+        assert!(!error.contains("SECRET") && !error.contains("987654"), "{error}");
+    }
+}

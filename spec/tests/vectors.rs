@@ -176,3 +176,45 @@ fn every_type_is_covered_by_a_vector() {
         );
     }
 }
+
+#[test]
+fn keys_have_the_listed_accounts_and_unfit_ones_are_refused() {
+    #[derive(Deserialize)]
+    struct Rows {
+        keys: Vec<Row>,
+        refused: Vec<Refused>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Row {
+        name: String,
+        signature_type: u16,
+        jwk: Box<serde_json::value::RawValue>,
+        owner: String,
+        address: String,
+        account: String,
+    }
+    #[derive(Deserialize)]
+    struct Refused {
+        name: String,
+        jwk: Box<serde_json::value::RawValue>,
+        error: String,
+    }
+    let rows: Rows = read("keys.json");
+    for row in rows.keys {
+        let signer = spec::Signer::from_jwk(row.jwk.get()).unwrap();
+        let item = DataItem::sign(&spec::ItemParts::default(), &signer).unwrap();
+        DataItem::parse_verified(item.bytes().clone()).unwrap();
+        assert_eq!(item.signature_type().number(), row.signature_type, "{}", row.name);
+        assert_eq!(base64url(item.owner()), row.owner, "{}", row.name);
+        assert_eq!(item.owner_address().to_string(), row.address, "{}", row.name);
+        assert_eq!(item.signer_text().as_str(), row.account, "{}", row.name);
+    }
+    for row in rows.refused {
+        let error = spec::Signer::from_jwk(row.jwk.get()).err();
+        let error = error
+            .unwrap_or_else(|| panic!("{} was accepted", row.name))
+            .to_string();
+        assert!(error.contains(&row.error), "{}: {error}", row.name);
+    }
+}
