@@ -92,3 +92,11 @@ fn a_wallet_files_error_does_not_print_the_secret() {
         assert!(!error.contains("SECRET") && !error.contains("987654"), "{error}");
     }
 }
+
+#[test]
+fn a_tag_blocks_byte_count_must_be_true() {
+    let block = |size: u8| Bytes::from(vec![0x01, size << 1, 0x02, 0x61, 0x02, 0x62, 0x00]);
+    for size in 0..64 {
+        assert_eq!(spec::tags::decode(&block(size)).is_ok(), size == 4, "size {size}");
+    }
+}
