@@ -94,6 +94,16 @@ fn a_wallet_files_error_does_not_print_the_secret() {
 }
 
 #[test]
+fn a_withheld_item_with_unreadable_tags_is_none() {
+    let whole = signed(vec![Tag::new("a", "b")], "data").withhold();
+    let mut head = whole.head().to_vec();
+    let end = head.len();
+    head[end - 1] = 0x02;
+    assert!(DataItem::parse(head.clone().into()).is_err());
+    assert!(Withheld::new(head.into(), whole.data_len(), *whole.inner_hash()).is_err());
+}
+
+#[test]
 fn a_tag_blocks_byte_count_must_be_true() {
     let block = |size: u8| Bytes::from(vec![0x01, size << 1, 0x02, 0x61, 0x02, 0x62, 0x00]);
     for size in 0..64 {
