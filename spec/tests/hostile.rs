@@ -110,3 +110,24 @@ fn a_tag_blocks_byte_count_must_be_true() {
         assert_eq!(spec::tags::decode(&block(size)).is_ok(), size == 4, "size {size}");
     }
 }
+
+/// Anybody can store an item that claims to be a bundle; that must not hide its neighbours.
+#[test]
+fn a_false_carrier_does_not_spoil_its_bundle() {
+    let claim = || {
+        vec![
+            Tag::new("Bundle-Format", "binary"),
+            Tag::new("Bundle-Version", "2.0.0"),
+        ]
+    };
+    let good = signed(vec![], "good");
+    let carrier = signed(claim(), Bundle::encode(std::slice::from_ref(&good)));
+    let mut deep = Bundle::encode(&[signed(vec![], "bottom")]);
+    for _ in 0..spec::bundle::DEPTH_MAX {
+        deep = Bundle::encode(&[signed(claim(), deep)]);
+    }
+    let items = [signed(claim(), "rubbish"), carrier, signed(claim(), deep)];
+    let found = Bundle::parse_nested(&Bundle::encode(&items)).unwrap();
+    assert!(found.contains(&good));
+    assert_eq!(found.len(), 3 + 1 + spec::bundle::DEPTH_MAX - 1);
+}
