@@ -131,3 +131,26 @@ fn a_false_carrier_does_not_spoil_its_bundle() {
     assert!(found.contains(&good));
     assert_eq!(found.len(), 3 + 1 + spec::bundle::DEPTH_MAX - 1);
 }
+
+#[test]
+fn only_assignments_read_as_assignments() {
+    let mut tags = vec![
+        Tag::new("Process", ItemId([1; 32]).to_string()),
+        Tag::new("Epoch", "0"),
+        Tag::new("Nonce", "1"),
+        Tag::new("Hash-Chain", ItemId([2; 32]).to_string()),
+        Tag::new("Block-Height", "000000000001"),
+        Tag::new("Timestamp", "1"),
+        Tag::new("Data-Protocol", "ao"),
+        Tag::new("Type", "Assignment"),
+    ];
+    assert_eq!(
+        Assignment::read(signed(tags.clone(), "")).unwrap().process,
+        ProcessId([1; 32])
+    );
+    tags[7] = Tag::new("Type", "Message");
+    assert!(
+        Assignment::read(signed(tags, "")).is_err(),
+        "a message with an assignment's tags"
+    );
+}
