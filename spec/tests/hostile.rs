@@ -154,3 +154,11 @@ fn only_assignments_read_as_assignments() {
         "a message with an assignment's tags"
     );
 }
+
+#[test]
+fn an_account_text_is_never_somebodys_free_text() {
+    let owner = b"0x../../../etc/passwd?account=fcoN_xJeisVs";
+    assert_eq!(owner.len(), 42);
+    let text = SignerText::of(owner);
+    assert_eq!(text.as_str(), spec::signature::address(owner).to_string());
+}
