@@ -1,5 +1,5 @@
-//! Benchmarks of `weft bench`: each prints its figures beside the bar they must clear.
-//!
-//! Not here: tests. A benchmark decides nothing; whoever runs it reads the ratio.
+//! `weft bench`: each file measures one thing and prints rates and ratios.
 
+pub mod cu;
+pub mod su;
 pub mod verify;
