@@ -1,0 +1,5 @@
+//! `weft bench`: each file measures one thing and prints rates and ratios.
+
+pub mod cu;
+pub mod su;
+pub mod verify;
