@@ -37,7 +37,13 @@ impl Head {
     /// The head of a process that has no log yet.
     pub fn unborn(process: ProcessId, class: Class) -> Head {
         let (chain, tick) = (Chain::first(process), Tick::default());
-        Head { process, next_slot: 0, chain, tick, class }
+        Head {
+            process,
+            next_slot: 0,
+            chain,
+            tick,
+            class,
+        }
     }
 
     /// The head after the last assignment of a log.
@@ -56,9 +62,19 @@ impl Head {
     /// # Errors
     /// Only the key's: then the head is as it was.
     pub fn assign(&mut self, ask: Ask, tick: Tick, signer: &Signer) -> Result<Assignment, AssignmentError> {
-        assert_eq!(ask.message.is_none(), self.next_slot == 0, "the process item has slot 0, and only it");
-        assert!(tick.timestamp_ms > self.tick.timestamp_ms, "timestamps strictly increase in a process");
-        assert!(tick.block_height >= self.tick.block_height, "heights never decrease");
+        assert_eq!(
+            ask.message.is_none(),
+            self.next_slot == 0,
+            "the process item has slot 0, and only it"
+        );
+        assert!(
+            tick.timestamp_ms > self.tick.timestamp_ms,
+            "timestamps strictly increase in a process"
+        );
+        assert!(
+            tick.block_height >= self.tick.block_height,
+            "heights never decrease"
+        );
         let draft = Draft {
             process: self.process,
             slot: self.next_slot,
@@ -93,11 +109,17 @@ mod tests {
     use super::*;
 
     fn ask(n: u8) -> Ask {
-        Ask { message: Some(ItemId([n; 32])), ..Ask::default() }
+        Ask {
+            message: Some(ItemId([n; 32])),
+            ..Ask::default()
+        }
     }
 
     fn tick(timestamp_ms: u64) -> Tick {
-        Tick { timestamp_ms, block_height: 1 }
+        Tick {
+            timestamp_ms,
+            block_height: 1,
+        }
     }
 
     #[test]
@@ -111,7 +133,11 @@ mod tests {
         assert_eq!(first.chain, Chain::first(process));
         assert_eq!(second.chain, first.chain.next(first.item.id()));
         assert_eq!(second.item.anchor().unwrap(), b"00000000000000000000000000000001");
-        assert_eq!(Head::after(&second, Class::Local), head, "a head is a function of the last assignment");
+        assert_eq!(
+            Head::after(&second, Class::Local),
+            head,
+            "a head is a function of the last assignment"
+        );
     }
 
     #[test]

@@ -28,7 +28,10 @@ pub fn wish(item: &DataItem) -> Answer<Wish> {
         return spawnable(item).map(|()| Wish::Spawn);
     }
     let target = item.target().ok_or_else(|| {
-        Refusal::invalid("no-target", "the message has no target; set it to the id of the process it is for")
+        Refusal::invalid(
+            "no-target",
+            "the message has no target; set it to the id of the process it is for",
+        )
     })?;
     Ok(Wish::Message(ProcessId(*target)))
 }
@@ -49,7 +52,10 @@ fn kind(item: &DataItem) -> Answer<Kind> {
         b"Process" => Ok(Kind::Process),
         b"Message" => Ok(Kind::Message),
         _ => {
-            let text = format!("Unsupported Type tag value: {}; Process and Message can be scheduled", tag.value_text());
+            let text = format!(
+                "Unsupported Type tag value: {}; Process and Message can be scheduled",
+                tag.value_text()
+            );
             Err(Refusal::invalid("unsupported-type", text))
         }
     }
@@ -59,7 +65,10 @@ fn protocol(item: &DataItem) -> Answer<()> {
     let mut protocols = item.tags().iter().filter(|tag| tag.name == b"Data-Protocol"[..]);
     match protocols.any(|tag| tag.value == b"ao"[..]) {
         true => Ok(()),
-        false => Err(Refusal::invalid("no-data-protocol", "Data-Protocol tag not present: it must be `ao`")),
+        false => Err(Refusal::invalid(
+            "no-data-protocol",
+            "Data-Protocol tag not present: it must be `ao`",
+        )),
     }
 }
 
@@ -69,7 +78,10 @@ fn no_links(item: &DataItem) -> Answer<()> {
     match item.tags().iter().find(linked) {
         None => Ok(()),
         Some(tag) => {
-            let text = format!("the tag `{}` is refused: names and values must not end in `+link`", tag.name_text());
+            let text = format!(
+                "the tag `{}` is refused: names and values must not end in `+link`",
+                tag.name_text()
+            );
             Err(Refusal::invalid("link-tag", text))
         }
     }
@@ -110,7 +122,9 @@ pub fn class(item: &DataItem, default: Class) -> Answer<Class> {
 
 /// Reads the value of a tag `Storage`.
 pub fn class_of(text: &str) -> Option<Class> {
-    [Class::Local, Class::Permanent].into_iter().find(|class| class_name(*class) == text)
+    [Class::Local, Class::Permanent]
+        .into_iter()
+        .find(|class| class_name(*class) == text)
 }
 
 /// The value of the tag `Storage`.
@@ -145,7 +159,11 @@ mod tests {
 
     fn item(target: bool, tags: &[(&str, &str)]) -> DataItem {
         let tags = tags.iter().map(|(name, value)| Tag::new(*name, *value)).collect();
-        let parts = ItemParts { target: target.then_some([1; 32]), tags, ..ItemParts::default() };
+        let parts = ItemParts {
+            target: target.then_some([1; 32]),
+            tags,
+            ..ItemParts::default()
+        };
         DataItem::sign(&parts, &Signer::ed25519(&[1; 32])).unwrap()
     }
 
@@ -157,10 +175,19 @@ mod tests {
     fn the_first_type_wins_in_either_spelling() {
         let ao = ("Data-Protocol", "ao");
         let message = Ok(Wish::Message(ProcessId([1; 32])));
-        assert_eq!(wish(&item(true, &[ao, ("type", "Message"), ("Type", "Process")])), message);
-        assert_eq!(code(&[ao, ("Type", "Module"), ("Type", "Message")]), "unsupported-type");
+        assert_eq!(
+            wish(&item(true, &[ao, ("type", "Message"), ("Type", "Process")])),
+            message
+        );
+        assert_eq!(
+            code(&[ao, ("Type", "Module"), ("Type", "Message")]),
+            "unsupported-type"
+        );
         assert_eq!(code(&[ao]), "no-type");
-        assert_eq!(wish(&item(false, &[ao, ("Type", "Message")])).unwrap_err().code, "no-target");
+        assert_eq!(
+            wish(&item(false, &[ao, ("Type", "Message")])).unwrap_err().code,
+            "no-target"
+        );
     }
 
     #[test]
@@ -169,7 +196,13 @@ mod tests {
         assert_eq!(code(&[("Type", "Message"), ("x+link", "1")]), "no-data-protocol");
         let ao = ("Data-Protocol", "ao");
         assert_eq!(code(&[ao, ("Type", "Process"), ("x", "y+link")]), "link-tag");
-        assert_eq!(code(&[ao, ("Type", "Process"), ("Module", "m")]), "incomplete-process");
-        assert_eq!(code(&[ao, ("Type", "Process"), ("Module", ""), ("Scheduler", "s")]), "incomplete-process");
+        assert_eq!(
+            code(&[ao, ("Type", "Process"), ("Module", "m")]),
+            "incomplete-process"
+        );
+        assert_eq!(
+            code(&[ao, ("Type", "Process"), ("Module", ""), ("Scheduler", "s")]),
+            "incomplete-process"
+        );
     }
 }

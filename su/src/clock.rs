@@ -50,9 +50,19 @@ impl Clock {
     pub fn new(now: WallClock, heights: Heights, lease_ms: u64, past: Past) -> Clock {
         // Any tick up to the lease may have been handed out before the restart.
         let floor_ms = past.leased_until_ms;
-        let floor = Tick { timestamp_ms: floor_ms, block_height: 0 };
+        let floor = Tick {
+            timestamp_ms: floor_ms,
+            block_height: 0,
+        };
         let highest = past.highest;
-        Clock { now, heights, floor, highest, leased_until_ms: floor_ms, lease_ms }
+        Clock {
+            now,
+            heights,
+            floor,
+            highest,
+            leased_until_ms: floor_ms,
+            lease_ms,
+        }
     }
 
     /// The tick of the assignment after one with the tick `last` in the same process.
@@ -60,14 +70,19 @@ impl Clock {
         let after_last = last.timestamp_ms + 1;
         let timestamp_ms = (self.now)().max(self.floor.timestamp_ms).max(after_last);
         let tick = self.at(timestamp_ms, last);
-        assert!(tick.timestamp_ms >= self.floor.timestamp_ms && tick > last, "a stamp moves forward");
+        assert!(
+            tick.timestamp_ms >= self.floor.timestamp_ms && tick > last,
+            "a stamp moves forward"
+        );
         self.highest = later(self.highest, tick);
         tick
     }
 
     /// The present. It may be answered only once [`Clock::lease`] asks for nothing more.
     pub fn tick(&mut self) -> Tick {
-        let timestamp_ms = (self.now)().max(self.floor.timestamp_ms).max(self.highest.timestamp_ms);
+        let timestamp_ms = (self.now)()
+            .max(self.floor.timestamp_ms)
+            .max(self.highest.timestamp_ms);
         let tick = self.at(timestamp_ms, self.highest);
         self.floor = tick;
         tick
@@ -88,7 +103,10 @@ impl Clock {
     fn at(&self, timestamp_ms: u64, last: Tick) -> Tick {
         let height = (self.heights)(timestamp_ms);
         let block_height = height.max(last.block_height).max(self.floor.block_height);
-        Tick { timestamp_ms, block_height }
+        Tick {
+            timestamp_ms,
+            block_height,
+        }
     }
 }
 
@@ -124,7 +142,11 @@ mod tests {
         let first = clock.stamp(Tick::default());
         let second = clock.stamp(first);
         assert_eq!((first.timestamp_ms, second.timestamp_ms), (1000, 1001));
-        assert_eq!(clock.stamp(Tick::default()).timestamp_ms, 1000, "other processes keep the wall's time");
+        assert_eq!(
+            clock.stamp(Tick::default()).timestamp_ms,
+            1000,
+            "other processes keep the wall's time"
+        );
     }
 
     #[test]
@@ -136,9 +158,15 @@ mod tests {
         }
         let tick = clock.tick();
         assert_eq!(tick, last, "a process ran ahead of the wall");
-        assert!(clock.stamp(Tick::default()) >= tick, "another process must not fall behind the tick");
+        assert!(
+            clock.stamp(Tick::default()) >= tick,
+            "another process must not fall behind the tick"
+        );
         now.store(10, Ordering::Relaxed);
-        assert!(clock.stamp(Tick::default()) >= tick, "nor may a clock that was set back");
+        assert!(
+            clock.stamp(Tick::default()) >= tick,
+            "nor may a clock that was set back"
+        );
         assert!(clock.tick() >= tick);
     }
 
@@ -151,9 +179,15 @@ mod tests {
         now.store(2900, Ordering::Relaxed);
         let tick = before.tick();
         assert_eq!(before.lease(), None, "the lease covers two seconds of ticks");
-        let past = Past { highest: Tick::default(), leased_until_ms: until };
+        let past = Past {
+            highest: Tick::default(),
+            leased_until_ms: until,
+        };
         let (_, mut after) = clock(5, past);
-        assert!(after.stamp(Tick::default()) >= tick, "the clock went back and the node restarted");
+        assert!(
+            after.stamp(Tick::default()) >= tick,
+            "the clock went back and the node restarted"
+        );
         assert!(after.tick() >= tick);
     }
 }

@@ -12,6 +12,10 @@ pub struct Config {
     pub strict_scheduler: bool,
     /// Requests waiting for the writer; at the bound new ones are refused as busy.
     pub queue_max: usize,
+    /// Bytes of items waiting for the writer; at the bound new ones are refused as busy.
+    pub queue_bytes_max: usize,
+    /// A batch is closed once its items have this many bytes.
+    pub batch_bytes_max: usize,
     /// Requests given their slots in one batch, and so made durable by one flush of the disk.
     pub batch_max: usize,
     /// Processes whose heads are kept in memory; others are read from the log when needed.
@@ -40,6 +44,8 @@ impl Default for Config {
         Config {
             strict_scheduler: false,
             queue_max: 4096,
+            queue_bytes_max: 256 << 20,
+            batch_bytes_max: 8 << 20,
             batch_max: 256,
             heads_max: 65_536,
             unflushed_max: 32_768,

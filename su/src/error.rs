@@ -12,7 +12,9 @@ pub enum Error {
     #[error(transparent)]
     Log(#[from] weave::Error),
     /// The derived index failed.
-    #[error("the scheduler's index failed: {0}; stop the node and delete the folder `cache` to have it rebuilt")]
+    #[error(
+        "the scheduler's index failed: {0}; stop the node and delete the folder `cache` to have it rebuilt"
+    )]
     Index(Arc<str>),
     /// The log holds something the scheduler never writes.
     #[error("the log contradicts itself at {place}: {why}; restore the log from a backup")]

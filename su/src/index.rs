@@ -54,7 +54,10 @@ const ELSEWHERE: u64 = u64::MAX;
 impl Row {
     fn encode(&self) -> [u8; ROW_LEN] {
         let message = self.message.map_or(ELSEWHERE, Position::number);
-        assert!(self.message.is_none() || message != ELSEWHERE, "the last number means nothing here");
+        assert!(
+            self.message.is_none() || message != ELSEWHERE,
+            "the last number means nothing here"
+        );
         let mut bytes = [0; ROW_LEN];
         let numbers = [message, self.assignment.number(), self.timestamp_ms];
         for (field, number) in bytes.chunks_exact_mut(8).zip(numbers) {
@@ -65,10 +68,16 @@ impl Row {
 
     fn decode(bytes: &[u8]) -> Row {
         let number = |at: usize| {
-            u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a row has three times 8 bytes"))
+            u64::from_le_bytes(
+                bytes[at..at + 8]
+                    .try_into()
+                    .expect("a row has three times 8 bytes"),
+            )
         };
         Row {
-            message: Some(number(0)).filter(|n| *n != ELSEWHERE).map(Position::from_number),
+            message: Some(number(0))
+                .filter(|n| *n != ELSEWHERE)
+                .map(Position::from_number),
             assignment: Position::from_number(number(8)),
             timestamp_ms: number(16),
         }
@@ -137,7 +146,11 @@ struct Layer {
 impl Layer {
     /// An empty layer that goes on after `before`.
     fn after(before: &Layer) -> Layer {
-        Layer { cursor: before.cursor, past: before.past, ..Layer::default() }
+        Layer {
+            cursor: before.cursor,
+            past: before.past,
+            ..Layer::default()
+        }
     }
 
     fn push(&mut self, placed: &Placed) -> Result<()> {
@@ -146,7 +159,11 @@ impl Layer {
             run.first = placed.slot;
         }
         if run.first + run.rows.len() as u64 != placed.slot {
-            let why = format!("slot {} does not follow slot {}", placed.slot, run.first + run.rows.len() as u64 - 1);
+            let why = format!(
+                "slot {} does not follow slot {}",
+                placed.slot,
+                run.first + run.rows.len() as u64 - 1
+            );
             return Err(Error::corrupt(format!("process {}", placed.process), why));
         }
         run.rows.push(placed.row);
@@ -207,7 +224,10 @@ impl Index {
         let thread = thread.map_err(|error| Error::Thread(error.to_string().into()))?;
         Ok(Index {
             database,
-            layers: RwLock::new(Layers { growing, flushing: None }),
+            layers: RwLock::new(Layers {
+                growing,
+                flushing: None,
+            }),
             flusher: Mutex::new(Some(Flusher { work, thread })),
             shared,
             unflushed_max: config.unflushed_max,
@@ -230,7 +250,10 @@ impl Index {
     /// A slot that does not follow the one before; the log is broken then.
     pub fn apply(&self, placed: &[Placed], lease: Option<u64>, cursor: Position) -> Result<()> {
         let mut layers = self.layers.write().expect("no holder of this lock panics");
-        assert!(layers.growing.cursor.is_none_or(|before| before < cursor), "the cursor moves forward");
+        assert!(
+            layers.growing.cursor.is_none_or(|before| before < cursor),
+            "the cursor moves forward"
+        );
         for one in placed {
             layers.growing.push(one)?;
         }
@@ -251,7 +274,11 @@ impl Index {
         }
         let mut state = self.shared.idle.lock().expect("no holder of this lock panics");
         while state.busy && count >= self.unflushed_max * BACKLOG {
-            state = self.shared.changed.wait(state).expect("no holder of this lock panics");
+            state = self
+                .shared
+                .changed
+                .wait(state)
+                .expect("no holder of this lock panics");
         }
         if let Some(error) = &state.error {
             return Err(error.clone());
@@ -264,7 +291,8 @@ impl Index {
         let layer = self.rotate();
         let flusher = self.flusher.lock().expect("no holder of this lock panics");
         let sent = flusher.as_ref().map(|flusher| flusher.work.send(layer));
-        sent.ok_or(Error::Closed)?.map_err(|_| Error::index("its thread has stopped"))
+        sent.ok_or(Error::Closed)?
+            .map_err(|_| Error::index("its thread has stopped"))
     }
 
     /// The growing layer becomes the flushing one. The one before is on disk by now.
@@ -279,7 +307,9 @@ impl Index {
     /// Writes everything to disk, durably, and stops the thread.
     pub fn close(&self) -> Result<()> {
         let flusher = self.flusher.lock().expect("no holder of this lock panics").take();
-        let Some(Flusher { work, thread }) = flusher else { return Ok(()) };
+        let Some(Flusher { work, thread }) = flusher else {
+            return Ok(());
+        };
         drop(work);
         thread.join().map_err(|_| Error::index("its thread panicked"))?;
         if self.shared.failed.load(Ordering::Acquire) {
@@ -314,7 +344,9 @@ pub struct View<'a> {
 
 impl View<'_> {
     fn memory(&self) -> impl Iterator<Item = &Layer> {
-        [Some(&self.layers.growing), self.layers.flushing.as_deref()].into_iter().flatten()
+        [Some(&self.layers.growing), self.layers.flushing.as_deref()]
+            .into_iter()
+            .flatten()
     }
 
     /// The slot of something known.
@@ -333,7 +365,9 @@ impl View<'_> {
                 return Ok(Some(run.first + run.rows.len() as u64 - 1));
             }
         }
-        let run = self.run_on_disk(process, u64::MAX, |first, bytes| first + (bytes.len() / ROW_LEN) as u64 - 1)?;
+        let run = self.run_on_disk(process, u64::MAX, |first, bytes| {
+            first + (bytes.len() / ROW_LEN) as u64 - 1
+        })?;
         Ok(run)
     }
 
@@ -372,7 +406,12 @@ impl View<'_> {
     }
 
     /// The run on disk that begins at or before a slot.
-    fn run_on_disk<T>(&self, process: ProcessId, slot: u64, read: impl FnOnce(u64, &[u8]) -> T) -> Result<Option<T>> {
+    fn run_on_disk<T>(
+        &self,
+        process: ProcessId,
+        slot: u64,
+        read: impl FnOnce(u64, &[u8]) -> T,
+    ) -> Result<Option<T>> {
         let span = (process.bytes(), 0)..=(process.bytes(), slot);
         let Some(found) = self.rows.range(span).map_err(Error::index)?.next_back() else {
             return Ok(None);
@@ -400,7 +439,10 @@ impl View<'_> {
 
 fn open_or_reset(path: &Path, cache_bytes: usize) -> Result<Database> {
     let open = || -> Result<Database> {
-        let database = Database::builder().set_cache_size(cache_bytes).create(path).map_err(Error::index)?;
+        let database = Database::builder()
+            .set_cache_size(cache_bytes)
+            .create(path)
+            .map_err(Error::index)?;
         prepare(&database)?;
         Ok(database)
     };
@@ -418,27 +460,40 @@ fn prepare(database: &Database) -> Result<()> {
         transaction.open_table(ROWS).map_err(Error::index)?;
         transaction.open_table(PLACES).map_err(Error::index)?;
         let mut meta = transaction.open_table(META).map_err(Error::index)?;
-        let found = meta.get("format").map_err(Error::index)?.map(|format| format.value());
+        let found = meta
+            .get("format")
+            .map_err(Error::index)?
+            .map(|format| format.value());
         meta.insert("format", FORMAT).map_err(Error::index)?;
         found
     };
     match found {
         None | Some(FORMAT) => transaction.commit().map_err(Error::index),
-        Some(other) => Err(Error::index(format!("its format is {other}, this program's is {FORMAT}"))),
+        Some(other) => Err(Error::index(format!(
+            "its format is {other}, this program's is {FORMAT}"
+        ))),
     }
 }
 
 fn read_meta(database: &Database) -> Result<Layer> {
     let snapshot = database.begin_read().map_err(Error::index)?;
     let meta = snapshot.open_table(META).map_err(Error::index)?;
-    let number = |name| -> Result<Option<u64>> { Ok(meta.get(name).map_err(Error::index)?.map(|n| n.value())) };
+    let number =
+        |name| -> Result<Option<u64>> { Ok(meta.get(name).map_err(Error::index)?.map(|n| n.value())) };
     let highest = Tick {
         timestamp_ms: number("highest_ms")?.unwrap_or(0),
         block_height: number("highest_block")?.unwrap_or(0),
     };
-    let past = Past { highest, leased_until_ms: number("leased_until_ms")?.unwrap_or(0) };
+    let past = Past {
+        highest,
+        leased_until_ms: number("leased_until_ms")?.unwrap_or(0),
+    };
     let cursor = number("cursor")?.map(Position::from_number);
-    Ok(Layer { cursor, past, ..Layer::default() })
+    Ok(Layer {
+        cursor,
+        past,
+        ..Layer::default()
+    })
 }
 
 /// The flushing thread: one layer after another.
@@ -468,7 +523,8 @@ fn flush(database: &Database, layer: &Layer, durability: Durability) -> Result<(
         let mut rows = transaction.open_table(ROWS).map_err(Error::index)?;
         for (process, run) in sorted(&layer.runs) {
             let bytes: Vec<u8> = run.rows.iter().flat_map(Row::encode).collect();
-            rows.insert((process.bytes(), run.first), &bytes[..]).map_err(Error::index)?;
+            rows.insert((process.bytes(), run.first), &bytes[..])
+                .map_err(Error::index)?;
         }
         let mut places = transaction.open_table(PLACES).map_err(Error::index)?;
         for (key, slot) in &layer.places {

@@ -33,6 +33,6 @@ impl Journal for weave::Log {
     }
 
     fn replay(&self, after: Option<Position>) -> Replay<'_> {
-        Box::new(weave::Log::replay(self, after).map(|entry| entry.map(|entry| (entry.position, entry.record))))
+        Box::new(weave::Log::replay(self, after))
     }
 }

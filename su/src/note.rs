@@ -54,7 +54,10 @@ impl Told {
                 LEASE
             }
         };
-        Record::Note(Note { kind, body: body.freeze() })
+        Record::Note(Note {
+            kind,
+            body: body.freeze(),
+        })
     }
 
     /// Reads a note; `None` if it is not the scheduler's.
@@ -65,7 +68,8 @@ impl Told {
         if note.kind != SCHEDULED && note.kind != LEASE {
             return Ok(None);
         }
-        let broken = |why: &str| Error::corrupt(format!("a scheduler's note of kind {:#06x}", note.kind.0), why);
+        let broken =
+            |why: &str| Error::corrupt(format!("a scheduler's note of kind {:#06x}", note.kind.0), why);
         let (version, rest) = note.body.split_first().ok_or_else(|| broken("it is empty"))?;
         if *version != VERSION {
             return Err(broken("its version is newer than this program"));
@@ -82,7 +86,7 @@ impl Told {
 impl Mark {
     fn write(&self, body: &mut BytesMut) {
         let pushed = if self.pushed.is_some() { PUSHED } else { 0 };
-        body.put_u8(u8::from(self.with_message) * WITH_MESSAGE | pushed);
+        body.put_u8((u8::from(self.with_message) * WITH_MESSAGE) | pushed);
         if let Some(key) = self.pushed {
             body.put_u128_le(key);
         }
@@ -92,10 +96,22 @@ impl Mark {
         let (flags, rest) = bytes.split_first()?;
         let with_message = flags & WITH_MESSAGE != 0;
         match flags & !WITH_MESSAGE {
-            0 => Some((Mark { with_message, pushed: None }, rest)),
+            0 => Some((
+                Mark {
+                    with_message,
+                    pushed: None,
+                },
+                rest,
+            )),
             PUSHED => {
                 let (key, rest) = rest.split_first_chunk()?;
-                Some((Mark { with_message, pushed: Some(u128::from_le_bytes(*key)) }, rest))
+                Some((
+                    Mark {
+                        with_message,
+                        pushed: Some(u128::from_le_bytes(*key)),
+                    },
+                    rest,
+                ))
             }
             _ => None,
         }
@@ -121,15 +137,39 @@ mod tests {
     #[test]
     fn notes_read_back_and_foreign_ones_are_left_alone() {
         let mark = |with_message, pushed| Mark { with_message, pushed };
-        let marks = vec![mark(true, None), mark(false, Some(7)), mark(true, Some(u128::MAX)), mark(false, None)];
+        let marks = vec![
+            mark(true, None),
+            mark(false, Some(7)),
+            mark(true, Some(u128::MAX)),
+            mark(false, None),
+        ];
         for told in [Told::Scheduled(marks), Told::Scheduled(vec![]), Told::Lease(77)] {
             let record = told.record();
             assert_eq!(Told::read(record.note().unwrap()).unwrap(), Some(told));
         }
-        assert_eq!(Told::read(&Note { kind: NoteKind::GENESIS, body: Bytes::new() }).unwrap(), None);
+        assert_eq!(
+            Told::read(&Note {
+                kind: NoteKind::GENESIS,
+                body: Bytes::new()
+            })
+            .unwrap(),
+            None
+        );
         for broken in [&b""[..], b"\x02", b"\x01\x07", b"\x01\x02short"] {
-            assert!(Told::read(&Note { kind: SCHEDULED, body: broken.into() }).is_err());
+            assert!(
+                Told::read(&Note {
+                    kind: SCHEDULED,
+                    body: broken.into()
+                })
+                .is_err()
+            );
         }
-        assert!(Told::read(&Note { kind: LEASE, body: Bytes::from_static(b"\x01\x00") }).is_err());
+        assert!(
+            Told::read(&Note {
+                kind: LEASE,
+                body: Bytes::from_static(b"\x01\x00")
+            })
+            .is_err()
+        );
     }
 }
