@@ -24,14 +24,21 @@ const EDGES: [(&str, &str, &[&str]); 7] = [
 
 /// Files that may use `unsafe`, each with its reason.
 const UNSAFE: [(&str, &str); 2] = [
-    ("spec/src/pss.rs", "AWS-LC's PSS check with any salt length has no safe form"),
-    ("cu/src/runtime/pages.rs", "mapping memory images and loading compiled modules"),
+    (
+        "spec/src/pss.rs",
+        "AWS-LC's PSS check with any salt length has no safe form",
+    ),
+    (
+        "cu/src/runtime/pages.rs",
+        "mapping memory images and loading compiled modules",
+    ),
 ];
 
 /// What stands at the top of the tree.
-const TOP: [&str; 22] = [
+const TOP: [&str; 23] = [
     ".cargo",
     ".ci",
+    ".clippy.toml",
     ".config",
     ".git",
     ".gitignore",
@@ -55,7 +62,10 @@ const TOP: [&str; 22] = [
 ];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_path_buf()
 }
 
 /// Every Rust file of the house, relative to the root.
@@ -65,7 +75,9 @@ fn sources() -> Vec<(PathBuf, String)> {
     let top = ["spec", "weave", "su", "cu", "mu", "node", "fuzz"];
     let mut folders: Vec<PathBuf> = top.iter().map(|folder| root().join(folder)).collect();
     while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
         for entry in entries.map(|e| e.unwrap().path()) {
             let name = entry.file_name().unwrap().to_string_lossy().into_owned();
             match entry.is_dir() {
@@ -97,7 +109,10 @@ fn crates_import_only_what_the_house_allows() {
             // Tests may reach further down, never across to a sibling unit.
             let dependency = line.split(['.', ' ', '=']).next().unwrap_or("");
             if section.ends_with("dependencies") && ours.contains(dependency) {
-                assert!(allowed.contains(&dependency), "{name} must not import {dependency}");
+                assert!(
+                    allowed.contains(&dependency),
+                    "{name} must not import {dependency}"
+                );
             }
         }
     }
@@ -109,7 +124,10 @@ fn third_party_versions_stand_in_the_root_only() {
         let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
         let (_, dependencies) = manifest.split_once("[dependencies]").unwrap();
         for line in dependencies.lines().filter(|l| l.contains('=')) {
-            assert!(line.contains("workspace = true"), "{name}: `{line}` must take its version from the root");
+            assert!(
+                line.contains("workspace = true"),
+                "{name}: `{line}` must take its version from the root"
+            );
         }
     }
 }
@@ -129,14 +147,21 @@ fn functions_fit_a_screen() {
     let mut lengths = Vec::new();
     for (path, text) in sources() {
         for (line, length) in functions(&text) {
-            assert!(length <= FUNCTION_LINES_MAX, "{}:{line}: {length} lines", path.display());
+            assert!(
+                length <= FUNCTION_LINES_MAX,
+                "{}:{line}: {length} lines",
+                path.display()
+            );
             lengths.push(length);
         }
     }
     lengths.sort_unstable();
     let (median, p90) = (lengths[lengths.len() / 2], lengths[lengths.len() * 9 / 10]);
     println!("{} functions, median {median} lines, p90 {p90}", lengths.len());
-    assert!(median <= 9 && p90 <= 31, "functions grow: median {median}, p90 {p90}");
+    assert!(
+        median <= 9 && p90 <= 31,
+        "functions grow: median {median}, p90 {p90}"
+    );
 }
 
 /// Start line and length of each function, by the indentation rustfmt guarantees.
@@ -151,10 +176,14 @@ fn functions(text: &str) -> Vec<(usize, usize)> {
         }
         let closing = format!("{}}}", " ".repeat(indent));
         let rest = lines[at..].iter();
-        let end = rest.clone().position(|l| *l == closing || (l.trim_end().ends_with('}') && *l == lines[at]));
+        let end = rest
+            .clone()
+            .position(|l| *l == closing || (l.trim_end().ends_with('}') && *l == lines[at]));
         // A declaration without a body ends in a semicolon before any closing brace.
         let declared = rest.clone().position(|l| l.trim_end().ends_with(';'));
-        let opened = rest.clone().position(|l| l.trim_end().ends_with('{') || l.contains("{ ") || l.ends_with("{}"));
+        let opened = rest
+            .clone()
+            .position(|l| l.trim_end().ends_with('{') || l.contains("{ ") || l.ends_with("{}"));
         match (opened, declared) {
             (Some(open), Some(semicolon)) if semicolon < open => continue,
             (None, _) => continue,
@@ -200,19 +229,41 @@ fn the_protocol_crate_is_pure() {
         if !path.starts_with("spec/src") {
             continue;
         }
-        for word in ["SystemTime", "Instant::", "std::fs", "std::net", "tokio::", "tracing::", "std::env"] {
-            assert!(!text.contains(word), "{}: spec must not use {word}", path.display());
+        for word in [
+            "SystemTime",
+            "Instant::",
+            "std::fs",
+            "std::net",
+            "tokio::",
+            "tracing::",
+            "std::env",
+        ] {
+            assert!(
+                !text.contains(word),
+                "{}: spec must not use {word}",
+                path.display()
+            );
         }
     }
 }
 
 #[test]
 fn evaluation_reads_no_clock() {
-    let pure = ["su/src/assign.rs", "cu/src/eval.rs", "cu/src/message.rs", "cu/src/cron.rs", "mu/src/outbox.rs"];
+    let pure = [
+        "su/src/assign.rs",
+        "cu/src/eval.rs",
+        "cu/src/message.rs",
+        "cu/src/cron.rs",
+        "mu/src/outbox.rs",
+    ];
     for (path, text) in sources() {
         if pure.iter().any(|pure| path.ends_with(pure)) {
             for word in ["SystemTime", "Instant", "getrandom", "std::fs", "tokio::"] {
-                assert!(!text.contains(word), "{}: a pure file must not use {word}", path.display());
+                assert!(
+                    !text.contains(word),
+                    "{}: a pure file must not use {word}",
+                    path.display()
+                );
             }
         }
     }
@@ -223,11 +274,19 @@ fn unsafe_stands_only_where_it_is_listed() {
     for (path, text) in sources() {
         let listed = UNSAFE.iter().any(|(file, _)| path.ends_with(file));
         let lifts = text.contains("allow(unsafe_code)");
-        assert!(!lifts || listed || path.ends_with("tidy.rs"), "{} must not lift the ban on unsafe", path.display());
+        assert!(
+            !lifts || listed || path.ends_with("tidy.rs"),
+            "{} must not lift the ban on unsafe",
+            path.display()
+        );
         if listed {
             let blocks = text.matches("unsafe {").count();
             let comments = text.matches("SAFETY").count();
-            assert!(comments >= blocks, "{}: a block without a SAFETY comment", path.display());
+            assert!(
+                comments >= blocks,
+                "{}: a block without a SAFETY comment",
+                path.display()
+            );
         }
     }
 }
@@ -242,7 +301,10 @@ fn ground_crates_assert_what_must_hold() {
                 lines += text.lines().count();
             }
         }
-        assert!(asserts * 1000 >= lines * 10, "{folder}: {asserts} asserts in {lines} lines");
+        assert!(
+            asserts * 1000 >= lines * 10,
+            "{folder}: {asserts} asserts in {lines} lines"
+        );
     }
 }
 
@@ -251,6 +313,9 @@ fn the_top_of_the_tree_is_as_drawn() {
     let extra = ["target", "weave", "xtask", "deploy"];
     for entry in fs::read_dir(root()).unwrap() {
         let name = entry.unwrap().file_name().to_string_lossy().into_owned();
-        assert!(TOP.contains(&name.as_str()) || extra.contains(&name.as_str()), "`{name}` has no place at the top");
+        assert!(
+            TOP.contains(&name.as_str()) || extra.contains(&name.as_str()),
+            "`{name}` has no place at the top"
+        );
     }
 }
