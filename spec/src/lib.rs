@@ -1,1 +1,33 @@
-//! Stub.
+//! The protocol: ids, tags, data items, signatures, bundles, assignments, outcomes, and the four
+//! contracts between units.
+//!
+//! Everything here is a pure function of its arguments: no clock, no randomness but a signature's
+//! own salt, no files, no sockets, no async runtime, no logging.
+
+pub mod address;
+pub mod assignment;
+pub mod bundle;
+pub mod contract;
+pub mod deep_hash;
+pub mod ids;
+pub mod item;
+pub mod keys;
+pub mod outcome;
+mod pss;
+pub mod push_hash;
+pub mod refusal;
+pub mod signature;
+pub mod tags;
+pub mod withheld;
+
+pub use address::SignerText;
+pub use assignment::{Assignment, Draft};
+pub use bundle::Bundle;
+pub use ids::{Address, ItemId, ModuleId, ProcessId};
+pub use item::{DataItem, ItemError, ItemParts};
+pub use keys::Signer;
+pub use outcome::Outcome;
+pub use refusal::{Kind, Refusal};
+pub use signature::SignatureType;
+pub use tags::{Tag, Tags};
+pub use withheld::Withheld;
