@@ -70,7 +70,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { memory_bytes_max: 1 << 30, gas_max: GAS_DEFAULT, metered_gas_max: 9_000_000_000_000 }
+        Limits {
+            memory_bytes_max: 1 << 30,
+            gas_max: GAS_DEFAULT,
+            metered_gas_max: 9_000_000_000_000,
+        }
     }
 }
 

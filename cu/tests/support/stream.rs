@@ -88,16 +88,28 @@ const FAILING: [&str; 7] = [
     "return string.rep('x', 10) .. nil",
 ];
 
-const TEXTS: [&str; 6] =
-    ["plain", "quotes \" and \\ and /", "caf\u{e9} \u{1f600} \u{2028}", "tab\tline\nend", "", "\u{1}\u{7f} control"];
+const TEXTS: [&str; 6] = [
+    "plain",
+    "quotes \" and \\ and /",
+    "caf\u{e9} \u{1f600} \u{2028}",
+    "tab\tline\nend",
+    "",
+    "\u{1}\u{7f} control",
+];
 
 /// `count` messages after the boot message and the set-up.
 pub fn stream(seed: u64, name: &str, count: usize) -> Vec<Item> {
     let mut random = Random(seed | 1);
-    let mut items = vec![Item { message: boot_message(name), fails: false }];
+    let mut items = vec![Item {
+        message: boot_message(name),
+        fails: false,
+    }];
     for code in SETUP {
         let slot = items.len() as u64;
-        items.push(Item { message: support::eval(slot, code), fails: false });
+        items.push(Item {
+            message: support::eval(slot, code),
+            fails: false,
+        });
     }
     while items.len() < count {
         let slot = items.len() as u64;
@@ -107,26 +119,55 @@ pub fn stream(seed: u64, name: &str, count: usize) -> Vec<Item> {
 }
 
 fn next(random: &mut Random, slot: u64) -> Item {
-    let good = |message| Item { message, fails: false };
+    let good = |message| Item {
+        message,
+        fails: false,
+    };
     match random.below(20) {
         0..=7 => good(support::eval(slot, random.pick(&GOOD))),
-        8 => Item { message: support::eval(slot, random.pick(&FAILING)), fails: true },
-        9 => Item { message: message(slot, STRANGER, &[("Action", random.pick(&["Bad", "Worse"]))], ""), fails: true },
+        8 => Item {
+            message: support::eval(slot, random.pick(&FAILING)),
+            fails: true,
+        },
+        9 => Item {
+            message: message(slot, STRANGER, &[("Action", random.pick(&["Bad", "Worse"]))], ""),
+            fails: true,
+        },
         10 | 11 => good(ping(random, slot)),
         12 => good(stored(random, slot)),
         13 => good(big(random, slot)),
-        14 => good(message(slot, STRANGER, &[("Action", "Many"), ("N", random.pick(&["1", "5", "20"]))], "")),
+        14 => good(message(
+            slot,
+            STRANGER,
+            &[("Action", "Many"), ("N", random.pick(&["1", "5", "20"]))],
+            "",
+        )),
         15 => good(conversation(random, slot)),
-        16 => good(message(slot, STRANGER, &[("Action", "Unknown"), ("Odd \"Name\"", "v\u{e9}")], random.pick(&TEXTS))),
+        16 => good(message(
+            slot,
+            STRANGER,
+            &[("Action", "Unknown"), ("Odd \"Name\"", "v\u{e9}")],
+            random.pick(&TEXTS),
+        )),
         17 => good(foreign(random, slot)),
-        18 => good(message(slot, OWNER, &[("Action", "Sum"), ("Content-Type", "text/plain")], "1 22 333 x 4444")),
+        18 => good(message(
+            slot,
+            OWNER,
+            &[("Action", "Sum"), ("Content-Type", "text/plain")],
+            "1 22 333 x 4444",
+        )),
         _ => good(cron(slot)),
     }
 }
 
 fn ping(random: &mut Random, slot: u64) -> Value {
     let reference = random.below(1000).to_string();
-    let mut m = message(slot, STRANGER, &[("Action", "Ping"), ("Reference", &reference)], random.pick(&TEXTS));
+    let mut m = message(
+        slot,
+        STRANGER,
+        &[("Action", "Ping"), ("Reference", &reference)],
+        random.pick(&TEXTS),
+    );
     if random.below(3) == 0 {
         // From another process, pushed by its authority.
         m["Owner"] = json!(AUTHORITY);
@@ -137,12 +178,19 @@ fn ping(random: &mut Random, slot: u64) -> Value {
 
 fn stored(random: &mut Random, slot: u64) -> Value {
     let key = format!("key{}", random.below(10));
-    message(slot, STRANGER, &[("Action", "Store"), ("Key", &key)], random.pick(&TEXTS))
+    message(
+        slot,
+        STRANGER,
+        &[("Action", "Store"), ("Key", &key)],
+        random.pick(&TEXTS),
+    )
 }
 
 fn big(random: &mut Random, slot: u64) -> Value {
     let length = [2_000, 20_000, 100_000][random.below(3) as usize];
-    let data: String = (0..length).map(|_| char::from(b' ' + random.below(90) as u8)).collect();
+    let data: String = (0..length)
+        .map(|_| char::from(b' ' + random.below(90) as u8))
+        .collect();
     message(slot, STRANGER, &[("Action", "Store"), ("Key", "big")], &data)
 }
 
