@@ -1,5 +1,6 @@
 //! The machine on a small module of our own: verdicts, gas, memory, depth, going back, saving and restoring.
 //! Not here: published modules (`real`, `oracle`).
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use bytes::Bytes;
 use cu::runtime::{Answer, Bounds, Config, Engine, Error, Fault, Limits, Machine, Module, ModuleFormat};

@@ -1,5 +1,6 @@
 //! The same seeded stream through the reference evaluator and through ours: outcomes equal as parsed JSON.
 //! Needs node and the published modules; says loudly where they are missing.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "support/stream.rs"]
 mod stream;

@@ -1,5 +1,6 @@
 //! Published modules, where this machine has them: they boot, answer, go back, and are saved small.
 //! Not here: equality with the reference evaluator (`oracle`).
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "support/stream.rs"]
 mod stream;

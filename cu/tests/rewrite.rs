@@ -1,5 +1,6 @@
 //! The rewritten module must do what the original does, traps included.
 //! Not here: whole processes (`machine`, `real`, `oracle`).
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use cu::rewrite::{Options, guard, simplify};
 use wasmtime::{Config, Engine, Instance, Module, OptLevel, Store, Trap, Val, ValType};
