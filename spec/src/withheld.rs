@@ -25,12 +25,13 @@ impl Withheld {
     /// From an item's bytes before its data, and the data's length and SHA-384.
     ///
     /// # Errors
-    /// If `head` is not exactly the part before the data.
+    /// If `head` is not exactly the part before the data, or its tags cannot be read.
     pub fn new(head: Bytes, data_len: u64, inner: DeepHash) -> Result<Withheld, ItemError> {
         let header = Header::parse(&head)?;
         if header.data != head.len() {
             return Err(ItemError::CutOff("header"));
         }
+        header.decode_tags(&head)?;
         Ok(Withheld {
             head,
             data_len,
