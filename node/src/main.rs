@@ -34,5 +34,6 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(BenchCommand::Verify(args)) => bench::verify::run(args.runs),
         Command::Bench(BenchCommand::Su(args)) => bench::su::run(&args),
         Command::Bench(BenchCommand::Cu(args)) => bench::cu::run(&args),
+        Command::Bench(BenchCommand::Density(args)) => bench::density::run(&args),
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use cu::runtime::ModuleFormat;
 use spec::contract::Answer;
-use spec::{DataItem, ItemId, ItemParts, Refusal, Tag, Tags};
+use spec::{DataItem, ItemId, ItemParts, Refusal, Signer, Tag, Tags};
 use wire::client::{Http, Limits};
 use wire::server::{Params, encode};
 
@@ -51,6 +51,14 @@ impl Description {
             Tag::new("Content-Type", "application/wasm"),
         ]
     }
+}
+
+/// A module item of a binary whose format shows, with the limits that `weft module add` sets.
+pub fn item(wasm: Bytes, signer: &Signer) -> Result<DataItem> {
+    let format = ModuleFormat::detect(&wasm).context("the binary shows no format that processes run on")?;
+    let description = Description { format, memory_limit: "1-gb".into(), compute_limit: 9_000_000_000_000 };
+    let parts = ItemParts { tags: description.tags(), data: wasm, ..ItemParts::default() };
+    Ok(DataItem::sign(&parts, signer)?)
 }
 
 fn unknown_format(name: &str) -> Refusal {

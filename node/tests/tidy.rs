@@ -35,9 +35,10 @@ const UNSAFE: [(&str, &str); 2] = [
 ];
 
 /// What stands at the top of the tree.
-const TOP: [&str; 22] = [
+const TOP: [&str; 23] = [
     ".cargo",
     ".ci",
+    ".clippy.toml",
     ".config",
     ".git",
     ".gitignore",

@@ -9,6 +9,7 @@ use crate::address::SignerText;
 use crate::deep_hash::{DEEP_HASH_LEN, DeepHash, blob_of};
 use crate::ids::ItemId;
 use crate::item::{Header, ItemError};
+use crate::signature::SignatureType;
 use crate::tags::Tags;
 
 /// The proof that an item existed, without its data.
@@ -82,6 +83,31 @@ impl Withheld {
     /// The tags, in order.
     pub fn tags(&self) -> Result<Tags, ItemError> {
         self.header.decode_tags(&self.head)
+    }
+
+    /// How it is signed.
+    pub fn signature_type(&self) -> SignatureType {
+        self.header.kind
+    }
+
+    /// The signature's bytes.
+    pub fn signature(&self) -> &[u8] {
+        self.header.signature(&self.head)
+    }
+
+    /// The signer's public key.
+    pub fn owner(&self) -> &[u8] {
+        self.header.owner(&self.head)
+    }
+
+    /// Whom it is for.
+    pub fn target(&self) -> Option<&[u8; 32]> {
+        self.head[self.header.target?..].first_chunk()
+    }
+
+    /// What makes it differ from otherwise equal items.
+    pub fn anchor(&self) -> Option<&[u8; 32]> {
+        self.head[self.header.anchor?..].first_chunk()
     }
 
     /// The account as a process sees it.
