@@ -1,1 +1,4 @@
-//! Stub.
+//! Compute unit: reads a process's log, evaluates its module and keeps results and checkpoints.
+//! Not here: scheduling, pushing, signing of messages.
+
+pub mod runtime;
