@@ -17,6 +17,7 @@ mod pool;
 mod process;
 mod program;
 mod results;
+pub mod rewrite;
 mod runner;
 pub mod runtime;
 mod shared;
