@@ -683,13 +683,17 @@ async fn item_55_link_tags_are_refused() {
 async fn item_56_a_process_names_module_and_scheduler() {
     let (_world, http, _) = start().await;
     for missing in ["Module", "Scheduler"] {
-        let mut parts = ItemParts::default();
-        parts.tags = process_item(5)
+        let all = process_item(5);
+        let tags = all
             .tags()
             .iter()
-            .filter(|t| t.name != missing.as_bytes())
+            .filter(|tag| tag.name != missing.as_bytes())
             .cloned()
             .collect();
+        let parts = ItemParts {
+            tags,
+            ..ItemParts::default()
+        };
         let item = DataItem::sign(&parts, &user(0)).unwrap();
         assert!(error(&post(&http, "/", item.bytes().clone()).await, 400).contains(missing));
     }
