@@ -2,7 +2,7 @@
 //! how long an idle one takes to answer again.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -17,6 +17,9 @@ use crate::config::Config;
 const RESIDENT_MIB_MAX: f64 = 1024.0;
 const DISK_KIB_MAX: f64 = 512.0;
 const WAKE_MS_MAX: f64 = 50.0;
+
+/// How long processes may take to fall asleep after the last one was spawned.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Runs the benchmark and prints what it saw.
 pub fn run(args: &BenchDensityArgs) -> Result<()> {
@@ -40,7 +43,9 @@ async fn measure(args: &BenchDensityArgs, folder: &Path) -> Result<()> {
         processes.push(spawn(&node, &module, number).await?);
     }
     let spawned_s = start.elapsed().as_secs_f64();
-    cu.settle().await;
+    // What was just used is still awake; idle processes are put to sleep in the background.
+    tokio::time::sleep(SETTLE).await;
+    let awake = cu.live_count();
     let resident_mib = resident_mib()?;
     let disk_kib = folder_bytes(&folder.join("cache/cu/checkpoints"))? as f64 / 1024.0 / args.processes as f64;
     let mut wakes = Vec::new();
@@ -52,7 +57,7 @@ async fn measure(args: &BenchDensityArgs, folder: &Path) -> Result<()> {
     wakes.sort_by(f64::total_cmp);
     let (p50, p95) = (wakes[wakes.len() / 2], wakes[wakes.len() * 95 / 100]);
     let rate = args.processes as f64 / spawned_s;
-    println!("{} processes of {}: {rate:.0} spawned/s", args.processes, args.module.display());
+    println!("{} processes of {}: {rate:.0} spawned/s, {awake} awake", args.processes, args.module.display());
     println!("resident memory      {resident_mib:>8.0} MiB   bar <= {RESIDENT_MIB_MAX}");
     println!("disk per process     {disk_kib:>8.1} KiB   bar <= {DISK_KIB_MAX}");
     println!("wake and answer p50  {p50:>8.1} ms    bar <= {WAKE_MS_MAX}");

@@ -1,0 +1,234 @@
+//! The compiler and its settings, and the way from a published module to code that runs.
+//! Invariant: everything that can change a result is in the engine epoch.
+
+use super::format::ModuleFormat;
+use super::module::{Build, Module, Shape};
+use super::pages::{Creator, GUARD, RESERVATION, Regions, deserialize};
+use super::watch::Watch;
+use super::{Config, Error, artefact};
+use crate::rewrite::{self, bounds, gas, guard};
+use bytes::Bytes;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use wasmtime::OptLevel;
+
+/// The engine epoch: engine, rewriter, and every setting that a result depends on. Part of slot 0's assignment.
+pub const EPOCH: &str = "weft-1;wasmtime-48.0.8;rewrite-1;nan-canonical;simd;wasm-stack-16MiB";
+
+/// Native stack for compiled code, bytes. A backstop only: the modules' own limits, or the call-depth counter, come first.
+pub const WASM_STACK_BYTES: usize = 16 << 20;
+
+/// SHA-256 of published Lua modules whose own limits are known to come before the native stack's (tested).
+const OWN_DEPTH_LIMIT: [&str; 6] = [
+    "c7f07e3dddfb49d7a0093eaf910ba5f7634ddb899999415594b95f3aea6b7bdb",
+    "43d053f3c7c4fb21534a6bd73a8e5d40de5f5019a160fc7ca67b4925e55e112c",
+    "fb5524345b8057598416c5e1eb3c71ec96fa87e1b45bcc07fe7c151a32dbd712",
+    "3acf0325d20fa04aacb6684d0906fa25e4c46f26be391781536a82c40b8545e3",
+    "0fbcfb85f6354a067ec909102430bd8a7ce0301c9686595f474eabffff7ba58e",
+    "e0afa3a6e1675956f86563de7764ff6f68f8745d140de02902086d59cbed83c6",
+];
+
+/// The compiler and its settings; one per node. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    /// Runs at full speed, stopped by the watch.
+    plain: wasmtime::Engine,
+    /// Counts gas.
+    fueled: wasmtime::Engine,
+    regions: Arc<Regions>,
+    watch: Arc<Watch>,
+}
+
+fn settings(regions: &Arc<Regions>, fueled: bool) -> wasmtime::Config {
+    let mut c = wasmtime::Config::new();
+    c.wasm_simd(true)
+        .wasm_relaxed_simd(false)
+        .wasm_bulk_memory(true)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false);
+    c.cranelift_nan_canonicalization(true);
+    c.cranelift_opt_level(OptLevel::Speed);
+    c.wasm_backtrace_max_frames(None);
+    c.async_stack_size(WASM_STACK_BYTES + (1 << 20))
+        .max_wasm_stack(WASM_STACK_BYTES);
+    c.memory_reservation(RESERVATION as u64)
+        .memory_guard_size(GUARD as u64)
+        .memory_may_move(false);
+    // State files take this role, with more than one image per module.
+    c.memory_init_cow(false);
+    c.with_host_memory(Arc::new(Creator(regions.clone())));
+    c.consume_fuel(fueled);
+    c
+}
+
+fn host(e: impl std::fmt::Display) -> Error {
+    Error::Host(e.to_string())
+}
+
+impl Engine {
+    /// Sets up the compiler and the watch over running messages.
+    pub fn new(config: Config) -> Result<Engine, Error> {
+        let regions = Arc::new(Regions::default());
+        let plain = wasmtime::Engine::new(&settings(&regions, false)).map_err(host)?;
+        let fueled = wasmtime::Engine::new(&settings(&regions, true)).map_err(host)?;
+        let watch = Arc::new(Watch::start().map_err(host)?);
+        Ok(Engine(Arc::new(Inner {
+            config,
+            plain,
+            fueled,
+            regions,
+            watch,
+        })))
+    }
+
+    /// The engine epoch.
+    pub fn epoch() -> &'static str {
+        EPOCH
+    }
+
+    /// Loads a module: from the cache of compiled ones, or else checked against the bounds, rewritten and compiled.
+    /// Slow on a miss (100 to 400 ms for aos): call it where blocking is allowed, and keep the result.
+    pub fn load(&self, wasm: &Bytes, format: ModuleFormat) -> Result<Module, Error> {
+        Module::load(self, wasm, format)
+    }
+
+    /// The code of a module, plain or counting gas.
+    pub(super) fn build(
+        &self,
+        wasm: &Bytes,
+        sha256: &[u8; 32],
+        format: ModuleFormat,
+        fueled: bool,
+    ) -> Result<Build, Error> {
+        let inner = &self.0;
+        let engine = if fueled { &inner.fueled } else { &inner.plain };
+        let shape = Shape::read(wasm)?;
+        let module = self.code(engine, wasm, sha256, format, fueled)?;
+        Build::new(
+            module,
+            format,
+            fueled,
+            shape,
+            inner.regions.clone(),
+            inner.watch.clone(),
+        )
+    }
+
+    fn code(
+        &self,
+        engine: &wasmtime::Engine,
+        wasm: &Bytes,
+        sha256: &[u8; 32],
+        format: ModuleFormat,
+        fueled: bool,
+    ) -> Result<wasmtime::Module, Error> {
+        let key = artefact::key(sha256, EPOCH, format.name(), fueled);
+        let folder = self.0.config.cache.as_deref();
+        if let Some(code) = folder.and_then(|f| artefact::read(f, &key)) {
+            // Code of another processor or engine build is refused by the engine: compile it anew.
+            if let Ok(module) = deserialize(engine, &code) {
+                return Ok(module);
+            }
+        }
+        let module = self.compile(engine, wasm, sha256, format)?;
+        if let Some(folder) = folder {
+            let kept = module
+                .serialize()
+                .map_err(host)
+                .and_then(|c| artefact::write(folder, &key, &c).map_err(host));
+            if let Err(e) = kept {
+                tracing::warn!("compiled module not cached: {e}");
+            }
+        }
+        Ok(module)
+    }
+
+    /// Rewrites and compiles on a thread of its own. Past the bound the module is refused; the thread ends by itself.
+    fn compile(
+        &self,
+        engine: &wasmtime::Engine,
+        wasm: &Bytes,
+        sha256: &[u8; 32],
+        format: ModuleFormat,
+    ) -> Result<wasmtime::Module, Error> {
+        let bounds = self.0.config.bounds.clone();
+        let limit = Duration::from_millis(bounds.compile_ms_max);
+        let (send, receive) = mpsc::channel();
+        let (engine, wasm, sha256) = (engine.clone(), wasm.clone(), *sha256);
+        let work = move || {
+            let rewritten =
+                prepare(&wasm, &sha256, format, &bounds).map_err(|e| Error::Refused(e.to_string()));
+            let module = rewritten.and_then(|w| {
+                wasmtime::Module::new(&engine, w)
+                    .map_err(|e| Error::Refused(format!("it does not compile: {e:#}")))
+            });
+            // Nobody listens any more once the bound has passed.
+            send.send(module).ok();
+        };
+        std::thread::Builder::new()
+            .name("cu-compile".into())
+            .stack_size(64 << 20)
+            .spawn(work)
+            .map_err(host)?;
+        receive.recv_timeout(limit).unwrap_or_else(|e| match e {
+            mpsc::RecvTimeoutError::Timeout => Err(Error::Refused(format!(
+                "its compilation takes longer than {} ms",
+                limit.as_millis()
+            ))),
+            mpsc::RecvTimeoutError::Disconnected => Err(Error::Refused("its compilation failed".into())),
+        })
+    }
+}
+
+/// Every rewrite, in order.
+pub fn prepare(
+    wasm: &[u8],
+    sha256: &[u8; 32],
+    format: ModuleFormat,
+    bounds: &bounds::Bounds,
+) -> Result<Vec<u8>, rewrite::Error> {
+    bounds::check_source(wasm, bounds)?;
+    let metered = format
+        .is_metered_at_load()
+        .then(|| gas::inject(wasm, format.pointer_bytes() == 8))
+        .transpose()?;
+    let (simple, _) = rewrite::simplify(metered.as_deref().unwrap_or(wasm), &rewrite::Options::default())?;
+    let depth = !has_own_depth_limit(sha256);
+    let out = guard::instrument(
+        &simple,
+        guard::Options {
+            depth,
+            safepoints: true,
+        },
+    )?;
+    bounds::check_bodies(&out, bounds)?;
+    Ok(out)
+}
+
+fn has_own_depth_limit(sha256: &[u8; 32]) -> bool {
+    let hex = blake3::Hash::from_bytes(*sha256).to_hex();
+    OWN_DEPTH_LIMIT.contains(&hex.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epoch_names_the_versions_in_use() {
+        let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock")).unwrap();
+        let at = lock.find("name = \"wasmtime\"\n").unwrap();
+        let version = lock[at..]
+            .lines()
+            .nth(1)
+            .unwrap()
+            .trim_start_matches("version = ")
+            .trim_matches('"');
+        assert!(EPOCH.contains(&format!(";wasmtime-{version};")), "{version}");
+        assert!(EPOCH.contains(&format!(";rewrite-{};", rewrite::VERSION)));
+        assert!(EPOCH.ends_with(&format!("wasm-stack-{}MiB", WASM_STACK_BYTES >> 20)));
+    }
+}

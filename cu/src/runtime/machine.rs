@@ -1,0 +1,288 @@
+//! A live process: one instance, and the way back to the state before the last call.
+//!
+//! The way back is an anchor (a saved state) and the journal of calls since. Going back resumes the anchor and runs
+//! the journal again; then a new anchor is taken, so that no work is repeated twice. Anchors are also taken whenever
+//! the journal's work passes a bound that grows with the anchor's own cost.
+//!
+//! Not here: what an outcome means. Invariant: the state is always that of the anchor followed by the journal
+//! (followed by the pending call, if there is one).
+
+use super::anchor::Anchor;
+use super::live::{Ended, Live};
+use super::module::Module;
+use super::pages::stack_left;
+use super::{Error, Limits, STACK_BYTES, Verdict, image, root};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Work since the anchor after which a new one is taken.
+const ANCHOR_AFTER: Duration = Duration::from_millis(100);
+/// Anchoring may take this part of the time.
+const ANCHOR_SHARE: u32 = 20;
+/// Calls, and bytes of messages, that a journal holds.
+const JOURNAL_CALLS_MAX: usize = 1024;
+const JOURNAL_BYTES_MAX: usize = 16 << 20;
+/// Gas that no machine gets through in a second: what the watch allows before the gas build decides.
+const GAS_PER_SECOND_MAX: u64 = 100_000_000_000;
+/// Below this much gas the watch is too coarse, and the gas build runs at once.
+const WATCHED_GAS_MIN: u64 = 5_000_000_000;
+/// Stack that a call may need.
+const STACK_NEEDED: usize = STACK_BYTES - (2 << 20);
+
+/// Runs work that may recurse deeply: here if the stack allows, else on a thread of its own.
+pub(super) fn on_big_stack<R: Send>(work: impl FnOnce() -> Result<R, Error> + Send) -> Result<R, Error> {
+    if stack_left() >= STACK_NEEDED {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("cu-call".into())
+            .stack_size(STACK_BYTES);
+        let thread = thread
+            .spawn_scoped(scope, work)
+            .map_err(|e| Error::Host(e.to_string()))?;
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// One call that can be run again.
+struct Entry {
+    message: Box<[u8]>,
+    env: Arc<[u8]>,
+}
+
+struct Pending {
+    entry: Entry,
+    spent: Duration,
+}
+
+/// A live process: one instance, its state, and the way back to the state before the last call. `Send`, not `Sync`.
+pub struct Machine {
+    module: Module,
+    limits: Limits,
+    live: Live,
+    anchor: Anchor,
+    anchor_cost: Duration,
+    journal: Vec<Entry>,
+    journal_bytes: usize,
+    spent: Duration,
+    pending: Option<Pending>,
+    /// The live instance is not in the state it should be in; it is rebuilt before the next use.
+    lost: bool,
+}
+
+impl Machine {
+    /// A fresh process: constructors have run, no message has.
+    pub fn start(module: &Module, limits: Limits) -> Result<Machine, Error> {
+        if limits.memory_bytes_max < module.0.boot.memory_bytes {
+            let needed = module.0.boot.memory_bytes;
+            return Err(Error::Refused(format!(
+                "it starts with {needed} bytes of memory, more than {}",
+                limits.memory_bytes_max
+            )));
+        }
+        Machine::at(module, limits, module.0.boot.clone())
+    }
+
+    /// A process from an image made by [`Machine::encode`] of the same module and engine epoch.
+    pub fn restore(module: &Module, limits: Limits, image: &Bytes) -> Result<Machine, Error> {
+        let anchor = image::decode(module, image)?;
+        if limits.memory_bytes_max < anchor.memory_bytes {
+            return Err(Error::Image(
+                "it has more memory than the process may have".into(),
+            ));
+        }
+        Machine::at(module, limits, anchor)
+    }
+
+    fn at(module: &Module, limits: Limits, anchor: Anchor) -> Result<Machine, Error> {
+        let live = anchor.resume(&module.0.plain, &limits)?;
+        Ok(Machine {
+            module: module.clone(),
+            limits,
+            live,
+            anchor,
+            anchor_cost: Duration::ZERO,
+            journal: Vec::new(),
+            journal_bytes: 0,
+            spent: Duration::ZERO,
+            pending: None,
+            lost: false,
+        })
+    }
+
+    /// Runs one message; both arguments are JSON text without NUL. [`Machine::commit`] or [`Machine::roll_back`] must
+    /// follow. `Err` says that the host failed: the state is as before the call, nothing may be recorded.
+    pub fn call(&mut self, message: &[u8], env: &[u8]) -> Result<Verdict, Error> {
+        assert!(
+            self.pending.is_none(),
+            "the call before is neither committed nor rolled back"
+        );
+        self.settle()?;
+        let started = Instant::now();
+        let verdict = on_big_stack(|| self.judge(message, env));
+        if verdict.is_err() {
+            self.lost = true;
+            return verdict;
+        }
+        let env = match self.journal.last() {
+            Some(last) if *last.env == *env => last.env.clone(),
+            _ => env.into(),
+        };
+        self.pending = Some(Pending {
+            entry: Entry {
+                message: message.into(),
+                env,
+            },
+            spent: started.elapsed(),
+        });
+        verdict
+    }
+
+    /// At full speed under the watch; if that stops it, again under gas.
+    fn judge(&mut self, message: &[u8], env: &[u8]) -> Result<Verdict, Error> {
+        if self.limits.gas_max >= WATCHED_GAS_MIN {
+            let seconds = self.limits.gas_max as f64 / GAS_PER_SECOND_MAX as f64;
+            self.live
+                .watched
+                .begin(Duration::from_secs_f64(seconds.min(3600.0)));
+            if let Ended::Verdict(verdict) = self.live.run(message, env, &self.limits, u64::MAX)? {
+                return Ok(verdict);
+            }
+        }
+        self.judge_by_gas(message, env)
+    }
+
+    fn judge_by_gas(&mut self, message: &[u8], env: &[u8]) -> Result<Verdict, Error> {
+        let build = self.module.fueled()?;
+        let mut live = self.anchor.resume(&build, &self.limits)?;
+        replay(&mut live, &self.journal, &self.limits)?;
+        let ended = live.run(message, env, &self.limits, self.limits.gas_max)?;
+        self.live = live;
+        match ended {
+            Ended::Verdict(verdict) => Ok(verdict),
+            Ended::Stopped => Err(Error::Host("stopped without a watch".into())),
+        }
+    }
+
+    /// Keeps the last call's effect.
+    pub fn commit(&mut self) -> Result<(), Error> {
+        let pending = self.pending.take().expect("a call came before");
+        self.spent += pending.spent;
+        self.journal_bytes += pending.entry.message.len();
+        self.journal.push(pending.entry);
+        let due = self.spent > ANCHOR_AFTER.max(self.anchor_cost * ANCHOR_SHARE)
+            || self.journal.len() >= JOURNAL_CALLS_MAX
+            || self.journal_bytes >= JOURNAL_BYTES_MAX;
+        if due || self.live.fueled {
+            self.take_anchor()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes the last call's effect back. Costs what the calls since the last anchor cost, about 100 ms at most
+    /// (more where anchors themselves are expensive), and never repeats the same work twice.
+    pub fn roll_back(&mut self) -> Result<(), Error> {
+        assert!(self.pending.take().is_some(), "a call came before");
+        self.lost = true;
+        self.settle()
+    }
+
+    /// Rebuilds the live instance from anchor and journal if it was lost.
+    fn settle(&mut self) -> Result<(), Error> {
+        if !self.lost {
+            return Ok(());
+        }
+        self.live = self.anchor.resume(&self.module.0.plain, &self.limits)?;
+        let (live, journal, limits) = (&mut self.live, &self.journal, &self.limits);
+        on_big_stack(|| replay(live, journal, limits))?;
+        self.lost = false;
+        if self.journal.is_empty() {
+            Ok(())
+        } else {
+            self.take_anchor()
+        }
+    }
+
+    fn take_anchor(&mut self) -> Result<(), Error> {
+        let started = Instant::now();
+        if let Err(e) = self.anchor.update(&mut self.live) {
+            // A half-written anchor is no way back; only the log is.
+            self.journal.clear();
+            return Err(e);
+        }
+        if self.live.fueled {
+            self.live = self.anchor.resume(&self.module.0.plain, &self.limits)?;
+        }
+        self.journal.clear();
+        self.journal_bytes = 0;
+        self.spent = Duration::ZERO;
+        self.anchor_cost = started.elapsed();
+        Ok(())
+    }
+
+    /// A second machine in the same state, for dry runs beside the live one.
+    pub fn fork(&mut self) -> Result<Machine, Error> {
+        assert!(
+            self.pending.is_none(),
+            "the call before is neither committed nor rolled back"
+        );
+        self.settle()?;
+        if !self.journal.is_empty() {
+            self.take_anchor()?;
+        }
+        Machine::at(&self.module, self.limits, self.anchor.clone())
+    }
+
+    /// The state as bytes to keep: the pages that differ from the module's boot image, compressed.
+    pub fn encode(&mut self) -> Result<Bytes, Error> {
+        self.at_rest()?;
+        image::encode(&self.module, &mut self.live, &self.anchor)
+    }
+
+    /// The state root: BLAKE3 Merkle tree over pages, with memory size, mutable globals and host state.
+    pub fn state_root(&mut self) -> Result<[u8; 32], Error> {
+        self.at_rest()?;
+        let runs = self.anchor.live_runs(&self.live);
+        Ok(root::of(&mut self.live, &runs))
+    }
+
+    fn at_rest(&mut self) -> Result<(), Error> {
+        assert!(
+            self.pending.is_none(),
+            "the call before is neither committed nor rolled back"
+        );
+        self.settle()
+    }
+
+    /// Bytes of linear memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.live.memory_bytes()
+    }
+
+    /// The raw linear memory (`/state`, ao Checkpoint). Mostly untouched zero pages: do not copy it lightly.
+    pub fn memory(&self) -> &[u8] {
+        self.live.memory()
+    }
+
+    pub(super) fn parts(&mut self) -> (&mut Live, &Anchor) {
+        (&mut self.live, &self.anchor)
+    }
+}
+
+/// Runs calls whose effect was kept before: unwatched, as they are known to end.
+fn replay(live: &mut Live, journal: &[Entry], limits: &Limits) -> Result<(), Error> {
+    for entry in journal {
+        let ended = live.run(&entry.message, &entry.env, limits, u64::MAX)?;
+        // A kept call had an answer; anything else now means that the state is not what it was.
+        assert!(
+            matches!(ended, Ended::Verdict(Ok(_))),
+            "a kept call fails when it is run again"
+        );
+    }
+    Ok(())
+}
