@@ -1,5 +1,7 @@
 //! The log's promises: order, groups whole or not at all, torn tails, damage, withholding.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
