@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use spec::contract::{Answer, Evaluated, OutcomesPage, OutcomesQuery, Position};
@@ -396,6 +396,8 @@ fn exact(process: ProcessId, position: &Position) -> Answer<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
     use spec::Outcome;
     use spec::contract::Tick;
 
