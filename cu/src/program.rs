@@ -116,10 +116,14 @@ pub struct Source {
 #[derive(Default)]
 pub struct Modules(Mutex<Inner>);
 
+/// Empty until its module is loaded.
+type Cell = Arc<OnceCell<Arc<Source>>>;
+
 #[derive(Default)]
 struct Inner {
     turn: u64,
-    cells: HashMap<ModuleId, (u64, Arc<OnceCell<Arc<Source>>>)>,
+    /// With the turn of its last use.
+    cells: HashMap<ModuleId, (u64, Cell)>,
 }
 
 impl Modules {
@@ -138,7 +142,7 @@ impl Modules {
         self.inner().cells.remove(&id);
     }
 
-    fn cell(&self, id: ModuleId, modules_max: usize) -> Arc<OnceCell<Arc<Source>>> {
+    fn cell(&self, id: ModuleId, modules_max: usize) -> Cell {
         let mut inner = self.inner();
         inner.turn += 1;
         let turn = inner.turn;

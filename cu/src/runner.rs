@@ -162,7 +162,7 @@ impl Runner {
             None => Arc::new(Program::load(&self.shared, self.process).await?),
         };
         self.program = Some(program.clone());
-        let live = match self.from_checkpoint(&program, last).await? {
+        let live = match self.resume(&program, last).await? {
             Some(live) => live,
             None => self.shared.pool.run(move || start(&program)).await??,
         };
@@ -170,7 +170,7 @@ impl Runner {
         Ok(())
     }
 
-    async fn from_checkpoint(&self, program: &Arc<Program>, last: u64) -> Answer<Option<Live>> {
+    async fn resume(&self, program: &Arc<Program>, last: u64) -> Answer<Option<Live>> {
         let (checkpoints, program) = (self.shared.checkpoints.clone(), program.clone());
         let live = self
             .shared
