@@ -16,9 +16,8 @@ impl SignerText {
     pub fn of(owner: &[u8]) -> SignerText {
         match <&[u8; 65]>::try_from(owner) {
             Ok(key) => SignerText(checksummed(&ethereum_address(key))),
-            // Type 7 carries the address itself.
-            Err(_) if owner.len() == 42 => SignerText(from_address_text(owner)),
-            Err(_) => SignerText(address(owner).to_string()),
+            // Type 7 carries the address itself; what is none has never verified.
+            Err(_) => SignerText(from_address_text(owner).unwrap_or_else(|| address(owner).to_string())),
         }
     }
 
@@ -40,12 +39,11 @@ impl From<SignerText> for String {
     }
 }
 
-fn from_address_text(owner: &[u8]) -> String {
-    let text = String::from_utf8_lossy(owner).to_ascii_lowercase();
-    match text.strip_prefix("0x") {
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => checksum_text(digits),
-        _ => text,
-    }
+fn from_address_text(owner: &[u8]) -> Option<String> {
+    let digits = owner.strip_prefix(b"0x").filter(|digits| digits.len() == 40)?;
+    let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
+    let text = std::str::from_utf8(digits).ok().filter(|_| is_hex)?;
+    Some(checksum_text(&text.to_ascii_lowercase()))
 }
 
 /// `0x…` with capitals as EIP-55 sets them.

@@ -159,7 +159,14 @@ impl Assignment {
     }
 
     /// Reads an assignment's tags. The signature is the caller's to check.
+    ///
+    /// # Errors
+    /// Names the tag that is missing or malformed. A message is none, whatever else its tags say:
+    /// a node may sign both with one key, and processes choose most tags of what it pushes.
     pub fn read(item: DataItem) -> Result<Assignment, AssignmentError> {
+        if !Assignment::is_one(&item) {
+            return Err(AssignmentError::Tag("Type"));
+        }
         let id = |name| item.tag(name).map(str::parse::<ItemId>);
         let process = id("Process")
             .and_then(Result::ok)

@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::ids::ItemId;
 use crate::item::{DataItem, ItemError};
 
-/// Deepest nesting that is unfolded.
+/// Deepest nesting that is unfolded; what lies deeper stays inside its item.
 pub const DEPTH_MAX: usize = 8;
 /// Bytes of one row of the id table: size (32, little-endian), id (32).
 const ROW_LEN: usize = 64;
@@ -45,9 +45,6 @@ pub enum BundleError {
         /// Why not.
         error: ItemError,
     },
-    /// More nesting than we unfold.
-    #[error("bundles are nested deeper than {DEPTH_MAX}")]
-    TooDeep,
 }
 
 /// The items of one bundle, in order. They share the bundle's buffer.
@@ -82,17 +79,23 @@ impl Bundle {
     }
 
     /// All items of a bundle and of the bundles inside it, outer before inner.
+    ///
+    /// Anybody can sign an item that claims to be a bundle and is none, or one nested without end.
+    /// Such an item is an item like any other: it is listed, not unfolded, and hides no neighbour.
+    ///
+    /// # Errors
+    /// Only if the outermost level is no bundle.
     pub fn parse_nested(bytes: &Bytes) -> Result<Vec<DataItem>, BundleError> {
-        let mut all = Vec::new();
-        let mut open = vec![(bytes.clone(), 1)];
-        while let Some((bytes, depth)) = open.pop() {
-            if depth > DEPTH_MAX {
-                return Err(BundleError::TooDeep);
-            }
-            let bundle = Bundle::parse(&bytes)?;
-            let inner = bundle.items.iter().filter(|item| is_carrier(item));
-            open.extend(inner.map(|item| (item.data(), depth + 1)));
-            all.extend(bundle.items);
+        let mut all = Bundle::parse(bytes)?.items;
+        let mut level = 0..all.len();
+        for _ in 1..DEPTH_MAX {
+            let carriers = all[level.clone()].iter().filter(|item| is_carrier(item));
+            let inner: Vec<Bundle> = carriers
+                .filter_map(|item| Bundle::parse(&item.data()).ok())
+                .collect();
+            level = all.len()..all.len() + inner.iter().map(|bundle| bundle.items.len()).sum::<usize>();
+            all.extend(inner.into_iter().flat_map(|bundle| bundle.items));
+            assert_eq!(level.end, all.len(), "each level follows the one it lies in");
         }
         Ok(all)
     }
@@ -207,6 +210,6 @@ mod tests {
         }
         assert_eq!(Bundle::parse_nested(&bytes).unwrap().len(), DEPTH_MAX);
         let deeper = Bundle::encode(&[carrier(bytes)]);
-        assert_eq!(Bundle::parse_nested(&deeper).unwrap_err(), BundleError::TooDeep);
+        assert_eq!(Bundle::parse_nested(&deeper).unwrap().len(), DEPTH_MAX);
     }
 }

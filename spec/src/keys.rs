@@ -15,7 +15,7 @@ use crate::signature::{self, SignatureType, eip191};
 /// Why a key file is unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Not the JSON of a key.
+    /// Not the JSON of a key. Holds only the place: the text is a secret.
     #[error("the key is not a JSON Web Key: {0}")]
     NotJson(String),
     /// A kind of key that cannot sign items.
@@ -102,9 +102,13 @@ impl Signer {
     pub fn rsa_der(der: &[u8]) -> Result<Signer, KeyError> {
         let pair = RsaKeyPair::from_der(der).or_else(|_| RsaKeyPair::from_pkcs8(der));
         let pair = pair.map_err(|_| KeyError::Field("d"))?;
-        let owner = rsa_modulus(pair.public_key().as_ref()).ok_or(KeyError::Field("n"))?;
+        let (owner, exponent) = rsa_numbers(pair.public_key().as_ref()).ok_or(KeyError::Field("n"))?;
         if owner.len() != SignatureType::Arweave.owner_len() {
             return Err(KeyError::RsaSize(owner.len() * 8));
+        }
+        // Items carry the modulus only; every verifier takes this exponent.
+        if exponent != [1, 0, 1] {
+            return Err(KeyError::Field("e"));
         }
         Ok(Signer {
             key: Key::Rsa(Box::new(pair)),
@@ -114,7 +118,7 @@ impl Signer {
 
     /// Reads a key from the JSON of a wallet file (a JSON Web Key).
     pub fn from_jwk(json: &str) -> Result<Signer, KeyError> {
-        let jwk: Jwk = serde_json::from_str(json).map_err(|e| KeyError::NotJson(e.to_string()))?;
+        let jwk: Jwk = serde_json::from_str(json).map_err(|error| KeyError::NotJson(place(&error)))?;
         match (jwk.kty.as_str(), jwk.crv.as_deref()) {
             ("RSA", _) => Signer::rsa_der(&rsa_der(&jwk)?),
             ("OKP", Some("Ed25519")) => {
@@ -229,6 +233,16 @@ impl Signer {
     }
 }
 
+/// Where reading stopped. The library's own words may quote the text, which is a secret.
+fn place(error: &serde_json::Error) -> String {
+    format!(
+        "{:?} error at line {} column {}",
+        error.classify(),
+        error.line(),
+        error.column()
+    )
+}
+
 fn secret32(jwk: &Jwk) -> Result<Zeroizing<[u8; 32]>, KeyError> {
     let bytes = jwk.d.as_deref().and_then(from_base64url).map(Zeroizing::new);
     let bytes = bytes.ok_or(KeyError::Field("d"))?;
@@ -283,11 +297,13 @@ fn der_length(out: &mut Vec<u8>, len: usize) {
     out.extend_from_slice(significant);
 }
 
-/// The modulus inside a PKCS#1 public key.
-fn rsa_modulus(der: &[u8]) -> Option<Vec<u8>> {
+/// The modulus and the exponent inside a PKCS#1 public key.
+fn rsa_numbers(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let (_, body, _) = der_element(der)?;
-    let (_, modulus, _) = der_element(body)?;
-    Some(modulus.strip_prefix(&[0]).unwrap_or(modulus).to_vec())
+    let (_, modulus, rest) = der_element(body)?;
+    let (_, exponent, _) = der_element(rest)?;
+    let plain = |number: &[u8]| number.strip_prefix(&[0]).unwrap_or(number).to_vec();
+    Some((plain(modulus), plain(exponent)))
 }
 
 /// The nine numbers (version, n, e, d, p, q, dp, dq, qi) inside a PKCS#8 RSA key.

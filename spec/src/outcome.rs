@@ -34,7 +34,7 @@ pub struct Outcome {
     pub error: Option<Box<RawValue>>,
 }
 
-/// Keeps `"Error": null` apart from no `Error` at all.
+/// Reads `"Error": null` as no error.
 fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Box<RawValue>>, D::Error> {
     let value = Box::<RawValue>::deserialize(d)?;
     Ok((value.get() != "null").then_some(value))

@@ -200,13 +200,16 @@ const ORDER_EIGHT_B: [u8; 32] = [
 
 /// Owner: 32 keys and a threshold. Signature: 32 slots and a bitmap, highest bit first. Every slot
 /// whose bit is set must verify, and there must be enough of them: an empty bitmap is no signature.
+/// The other slots must be zero, as signers leave them, or anybody could give the item another id.
 fn multi(owner: &[u8], signature: &[u8], hash: &DeepHash) -> bool {
     let (keys, threshold) = owner.split_at(32 * MULTI_SLOTS);
     let (slots, bitmap) = signature.split_at(64 * MULTI_SLOTS);
     let threshold = usize::from(threshold[0]);
     let set = |slot: &usize| bitmap[slot / 8] & (0x80 >> (slot % 8)) != 0;
-    let signed: Vec<usize> = (0..MULTI_SLOTS).filter(set).collect();
+    let (signed, unused): (Vec<usize>, Vec<usize>) = (0..MULTI_SLOTS).partition(set);
+    let is_zero = |slot: usize| slots[64 * slot..][..64].iter().all(|byte| *byte == 0);
     threshold >= 1
+        && unused.into_iter().all(is_zero)
         && signed.len() >= threshold
         && signed.iter().all(|&slot| {
             // The same key in two slots would count twice towards the threshold.
@@ -217,8 +220,8 @@ fn multi(owner: &[u8], signature: &[u8], hash: &DeepHash) -> bool {
 }
 
 fn ethereum(owner: &[u8], signature: &[u8], hash: &DeepHash) -> bool {
-    // `v` plays no part in the check against a known key, but a wrong one is another encoding of
-    // the same signature, and so another id for the same content.
+    // `v` plays no part in the check against a known key, but every other value of it is another
+    // encoding of the same signature, and so another id for the same content.
     recover(&eip191(hash), signature).is_some_and(|key| key == owner)
 }
 
@@ -249,15 +252,11 @@ pub(crate) fn ethereum_address(key: &[u8; 65]) -> [u8; 20] {
     hash[12..].try_into().expect("20 of 32 bytes")
 }
 
-/// The key that made a signature of 65 bytes, `v` in {0, 1, 27, 28}; `None` if there is none, or if
-/// `s` is in the upper half, which would give one content two ids.
+/// The key that made a signature of 65 bytes; `None` if there is none. One content must not have two
+/// ids: `v` is 27 or 28 (never 0 or 1, as some wallets write it), `s` lies in the lower half.
 fn recover(digest: &[u8; 32], signature: &[u8]) -> Option<[u8; 65]> {
     use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
-    let v = match signature[64] {
-        v @ 0..=1 => v,
-        v @ 27..=28 => v - 27,
-        _ => return None,
-    };
+    let v = signature[64].checked_sub(27).filter(|v| *v <= 1)?;
     let id = RecoveryId::try_from(i32::from(v)).ok()?;
     let recoverable = RecoverableSignature::from_compact(&signature[..64], id).ok()?;
     let mut normal = recoverable.to_standard();

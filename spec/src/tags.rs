@@ -103,22 +103,21 @@ pub fn decode(raw: &Bytes) -> Result<Tags, TagsError> {
         return Ok(tags);
     }
     loop {
-        let mut count = reader.varint()?;
+        let count = reader.varint()?;
         if count == 0 {
             break;
         }
-        if count < 0 {
-            // A negative count is followed by the block's size in bytes, for readers that skip.
-            count = count.checked_neg().ok_or(TagsError::Malformed(reader.at))?;
-            let size = reader.varint()?;
-            if size < 0 {
-                return Err(TagsError::Malformed(reader.at));
-            }
-        }
-        for _ in 0..count {
+        // A negative count is followed by the block's size in bytes, for readers that skip.
+        let size = if count < 0 { Some(reader.varint()?) } else { None };
+        let start = reader.at;
+        for _ in 0..count.unsigned_abs() {
             // Each tag takes at least two bytes, so a huge count ends at the bytes' end.
             let (name, value) = (reader.bytes()?, reader.bytes()?);
             tags.push(Tag { name, value });
+        }
+        // A false size would show other tags to readers that skip by it.
+        if size.is_some_and(|size| size != (reader.at - start) as i64) {
+            return Err(TagsError::Malformed(start));
         }
     }
     match raw.len() - reader.at {

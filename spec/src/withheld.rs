@@ -9,6 +9,7 @@ use crate::address::SignerText;
 use crate::deep_hash::{DEEP_HASH_LEN, DeepHash, blob_of};
 use crate::ids::ItemId;
 use crate::item::{Header, ItemError};
+use crate::signature::SignatureType;
 use crate::tags::Tags;
 
 /// The proof that an item existed, without its data.
@@ -24,12 +25,13 @@ impl Withheld {
     /// From an item's bytes before its data, and the data's length and SHA-384.
     ///
     /// # Errors
-    /// If `head` is not exactly the part before the data.
+    /// If `head` is not exactly the part before the data, or its tags cannot be read.
     pub fn new(head: Bytes, data_len: u64, inner: DeepHash) -> Result<Withheld, ItemError> {
         let header = Header::parse(&head)?;
         if header.data != head.len() {
             return Err(ItemError::CutOff("header"));
         }
+        header.decode_tags(&head)?;
         Ok(Withheld {
             head,
             data_len,
@@ -81,6 +83,31 @@ impl Withheld {
     /// The tags, in order.
     pub fn tags(&self) -> Result<Tags, ItemError> {
         self.header.decode_tags(&self.head)
+    }
+
+    /// How it is signed.
+    pub fn signature_type(&self) -> SignatureType {
+        self.header.kind
+    }
+
+    /// The signature's bytes.
+    pub fn signature(&self) -> &[u8] {
+        self.header.signature(&self.head)
+    }
+
+    /// The signer's public key.
+    pub fn owner(&self) -> &[u8] {
+        self.header.owner(&self.head)
+    }
+
+    /// Whom it is for.
+    pub fn target(&self) -> Option<&[u8; 32]> {
+        self.head[self.header.target?..].first_chunk()
+    }
+
+    /// What makes it differ from otherwise equal items.
+    pub fn anchor(&self) -> Option<&[u8; 32]> {
+        self.head[self.header.anchor?..].first_chunk()
     }
 
     /// The account as a process sees it.

@@ -1,1 +1,28 @@
-//! Stub.
+//! Permanent storage: the segment log every unit's truth lives in, the index derived from it, the
+//! local dev chain, and the gateway that serves it all.
+//!
+//! Not here: slots, processes, evaluation. The invariant: what [`Log::append`] acknowledged is
+//! durable, and everything outside `DATA/log` can be deleted and is built again.
+
+pub mod chain;
+pub mod config;
+pub mod error;
+mod facts;
+mod find;
+mod frame;
+mod index;
+pub mod log;
+mod recent;
+pub mod record;
+mod registered;
+mod scan;
+pub mod segment;
+pub mod weave;
+mod writer;
+
+pub use chain::{Block, Chain};
+pub use config::Config;
+pub use error::Error;
+pub use log::{Append, Log};
+pub use record::{Entry, Note, NoteKind, Position, Record};
+pub use weave::{Found, Weave};

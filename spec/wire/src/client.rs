@@ -43,6 +43,7 @@ pub struct Http {
     base: String,
     client: Client<HttpConnector, Full<Bytes>>,
     timeout: Duration,
+    header: Option<(&'static str, &'static str)>,
 }
 
 /// An answer, whatever its status.
@@ -116,7 +117,14 @@ impl Http {
             base,
             client,
             timeout: Duration::from_millis(limits.timeout_ms),
+            header: None,
         })
+    }
+
+    /// The same client with one more header on every request.
+    pub fn with_header(mut self, name: &'static str, value: &'static str) -> Http {
+        self.header = Some((name, value));
+        self
     }
 
     /// The base URL, without a slash at its end.
@@ -144,6 +152,9 @@ impl Http {
         let mut request = Request::builder().method(method).uri(&url);
         if !content_type.is_empty() {
             request = request.header(hyper::header::CONTENT_TYPE, content_type);
+        }
+        if let Some((name, value)) = self.header {
+            request = request.header(name, value);
         }
         let request = request.body(Full::new(body));
         let request = request.map_err(|e| Refusal::invalid("invalid-url", format!("{url}: {e}")))?;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -279,6 +280,10 @@ fn normalize<B>(mut request: Request<B>) -> Request<B> {
     request
 }
 
+/// Who is at the other end of a connection; an extension of every request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peer(pub Option<SocketAddr>);
+
 /// Serves hardened routes until `stop` resolves, then lets open requests finish for a while.
 pub async fn serve(
     listener: TcpListener,
@@ -307,7 +312,7 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
             () = &mut stop => break,
         };
-        let (stream, _) = match accepted {
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors: wait for one to come back instead of spinning.
@@ -319,7 +324,8 @@ pub async fn serve(
         // Small answers must not wait for a delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         let service = service.clone();
-        let handler = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+        let handler = hyper::service::service_fn(move |mut request: Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(Peer(Some(peer)));
             service.clone().oneshot(request)
         });
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), handler));

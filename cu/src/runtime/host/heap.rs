@@ -50,7 +50,9 @@ pub fn resize(caller: &mut Caller<'_, Host>, wanted: u64) -> wasmtime::Result<Re
             return Ok(Reply::Int(1));
         }
         if caller.data().starved {
-            return Err(wasmtime::Error::new(Stop::Abort("the host is out of memory".into())));
+            return Err(wasmtime::Error::new(Stop::Abort(
+                "the host is out of memory".into(),
+            )));
         }
     }
     Ok(Reply::Int(0))
@@ -62,7 +64,11 @@ pub fn weavedrive_open(caller: &mut Caller<'_, Host>) -> wasmtime::Result<Reply>
     if let (Some(malloc), Some(free)) = (malloc, free) {
         let wide = caller.data().wide();
         let bytes = ASYNCIFY_STACK_BYTES + if wide { 24 } else { 12 };
-        let argument = if wide { Val::I64(bytes as i64) } else { Val::I32(bytes as i32) };
+        let argument = if wide {
+            Val::I64(bytes as i64)
+        } else {
+            Val::I32(bytes as i32)
+        };
         let pointer = call(caller, malloc, argument)?;
         call(caller, free, pointer)?;
     }

@@ -1,0 +1,67 @@
+//! Administration routes: what only the operator of this machine may do over HTTP.
+//!
+//! They answer only to connections from this machine that carry a header no web page can send
+//! without being asked (there is no CORS here). Not here: anything a client needs.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Extension, State};
+use axum::http::HeaderMap;
+use axum::routing::post;
+use spec::contract::{Answer, Class, Permanent};
+use spec::{DataItem, ItemId, ItemParts, Refusal};
+use wire::server::{Limits, Params, Peer, Reject};
+
+use crate::assemble::Node;
+use crate::module::Description;
+
+/// The header that marks a request as the operator's.
+pub const ADMIN_HEADER: &str = "x-weft-admin";
+
+/// The routes.
+pub fn router(node: Arc<Node>, limits: &Limits) -> Router {
+    Router::new()
+        .route("/weft/modules", post(add_module))
+        .layer(DefaultBodyLimit::max(limits.body_bytes_max))
+        .with_state(node)
+}
+
+fn check(peer: &Peer, headers: &HeaderMap) -> Answer<()> {
+    let local = peer.0.is_some_and(|address| address.ip().is_loopback());
+    if local && headers.contains_key(ADMIN_HEADER) {
+        return Ok(());
+    }
+    let text = format!("this route answers only to the machine itself, with the header {ADMIN_HEADER}");
+    Err(Refusal::invalid("not-operator", text))
+}
+
+/// Stores a module signed by the node, or registers its bytes under a published id.
+async fn add_module(
+    State(node): State<Arc<Node>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    params: Params,
+    body: Bytes,
+) -> Result<Json<serde_json::Value>, Reject> {
+    check(&peer, &headers)?;
+    let weave = node.weave.as_ref();
+    let weave = weave.ok_or_else(|| Refusal::invalid("no-weave", "this node has no weave: ask the gateway's node"))?;
+    let description = Description::from_params(&params)?;
+    let id: ItemId = match params.get("id") {
+        Some(_) => {
+            let id = params.id("id")?;
+            weave.register(id, description.tags(), body, node.signer.address()).await?;
+            id
+        }
+        None => {
+            let parts = ItemParts { tags: description.tags(), data: body, ..ItemParts::default() };
+            let item = DataItem::sign(&parts, &node.signer)?;
+            weave.append(vec![item.clone()], Class::Permanent).await?;
+            item.id()
+        }
+    };
+    Ok(Json(serde_json::json!({ "id": id })))
+}

