@@ -1,4 +1,5 @@
 //! All tests of the messenger through its public face, as one program: they share a world.
+#![allow(clippy::unwrap_used)]
 
 mod checklist;
 mod conformance;
