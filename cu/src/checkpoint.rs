@@ -198,10 +198,7 @@ fn decode(bytes: &Bytes, key: &Key) -> Result<(Stand, Bytes), &'static str> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn reads_back_and_leaves_out_what_does_not_fit() {
-        let dir = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::open(dir.path()).unwrap();
+    fn sample() -> Head {
         let process = ProcessId([1; 32]);
         let key = Key {
             process,
@@ -212,13 +209,35 @@ mod tests {
             timestamp_ms: 5,
             block_height: 6,
         };
-        let stand = Stand {
-            slot: 3,
-            assignment: ItemId([2; 32]),
-            chain: Chain([3; 32]),
-            tick,
-            cron: Some("0-10-seconds".into()),
-        };
+        let (assignment, chain, cron) = (ItemId([2; 32]), Chain([3; 32]), Some("0-10-seconds".into()));
+        Head {
+            key,
+            stand: Stand {
+                slot: 3,
+                assignment,
+                chain,
+                tick,
+                cron,
+            },
+        }
+    }
+
+    /// A file of each version ever written opens, or is left out by intent.
+    #[test]
+    fn version_1_opens() {
+        let vector = include_bytes!("../../spec/vectors/checkpoint_v1.bin");
+        let Head { key, stand } = sample();
+        assert_eq!(
+            decode(&Bytes::from_static(vector), &key),
+            Ok((stand, Bytes::from_static(b"image")))
+        );
+    }
+
+    #[test]
+    fn reads_back_and_leaves_out_what_does_not_fit() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(dir.path()).unwrap();
+        let Head { key, stand } = sample();
         assert_eq!(checkpoints.load(&key), None);
         checkpoints.save(&key, &stand, b"image").unwrap();
         assert_eq!(
@@ -233,7 +252,7 @@ mod tests {
             None
         );
 
-        let path = checkpoints.path(process);
+        let path = checkpoints.path(key.process);
         let whole = std::fs::read(&path).unwrap();
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
@@ -243,7 +262,7 @@ mod tests {
             std::fs::write(&path, &whole[..at]).unwrap();
             assert_eq!(checkpoints.load(&key), None, "cut at {at}");
         }
-        checkpoints.remove(process);
+        checkpoints.remove(key.process);
         assert!(!path.exists());
     }
 }
