@@ -74,12 +74,12 @@ fn check_encoding(name: &str, value: Option<&str>) -> Answer<()> {
 
 /// WeaveDrive is what every module of the field may carry; its files are not served yet and read as absent.
 fn check_extensions(process: &[Tag], module: &[Tag]) -> Answer<()> {
-    let named = tags::all(module, "Extension").chain(tags::all(process, "Extension"));
-    for name in named.filter(|name| *name != "WeaveDrive") {
-        let text = format!("the extension `{name}` is not supported; remove the tag `Extension`");
-        return Err(Refusal::invalid("module-extension", text));
-    }
-    Ok(())
+    let mut named = tags::all(module, "Extension").chain(tags::all(process, "Extension"));
+    let Some(name) = named.find(|name| *name != "WeaveDrive") else {
+        return Ok(());
+    };
+    let text = format!("the extension `{name}` is not supported; remove the tag `Extension`");
+    Err(Refusal::invalid("module-extension", text))
 }
 
 /// A limit of the process, or else of its module.
@@ -119,7 +119,7 @@ fn parse_bytes(text: &str) -> Option<u64> {
     let number: f64 = number.parse().ok()?;
     let bytes = number * (1u64 << shift) as f64;
     // Exact in f64 up to 2^53; whoever asks for more is refused all the same.
-    (bytes >= 1.0 && bytes < 9e15).then_some(bytes as u64)
+    (1.0..9e15).contains(&bytes).then_some(bytes as u64)
 }
 
 #[cfg(test)]

@@ -44,7 +44,9 @@ impl From<Error> for Refusal {
 /// A module beyond a bound stays so; everything else is trouble of ours.
 pub fn from_runtime(error: crate::runtime::Error) -> Refusal {
     match error {
-        crate::runtime::Error::Refused(why) => Refusal::invalid("module-refused", why),
+        crate::runtime::Error::Refused(why) => {
+            Refusal::invalid("module-refused", format!("the module is refused: {why}"))
+        }
         error => Refusal::internal(error.to_string()),
     }
 }

@@ -15,6 +15,9 @@ pub const RESPONSE_BYTES_MAX: usize = 64 << 20;
 /// How the field's libraries report that a message did not fit into memory, in `Output`.
 const OUT_OF_MEMORY_END: &str = "not enough memory for buffer allocation";
 
+/// What an outcome says whose response is not of the shape every module of the field answers in.
+const BAD_RESPONSE: &str = "the module's response is not JSON of the expected shape";
+
 /// A module's response, unread.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -48,8 +51,10 @@ pub fn evaluate(machine: &mut Machine, message: &[u8], env: &[u8]) -> Result<Out
 /// The outcome of a verdict, and whether the state moves on.
 pub fn judge(verdict: runtime::Verdict) -> (Outcome, bool) {
     let outcome = match verdict {
-        Ok(answer) => outcome_of(&answer).unwrap_or_else(|why| Outcome::failed(&why)),
+        Ok(answer) => outcome_of(&answer).unwrap_or_else(Outcome::failed),
         Err(Fault::Thrown(raw)) => thrown(raw),
+        // The decoder's own words must not reach a result: they change with its version.
+        Err(Fault::BadResponse(_)) => Outcome::failed(BAD_RESPONSE),
         Err(fault) => Outcome::failed(&fault.to_string()),
     };
     let keeps = !outcome.is_error() && !ran_out_of_memory(&outcome.output);
@@ -82,15 +87,11 @@ impl OrFailed for Outcome {
     }
 }
 
-fn outcome_of(answer: &Answer) -> Result<Outcome, String> {
+fn outcome_of(answer: &Answer) -> Result<Outcome, &'static str> {
     if answer.response.len() > RESPONSE_BYTES_MAX {
-        return Err(format!(
-            "the response of {} bytes is over {RESPONSE_BYTES_MAX}",
-            answer.response.len()
-        ));
+        return Err("the module's response is too long");
     }
-    let response: Response<'_> = serde_json::from_slice(&answer.response)
-        .map_err(|error| format!("the module's response is not an object of the expected shape: {error}"))?;
+    let response: Response<'_> = serde_json::from_slice(&answer.response).map_err(|_| BAD_RESPONSE)?;
     let mut outcome = Outcome {
         gas_used: answer.gas_used,
         ..Outcome::default()

@@ -96,8 +96,9 @@ impl Cu {
             checkpoints: checkpoint::Checkpoints::open(&folder.join("checkpoints"))?,
             pool: pool::Pool::start(config.thread_count(), config.jobs_max)?,
             owners: owners::Owners::default(),
-            reads: Semaphore::new(config.reads_max.max(1)),
+            reads: Semaphore::new(config.read_count()),
             reads_waiting: 0.into(),
+            is_closing: false.into(),
             config,
         });
         tokio::spawn(write_regularly(Arc::downgrade(&shared)));
@@ -125,7 +126,9 @@ impl Cu {
     }
 
     /// Puts every process to sleep and writes everything unwritten: the next start replays nothing.
+    /// Evaluations under way end after their turn; who waits for more is refused as busy.
     pub async fn close(&self) {
+        self.shared.is_closing.store(true, Ordering::Relaxed);
         for handle in self.shared.owners.all() {
             let (reply, answer) = oneshot::channel();
             if handle.commands.send(Command::Sleep(Some(reply))).await.is_ok() {

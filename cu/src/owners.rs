@@ -68,6 +68,7 @@ impl Owners {
         inner.turn += 1;
         let turn = inner.turn;
         let is_new = inner.live.insert(id, turn).is_none();
+        metrics::gauge!("cu_live_processes").set(inner.live.len() as f64);
         let mut too_many = inner.live.len().saturating_sub(config.live_max.max(1));
         if is_new && too_many == 0 && is_memory_short(config) {
             too_many = 1;

@@ -4,7 +4,7 @@
 //! there, or configuration allows it, the process runs (invariant 6).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use spec::contract::{Answer, LogEntry, Stored};
@@ -46,7 +46,9 @@ impl Program {
         check_epoch(shared, &slot0, id)?;
         let module_id = module_id(process)?;
         let source = shared.modules.get(shared, module_id).await?;
-        let Admitted { limits, .. } = admission::admit(process.tags(), &source.tags, &shared.config)?;
+        let admitted = admission::admit(process.tags(), &source.tags, &shared.config);
+        // Registered bytes and their tags can be replaced: they are looked up again next time.
+        let Admitted { limits, .. } = admitted.inspect_err(|_| shared.modules.forget(module_id))?;
         let env = message::env(process, module_id, &source.owner, &source.tags);
         let module = source.module.clone();
         let sha256: String = module.sha256().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -114,10 +116,14 @@ pub struct Source {
 #[derive(Default)]
 pub struct Modules(Mutex<Inner>);
 
+/// Empty until its module is loaded.
+type Cell = Arc<OnceCell<Arc<Source>>>;
+
 #[derive(Default)]
 struct Inner {
     turn: u64,
-    cells: HashMap<ModuleId, (u64, Arc<OnceCell<Arc<Source>>>)>,
+    /// With the turn of its last use.
+    cells: HashMap<ModuleId, (u64, Cell)>,
 }
 
 impl Modules {
@@ -128,8 +134,16 @@ impl Modules {
         cell.get_or_try_init(|| load(shared, id)).await.cloned()
     }
 
-    fn cell(&self, id: ModuleId, modules_max: usize) -> Arc<OnceCell<Arc<Source>>> {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, id: ModuleId) {
+        self.inner().cells.remove(&id);
+    }
+
+    fn cell(&self, id: ModuleId, modules_max: usize) -> Cell {
+        let mut inner = self.inner();
         inner.turn += 1;
         let turn = inner.turn;
         if inner.cells.len() >= modules_max.max(1) && !inner.cells.contains_key(&id) {

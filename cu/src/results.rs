@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use spec::contract::{Answer, Evaluated, OutcomesPage, OutcomesQuery, Position};
@@ -68,11 +68,15 @@ pub struct Results {
     /// One writer at a time.
     writing: Mutex<()>,
     unwritten_max: usize,
+    unwritten_bytes_max: usize,
+    page_bytes_max: usize,
 }
 
 #[derive(Default)]
 struct Unwritten {
     rows: BTreeMap<Key, Evaluated>,
+    /// Of all outcomes in `rows`, more or less: one put twice counts twice.
+    bytes: usize,
     messages: BTreeMap<[u8; 64], Key>,
 }
 
@@ -93,12 +97,13 @@ impl Results {
             }
             Err(error) => return Err(error),
         };
-        let unwritten_max = config.unwritten_max.max(1);
         Ok(Results {
             db,
             unwritten: Mutex::default(),
             writing: Mutex::default(),
-            unwritten_max,
+            unwritten_max: config.unwritten_max.max(1),
+            unwritten_bytes_max: config.unwritten_bytes_max,
+            page_bytes_max: config.page_bytes_max,
         })
     }
 
@@ -113,8 +118,10 @@ impl Results {
         if let Some(message) = at.message {
             unwritten.messages.insert(message_key(process, message), key);
         }
+        unwritten.bytes += weight(&at);
         unwritten.rows.insert(key, at);
-        let is_full = unwritten.rows.len() >= self.unwritten_max;
+        let is_full =
+            unwritten.rows.len() >= self.unwritten_max || unwritten.bytes >= self.unwritten_bytes_max;
         drop(unwritten);
         if is_full { self.flush() } else { Ok(()) }
     }
@@ -140,6 +147,7 @@ impl Results {
         let mut unwritten = self.unwritten();
         for (key, at) in &rows {
             unwritten.rows.remove(key);
+            unwritten.bytes = unwritten.bytes.saturating_sub(weight(at));
             if let Some(message) = at.message {
                 unwritten.messages.remove(&message_key(process_of(key), message));
             }
@@ -156,14 +164,18 @@ impl Results {
             let (mut crons, mut messages) = (txn.open_table(CRONS)?, txn.open_table(MESSAGES)?);
             for (key, at) in rows {
                 let row = serde_json::to_vec(&EvaluatedJson::from(at)).expect("texts and numbers are JSON");
-                let table = if at.outcome.is_error() {
-                    &mut failed
+                let is_listed = !at.outcome.is_error();
+                // Another binary registered under the module's id may have failed where this one does not.
+                let (table, other) = if is_listed {
+                    (&mut listed, &mut failed)
                 } else {
-                    &mut listed
+                    (&mut failed, &mut listed)
                 };
                 table.insert(&key[..], &row[..])?;
-                if at.cron.is_some() && !at.outcome.is_error() {
-                    crons.insert(&key[..], &[][..])?;
+                other.remove(&key[..])?;
+                match at.cron.is_some() && is_listed {
+                    true => drop(crons.insert(&key[..], &[][..])?),
+                    false => drop(crons.remove(&key[..])?),
                 }
                 if let Some(message) = at.message {
                     messages.insert(&message_key(process_of(key), message)[..], &key[..])?;
@@ -239,17 +251,25 @@ impl Results {
         let mut rows = self.list_unwritten(&range, query.descending, wanted, crons_only);
         let written = self.list_written(&range, query.descending, wanted, crons_only);
         rows.extend(written.map_err(Error::from)?);
-        let ascending = rows.into_iter();
-        let mut outcomes: Vec<_> = match query.descending {
-            true => ascending.rev().take(wanted).map(|(_, at)| at).collect(),
-            false => ascending.take(wanted).map(|(_, at)| at).collect(),
-        };
-        let has_next_page = outcomes.len() > query.limit;
-        outcomes.truncate(query.limit);
-        Ok(OutcomesPage {
-            outcomes,
-            has_next_page,
-        })
+        let ascending = rows.into_values();
+        match query.descending {
+            true => Ok(self.page(ascending.rev(), query.limit)),
+            false => Ok(self.page(ascending, query.limit)),
+        }
+    }
+
+    /// Cuts a page off by number and by bytes.
+    fn page(&self, rows: impl Iterator<Item = Evaluated>, limit: usize) -> OutcomesPage {
+        let (mut page, mut bytes) = (OutcomesPage::default(), 0);
+        for at in rows {
+            if page.outcomes.len() >= limit || bytes > self.page_bytes_max {
+                page.has_next_page = true;
+                break;
+            }
+            bytes += weight(&at);
+            page.outcomes.push(at);
+        }
+        page
     }
 
     fn list_unwritten(
@@ -280,8 +300,10 @@ impl Results {
         let (listed, crons) = (txn.open_table(LISTED)?, txn.open_table(CRONS)?);
         let table = if crons_only { &crons } else { &listed };
         let mut rows = table.range::<&[u8]>(borrowed(range))?;
-        let mut out = Vec::new();
-        while out.len() < wanted {
+        let (mut out, mut bytes, mut is_enough) = (Vec::new(), 0, false);
+        while out.len() < wanted && !is_enough {
+            // One more than fits, so that the page knows that more follow.
+            is_enough = bytes > self.page_bytes_max;
             let next = if descending { rows.next_back() } else { rows.next() };
             let Some((key, value)) = next.transpose()? else {
                 break;
@@ -290,6 +312,7 @@ impl Results {
                 true => listed.get(key.value())?.and_then(|row| decode(row.value())),
                 false => decode(value.value()),
             };
+            bytes += at.as_ref().map_or(0, weight);
             out.extend(key.value().try_into().ok().zip(at));
         }
         Ok(out)
@@ -322,6 +345,19 @@ fn open_db(path: &Path, epoch: &str, config: &Config) -> Result<Database, Error>
         Ok(db)
     };
     open().map_err(Error::from)
+}
+
+/// Bytes of an outcome's free-form parts.
+fn weight(at: &Evaluated) -> usize {
+    let outcome = &at.outcome;
+    let parts = [
+        &outcome.messages,
+        &outcome.assignments,
+        &outcome.spawns,
+        &outcome.output,
+    ];
+    let error = outcome.error.as_ref().map_or(0, |error| error.get().len());
+    parts.iter().map(|part| part.get().len()).sum::<usize>() + error
 }
 
 /// A row that cannot be read counts as missing: it is evaluated again.
@@ -396,6 +432,8 @@ fn exact(process: ProcessId, position: &Position) -> Answer<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
     use spec::Outcome;
     use spec::contract::Tick;
 
@@ -539,5 +577,61 @@ mod tests {
         assert_eq!(open("b").newest_slot(P).unwrap(), None);
         std::fs::write(&path, b"rubbish").unwrap();
         assert_eq!(open("b").newest_slot(P).unwrap(), None);
+    }
+
+    #[test]
+    fn a_page_ends_by_bytes_and_says_that_more_follow() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            page_bytes_max: 16,
+            ..Config::default()
+        };
+        let results = Results::open(&dir.path().join("results.redb"), "epoch", &config).unwrap();
+        for slot in 0..9 {
+            results.put(P, evaluated(slot, slot, None, false)).unwrap();
+            if slot == 5 {
+                results.flush().unwrap();
+            }
+        }
+        let query = OutcomesQuery {
+            limit: 100,
+            ..OutcomesQuery::default()
+        };
+        // An empty outcome weighs 8 bytes.
+        assert_eq!(slots(&results, &query), (vec![0, 1, 2], true));
+        let rest = OutcomesQuery {
+            from: Some(Position::Time(4)),
+            ..query.clone()
+        };
+        assert_eq!(slots(&results, &rest), (vec![5, 6, 7], true));
+        assert_eq!(
+            slots(
+                &results,
+                &OutcomesQuery {
+                    descending: true,
+                    ..query
+                }
+            ),
+            (vec![8, 7, 6], true)
+        );
+    }
+
+    #[test]
+    fn an_outcome_that_changes_sides_stands_on_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let results = results(dir.path());
+        for error in [true, false, true] {
+            results.put(P, evaluated(5, 1, Some("0-1-s"), error)).unwrap();
+            results.flush().unwrap();
+            let query = OutcomesQuery {
+                limit: 9,
+                ..OutcomesQuery::default()
+            };
+            let crons = results.list(P, &query, true).unwrap().outcomes.len();
+            assert_eq!(
+                (slots(&results, &query).0.len(), crons),
+                (usize::from(!error), usize::from(!error))
+            );
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use spec::assignment::Chain;
@@ -162,7 +163,7 @@ impl Runner {
             None => Arc::new(Program::load(&self.shared, self.process).await?),
         };
         self.program = Some(program.clone());
-        let live = match self.from_checkpoint(&program, last).await? {
+        let live = match self.resume(&program, last).await? {
             Some(live) => live,
             None => self.shared.pool.run(move || start(&program)).await??,
         };
@@ -170,7 +171,7 @@ impl Runner {
         Ok(())
     }
 
-    async fn from_checkpoint(&self, program: &Arc<Program>, last: u64) -> Answer<Option<Live>> {
+    async fn resume(&self, program: &Arc<Program>, last: u64) -> Answer<Option<Live>> {
         let (checkpoints, program) = (self.shared.checkpoints.clone(), program.clone());
         let live = self
             .shared
@@ -218,10 +219,16 @@ impl Runner {
             stand.map(|stand| (stand.assignment, stand.chain)),
             &page.entries,
         )?;
-        let mut work = VecDeque::with_capacity(page.entries.len());
+        let (mut work, mut bytes) = (VecDeque::with_capacity(page.entries.len()), 0);
         for entry in page.entries {
+            if bytes > self.shared.config.log_page_bytes_max {
+                break;
+            }
             match self.complete(entry).await {
-                Ok(done) => work.push_back(done),
+                Ok(done) => {
+                    bytes += done.message.len();
+                    work.push_back(done);
+                }
                 // What comes before it can be evaluated; the next page begins with the refusal.
                 Err(_) if !work.is_empty() => break,
                 Err(refusal) => return Err(refusal),
@@ -272,6 +279,12 @@ impl Runner {
     }
 
     fn check_patience(&self, evaluated: u64) -> Answer<()> {
+        if self.shared.is_closing.load(Ordering::Relaxed) {
+            return Err(Refusal::busy(
+                "closing",
+                "this node is being shut down; ask again when it is back",
+            ));
+        }
         if evaluated < self.shared.config.request_evaluations_max {
             return Ok(());
         }
@@ -399,12 +412,17 @@ impl Turn {
     /// Evaluates. An error means that the host is in trouble: the machine is gone, nothing wrong was recorded.
     fn run(mut self, config: &Config) -> Answer<Turn> {
         let begun = Instant::now();
+        let spent_ms = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         while self.left > 0 && self.step()? {
             self.left -= 1;
             self.evaluated += 1;
+            if spent_ms() >= config.turn_ms_max {
+                self.left = 0;
+            }
         }
+        metrics::counter!("cu_evaluations_total").increment(self.evaluated);
         self.live.unsaved += self.evaluated;
-        self.live.unsaved_ms += u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.live.unsaved_ms += spent_ms();
         if let Some(recorder) = &self.recorder
             && self.live.is_due_for_checkpoint(config)
         {

@@ -3,7 +3,7 @@
 //! Not here: any process's state.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use spec::contract::{Permanent, Scheduler};
 use tokio::sync::Semaphore;
@@ -40,4 +40,6 @@ pub struct Shared {
     pub reads: Semaphore,
     /// Dry runs and state reads under way or waiting.
     pub reads_waiting: AtomicUsize,
+    /// Whether evaluations are to end soon.
+    pub is_closing: AtomicBool,
 }

@@ -64,7 +64,7 @@ impl Node {
         let own = (keys.mu.address(), keys.su.address(), keys.cu.address());
         let has_weave = config.has(Role::Su) || config.has(Role::Gateway);
         let (weave, lock) = match has_weave {
-            true => (Some(weave::Weave::open(config.weave.clone(), &data)?), None),
+            true => (Some(open_weave(config, &data).await?), None),
             false => (None, Some(lock(&data)?)),
         };
         let su = match config.has(Role::Su) {
@@ -184,6 +184,12 @@ fn scheduler(config: &Config, su: Option<&Arc<su::Su>>) -> Result<Arc<dyn Schedu
         (None, Some(url)) => Ok(Arc::new(wire::scheduler::Client::new(http(config, url)?))),
         (None, None) => Err(missing("scheduler unit", "--su-url")),
     }
+}
+
+/// Opening scans the log, which blocks.
+async fn open_weave(config: &Config, data: &Path) -> Result<Arc<weave::Weave>> {
+    let (config, data) = (config.weave.clone(), data.to_path_buf());
+    Ok(tokio::task::spawn_blocking(move || weave::Weave::open(config, &data)).await??)
 }
 
 fn open_su(

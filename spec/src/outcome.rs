@@ -225,7 +225,10 @@ mod tests {
         let values: Vec<_> = message.tags.0.into_iter().map(|t| t.value).collect();
         assert_eq!(values, ["1", "true", "1e3"].map(scalar));
         let list: OutTag = serde_json::from_str(r#"{"name":"Assignments","value":["a",2]}"#).unwrap();
-        assert_eq!(list.value, OutValue::List(["a", "2"].map(|t| Scalar(t.into())).into()));
+        assert_eq!(
+            list.value,
+            OutValue::List(["a", "2"].map(|t| Scalar(t.into())).into())
+        );
     }
 
     #[test]

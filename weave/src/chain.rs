@@ -86,6 +86,11 @@ impl Chain {
         1 + time_ms.saturating_sub(self.genesis_ms) / self.interval_ms
     }
 
+    /// The chain's time, ms since 1970.
+    pub fn now_ms(&self) -> u64 {
+        (self.clock)()
+    }
+
     /// The height now.
     pub fn height(&self) -> u64 {
         self.height_at((self.clock)())

@@ -34,6 +34,14 @@ pub struct Config {
     pub query_values_max: usize,
     /// Most steps through the index that a query may take.
     pub query_steps_max: usize,
+    /// Longest GraphQL request, in bytes.
+    pub graphql_bytes_max: usize,
+    /// Deepest nesting of a GraphQL query.
+    pub graphql_depth_max: usize,
+    /// Fields of a GraphQL query at most; a list counts 50 besides its fields.
+    pub graphql_complexity_max: usize,
+    /// Blocks looked through, from the newest back, for a block's id.
+    pub block_search_max: usize,
     /// Milliseconds between blocks of the dev chain; fixed when a data folder is made.
     pub chain_interval_ms: u64,
 }
@@ -56,6 +64,10 @@ impl Default for Config {
             index_cache_bytes: 64 << 20,
             query_values_max: 1_000,
             query_steps_max: 200_000,
+            graphql_bytes_max: 256 << 10,
+            graphql_depth_max: 16,
+            graphql_complexity_max: 1_000,
+            block_search_max: 100_000,
             chain_interval_ms: 10_000,
         }
     }

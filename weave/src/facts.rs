@@ -127,7 +127,9 @@ fn folded(bytes: &[u8; 32], kind: u64) -> Term {
 
 fn hashed(parts: &[&[u8]]) -> Term {
     let mut hasher = blake3::Hasher::new();
-    parts.iter().for_each(|part| drop(hasher.update(part)));
+    for part in parts {
+        hasher.update(part);
+    }
     let hash = hasher.finalize();
     not_any(u64::from_le_bytes(
         hash.as_bytes()[..8].try_into().expect("8 of 32 bytes"),

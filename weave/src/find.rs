@@ -157,7 +157,10 @@ impl Finder<'_> {
     ) -> Result<()> {
         let mut walk = Walk::new(view, query, self.steps_max);
         if !query.ids.is_empty() {
-            walk.ids = Some(self.id_positions(query)?);
+            let mut positions = self.id_positions(query)?;
+            // The others are recent, and looked at as such.
+            positions.retain(|position| Some(*position) <= view.end());
+            walk.ids = Some(positions);
         }
         let mut at = match (query.ascending, after) {
             (true, None) => view.not_after(times.0)?,

@@ -454,9 +454,4 @@ impl View {
         let row = rows.next().transpose().map_err(failed)?;
         Ok(row.map_or(u64::MAX, |(_, position)| position.value()))
     }
-
-    /// How many runs there are.
-    pub fn run_count(&self) -> usize {
-        self.runs.len()
-    }
 }

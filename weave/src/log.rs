@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake};
 use std::thread::JoinHandle;
 
 use spec::contract::Class;
@@ -106,15 +106,28 @@ pub struct Log {
 pub struct Append(std::result::Result<oneshot::Receiver<Result<Vec<Position>>>, Error>);
 
 impl Append {
-    /// Waits, blocking the thread.
+    /// Waits, blocking the thread. Where async tasks run, `await` it instead.
     ///
     /// # Errors
     /// As for [`Log::append`].
-    ///
-    /// # Panics
-    /// On a thread that runs async tasks: `await` it there.
-    pub fn wait(self) -> Result<Vec<Position>> {
-        self.0?.blocking_recv().unwrap_or(Err(Error::Closed))
+    pub fn wait(mut self) -> Result<Vec<Position>> {
+        let waker = Arc::new(Unpark(std::thread::current())).into();
+        let mut context = Context::from_waker(&waker);
+        loop {
+            match Pin::new(&mut self).poll(&mut context) {
+                Poll::Ready(answer) => return answer,
+                Poll::Pending => std::thread::park(),
+            }
+        }
+    }
+}
+
+/// Wakes a thread that waits.
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 

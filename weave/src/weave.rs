@@ -314,7 +314,7 @@ fn catch_up(log: &Log, index: &Index, batch: usize) -> Result<()> {
         entries.push(entry?);
         if entries.len() == batch {
             records += entries.len();
-            index.add(entries.drain(..).collect::<Vec<_>>().iter())?;
+            index.add(std::mem::take(&mut entries).iter())?;
             while index.merge()? {}
         }
     }

@@ -38,7 +38,10 @@ impl Reencode for Rewriter {
 
     fn memory_type(&mut self, ty: wasmparser::MemoryType) -> Reencoded<wasm_encoder::MemoryType> {
         let mut ty = reencode::utils::memory_type(self, ty);
-        ty.memory64 &= !self.plan.lower;
+        if self.plan.lower {
+            ty.memory64 = false;
+            ty.maximum = Some(self.plan.max_memory >> 16);
+        }
         Ok(ty)
     }
 

@@ -172,6 +172,16 @@ type Reencoded<T> = std::result::Result<T, reencode::Error<Error>>;
 impl Reencode for Guard {
     type Error = Error;
 
+    /// Drops a declared maximum: an offset past it would be known to trap, and a safepoint's offset is past all of
+    /// them. The host holds growth to the maximum.
+    fn memory_type(&mut self, ty: wasmparser::MemoryType) -> Reencoded<wasm_encoder::MemoryType> {
+        let mut ty = reencode::utils::memory_type(self, ty);
+        if self.options.safepoints {
+            ty.maximum = None;
+        }
+        Ok(ty)
+    }
+
     fn parse_type_section(
         &mut self,
         types: &mut TypeSection,
@@ -294,10 +304,8 @@ impl Guard {
                 Op::End => nesting = nesting.saturating_sub(1),
                 _ => {}
             }
-            require(
-                static_offset(&op) < OFFSET_MAX,
-                format!("an access at a static offset of {OFFSET_MAX} or more"),
-            )?;
+            let reaches = self.options.safepoints && static_offset(&op) >= OFFSET_MAX;
+            require(!reaches, format!("an access at a static offset of {OFFSET_MAX} or more"))?;
             let is_loop = matches!(op, Op::Loop { .. });
             match op {
                 Op::Return if counted => I::Br(nesting).encode(&mut code),

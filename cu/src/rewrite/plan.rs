@@ -6,6 +6,9 @@ use wasmparser::{
     ExternalKind, FunctionBody, Global, MemoryType, Operator, Parser, Payload, SubType, TypeRef,
 };
 
+/// Pages that a lowered memory may have.
+const PAGES_MAX: u64 = (1 << 16) - 1;
+
 /// What the translation of each function needs to know.
 pub(super) struct Plan {
     pub options: Options,
@@ -158,13 +161,12 @@ impl Plan {
         let [memory] = shape.memories[..] else {
             return Err(Error::shape(format!("it has {} memories", shape.memories.len())));
         };
-        let maximum = memory
-            .maximum
-            .ok_or_else(|| Error::shape("its 64-bit memory has no maximum"))?;
-        // One page short of 4 GiB, so that no access can reach the last byte of the space.
+        // One page short of 4 GiB, so that no access can reach the last byte of the space. A module that declares more
+        // finds that it cannot grow so far.
+        let maximum = memory.maximum.unwrap_or(PAGES_MAX).min(PAGES_MAX);
         require(
-            maximum < 1 << 16,
-            format!("its memory may grow to {maximum} pages, too many for 32 bits"),
+            memory.initial <= maximum,
+            format!("its memory starts with {} pages, too many for 32 bits", memory.initial),
         )?;
         require(memory.page_size_log2.is_none(), "its memory has custom pages")?;
         self.lower = true;

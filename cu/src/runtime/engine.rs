@@ -105,8 +105,8 @@ impl Engine {
     ) -> Result<Build, Error> {
         let inner = &self.0;
         let engine = if fueled { &inner.fueled } else { &inner.plain };
-        let shape = Shape::read(wasm)?;
         let module = self.code(engine, wasm, sha256, format, fueled)?;
+        let shape = Shape::read(wasm)?;
         Build::new(
             module,
             format,

@@ -46,8 +46,14 @@ struct Logs {
 
 impl FakeScheduler {
     pub fn new() -> Arc<FakeScheduler> {
-        let state = Logs { now_ms: BEGIN_MS, ..Logs::default() };
-        Arc::new(FakeScheduler { signer: Signer::ed25519(&[9; 32]), state: Mutex::new(state) })
+        let state = Logs {
+            now_ms: BEGIN_MS,
+            ..Logs::default()
+        };
+        Arc::new(FakeScheduler {
+            signer: Signer::ed25519(&[9; 32]),
+            state: Mutex::new(state),
+        })
     }
 
     /// Moves the clock on.
@@ -56,7 +62,13 @@ impl FakeScheduler {
     }
 
     /// Gives an item the next slot, one ms after whatever came before.
-    pub fn put(&self, process: ProcessId, content: Content, message: Option<ItemId>, exclude: Vec<Field>) -> LogEntry {
+    pub fn put(
+        &self,
+        process: ProcessId,
+        content: Content,
+        message: Option<ItemId>,
+        exclude: Vec<Field>,
+    ) -> LogEntry {
         let mut state = self.state.lock().unwrap();
         state.count += 1;
         state.now_ms += 1;
@@ -72,10 +84,17 @@ impl FakeScheduler {
             tick,
             message,
             exclude,
-            notes: tags(if log.is_empty() { &[("Chain", "dev/1700000000000/10000")] } else { &[] }),
+            notes: tags(if log.is_empty() {
+                &[("Chain", "dev/1700000000000/10000")]
+            } else {
+                &[]
+            }),
             anchor,
         };
-        let entry = LogEntry { assignment: draft.sign(&self.signer).unwrap(), content };
+        let entry = LogEntry {
+            assignment: draft.sign(&self.signer).unwrap(),
+            content,
+        };
         log.push(entry.clone());
         entry
     }
@@ -83,10 +102,22 @@ impl FakeScheduler {
     /// Makes a process.
     pub fn spawn(&self, module: ModuleId, own: &[(&str, &str)]) -> ProcessId {
         let (module, count) = (module.to_string(), self.state.lock().unwrap().count.to_string());
-        let mut all = tags(&[("Data-Protocol", "ao"), ("Type", "Process"), ("Module", &module), ("Scheduler", "S")]);
+        let mut all = tags(&[
+            ("Data-Protocol", "ao"),
+            ("Type", "Process"),
+            ("Module", &module),
+            ("Scheduler", "S"),
+        ]);
         all.extend(tags(own));
         all.push(Tag::new("Count", count));
-        let item = DataItem::sign(&ItemParts { tags: all, data: "boot".into(), ..ItemParts::default() }, &user());
+        let item = DataItem::sign(
+            &ItemParts {
+                tags: all,
+                data: "boot".into(),
+                ..ItemParts::default()
+            },
+            &user(),
+        );
         let item = item.unwrap();
         let process = item.id().into();
         self.put(process, Content::Item(item), None, vec![]);
@@ -103,11 +134,23 @@ impl FakeScheduler {
         all.extend(tags(own));
         let count = self.state.lock().unwrap().count;
         all.push(Tag::new("Count", count.to_string()));
-        let parts = ItemParts { target: Some(process.0), anchor: Some([b'a'; 32]), tags: all, data: "data".into() };
+        let parts = ItemParts {
+            target: Some(process.0),
+            anchor: Some([b'a'; 32]),
+            tags: all,
+            data: "data".into(),
+        };
         let item = DataItem::sign(&parts, signer).unwrap();
         let id = item.id();
         self.put(process, Content::Item(item), Some(id), vec![]);
         id
+    }
+
+    /// Makes a slot's chain value wrong.
+    pub fn break_slot(&self, process: ProcessId, slot: usize) {
+        self.state.lock().unwrap().logs.get_mut(&process).unwrap()[slot]
+            .assignment
+            .chain = Chain([0; 32]);
     }
 
     pub fn entry(&self, process: ProcessId, slot: u64) -> LogEntry {
@@ -120,12 +163,21 @@ impl FakeScheduler {
 
     fn with<T>(&self, process: ProcessId, look: impl FnOnce(&[LogEntry]) -> Option<T>) -> Answer<T> {
         let missing = || Refusal::not_found("not-found", "Message or Process not found");
-        self.state.lock().unwrap().logs.get(&process).and_then(|log| look(log)).ok_or_else(missing)
+        self.state
+            .lock()
+            .unwrap()
+            .logs
+            .get(&process)
+            .and_then(|log| look(log))
+            .ok_or_else(missing)
     }
 }
 
 pub fn tick_at(ms: u64) -> Tick {
-    Tick { timestamp_ms: ms, block_height: 1 + (ms - GENESIS_MS) / 10_000 }
+    Tick {
+        timestamp_ms: ms,
+        block_height: 1 + (ms - GENESIS_MS) / 10_000,
+    }
 }
 
 #[async_trait]
@@ -150,13 +202,18 @@ impl Scheduler for FakeScheduler {
             let mut entries: Vec<_> = log.iter().filter(fits).take(limit + 1).cloned().collect();
             let has_next_page = entries.len() > limit;
             entries.truncate(limit);
-            Some(LogPage { entries, has_next_page })
+            Some(LogPage {
+                entries,
+                has_next_page,
+            })
         })
     }
 
     async fn message(&self, process: ProcessId, id: ItemId) -> Answer<LogEntry> {
         self.with(process, |log| {
-            log.iter().find(|entry| entry.assignment.message == Some(id) || entry.assignment.item.id() == id).cloned()
+            log.iter()
+                .find(|entry| entry.assignment.message == Some(id) || entry.assignment.item.id() == id)
+                .cloned()
         })
     }
 
@@ -186,15 +243,25 @@ impl FakePermanent {
 
     /// Holds a module's bytes under an id of our choice.
     pub fn register(&self, id: ModuleId, data: Bytes, tags: Tags) {
-        let registered = Registered { id: id.into(), by: Address([3; 32]), tags, data };
-        self.0.lock().unwrap().insert(id.into(), Stored::Registered(Arc::new(registered)));
+        let registered = Registered {
+            id: id.into(),
+            by: Address([3; 32]),
+            tags,
+            data,
+        };
+        self.0
+            .lock()
+            .unwrap()
+            .insert(id.into(), Stored::Registered(Arc::new(registered)));
     }
 }
 
 #[async_trait]
 impl Permanent for FakePermanent {
     async fn append(&self, items: Vec<DataItem>, _: Class) -> Answer<()> {
-        items.into_iter().for_each(|item| drop(self.hold(item)));
+        for item in items {
+            self.hold(item);
+        }
         Ok(())
     }
 
@@ -235,41 +302,51 @@ pub struct World {
 
 impl World {
     pub fn new() -> World {
-        World::with(cu::Config { threads: 2, ..cu::Config::default() })
+        World::with(cu::Config {
+            threads: 2,
+            ..cu::Config::default()
+        })
     }
 
     pub fn with(config: cu::Config) -> World {
-        let (dir, scheduler, permanent) = (tempfile::tempdir().unwrap(), FakeScheduler::new(), Arc::new(FakePermanent::default()));
+        let (dir, scheduler, permanent) = (
+            tempfile::tempdir().unwrap(),
+            FakeScheduler::new(),
+            Arc::new(FakePermanent::default()),
+        );
         let wasm = module::wasm();
         permanent.register(MODULE, wasm.clone(), module_tags("wasm32-unknown-emscripten4"));
         permanent.register(METERED, wasm, module_tags("wasm32-unknown-emscripten-metering"));
         let cu = open(&config, &scheduler, &permanent, dir.path());
-        World { dir, scheduler, permanent, cu, config }
-    }
-
-    /// Ends the unit in good order and starts it again; `keep` says whether its cache stays.
-    pub async fn restart(&mut self, keep: bool) {
-        self.cu.close().await;
-        if !keep {
-            let other = tempfile::tempdir().unwrap();
-            self.dir = other;
+        World {
+            dir,
+            scheduler,
+            permanent,
+            cu,
+            config,
         }
-        self.reopen().await;
     }
 
-    /// Starts the unit again on the present folder.
-    pub async fn reopen(&mut self) {
-        let placeholder = tempfile::tempdir().unwrap();
-        self.cu = open(&self.config, &self.scheduler, &self.permanent, placeholder.path());
+    /// Ends the unit in good order and starts it again on the same log, with or without its cache.
+    pub async fn restart(&mut self, keep_cache: bool) {
+        self.cu.close().await;
+        self.crash(keep_cache).await;
+    }
+
+    /// Drops the unit as it is and starts it again on the same log.
+    pub async fn crash(&mut self, keep_cache: bool) {
+        let elsewhere = tempfile::tempdir().unwrap();
+        self.cu = open(&self.config, &self.scheduler, &self.permanent, elsewhere.path());
+        if !keep_cache {
+            self.dir = tempfile::tempdir().unwrap();
+        }
         // The unit before lets go of its files once its tasks have ended.
-        for _ in 0..200 {
-            match try_open(&self.config, &self.scheduler, &self.permanent, self.dir.path()) {
-                Ok(cu) => {
-                    self.cu = cu;
-                    return;
-                }
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+        for _ in 0..500 {
+            if let Ok(cu) = try_open(&self.config, &self.scheduler, &self.permanent, self.dir.path()) {
+                self.cu = cu;
+                return;
             }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         panic!("the folder stays in use");
     }
@@ -286,13 +363,17 @@ impl World {
     }
 
     pub async fn raw(&self, path: &str) -> (u16, HeaderMap, Bytes) {
-        self.request(Request::get(path).body(Body::empty()).unwrap()).await
+        self.request(Request::get(path).body(Body::empty()).unwrap())
+            .await
     }
 
     /// GET of JSON.
     pub async fn get(&self, path: &str) -> (u16, Value) {
         let (status, _, body) = self.raw(path).await;
-        (status, serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{path}: {body:?}")))
+        (
+            status,
+            serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{path}: {body:?}")),
+        )
     }
 
     /// The outcome of a message, as `/result` gives it.
@@ -303,7 +384,8 @@ impl World {
     }
 
     pub async fn dry_run(&self, process: ProcessId, query: &str, body: &str) -> (u16, Value) {
-        let request = Request::post(format!("/dry-run?process-id={process}{query}")).body(body.to_owned().into());
+        let request =
+            Request::post(format!("/dry-run?process-id={process}{query}")).body(body.to_owned().into());
         let (status, _, body) = self.request(request.unwrap()).await;
         (status, serde_json::from_slice(&body).unwrap())
     }
@@ -313,10 +395,26 @@ impl World {
     }
 }
 
-pub fn open(config: &cu::Config, scheduler: &Arc<FakeScheduler>, permanent: &Arc<FakePermanent>, dir: &Path) -> Arc<cu::Cu> {
+pub fn open(
+    config: &cu::Config,
+    scheduler: &Arc<FakeScheduler>,
+    permanent: &Arc<FakePermanent>,
+    dir: &Path,
+) -> Arc<cu::Cu> {
     try_open(config, scheduler, permanent, dir).unwrap()
 }
 
-fn try_open(config: &cu::Config, scheduler: &Arc<FakeScheduler>, permanent: &Arc<FakePermanent>, dir: &Path) -> Result<Arc<cu::Cu>, cu::Error> {
-    cu::Cu::open(config.clone(), scheduler.clone(), permanent.clone(), dir, "address".into())
+fn try_open(
+    config: &cu::Config,
+    scheduler: &Arc<FakeScheduler>,
+    permanent: &Arc<FakePermanent>,
+    dir: &Path,
+) -> Result<Arc<cu::Cu>, cu::Error> {
+    cu::Cu::open(
+        config.clone(),
+        scheduler.clone(),
+        permanent.clone(),
+        dir,
+        "address".into(),
+    )
 }

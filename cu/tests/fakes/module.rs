@@ -32,7 +32,11 @@ fn at(text: usize) -> usize {
 
 /// The module's bytes.
 pub fn wasm() -> Bytes {
-    let data: String = TEXTS.iter().enumerate().map(|(i, text)| data(at(i), text)).collect();
+    let data: String = TEXTS
+        .iter()
+        .enumerate()
+        .map(|(i, text)| data(at(i), text))
+        .collect();
     let text = format!("(module {HEAD} {data} {})", handle());
     wat::parse_str(text).unwrap().into()
 }
@@ -44,14 +48,23 @@ fn data(at: usize, text: &str) -> String {
 
 fn handle() -> String {
     let when = |text: usize, then: &str| {
-        format!("(if (call $has (local.get $message) (i32.const {})) (then {then}))\n", at(text))
+        format!(
+            "(if (call $has (local.get $message) (i32.const {})) (then {then}))\n",
+            at(text)
+        )
     };
     let put = |text: usize| format!("(call $put (i32.const {}))\n", at(text));
     let fail = |text: usize| format!("(return (i32.const {}))", at(text));
     let parts = [
         when(0, "unreachable"),
         when(1, "(loop (br 0))"),
-        when(2, &format!("(loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) {}", fail(7))),
+        when(
+            2,
+            &format!(
+                "(loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) {}",
+                fail(7)
+            ),
+        ),
         when(3, &fail(7)),
         when(4, &fail(8)),
         when(5, &fail(0)),
@@ -72,6 +85,7 @@ fn handle() -> String {
 }
 
 const HEAD: &str = r#"
+(import "env" "emscripten_date_now" (func $now (result f64)))
 (memory (export "memory") 48 2048)
 (global $sp (mut i32) (i32.const 0x100000))
 (global $out (mut i32) (i32.const 0))

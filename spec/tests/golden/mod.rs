@@ -68,7 +68,21 @@ pub enum Check {
 impl Golden {
     /// Reads the file's text.
     pub fn read(text: &str) -> Golden {
-        serde_json::from_str(text).expect("the golden file is well-formed")
+        let golden: Golden = serde_json::from_str(text).expect("the golden file is well-formed");
+        let named = golden
+            .rows
+            .iter()
+            .flat_map(|row| &row.expect)
+            .flat_map(|fragment| &fragment.modules);
+        let unknown: Vec<_> = named
+            .filter(|module| !golden.modules.contains_key(*module))
+            .collect();
+        assert!(
+            unknown.is_empty(),
+            "{}: builds that are not listed: {unknown:?}",
+            golden.about
+        );
+        golden
     }
 }
 
