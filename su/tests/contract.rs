@@ -355,7 +355,7 @@ async fn heads_and_pages_stay_within_their_bounds() {
     let config = su::Config {
         heads_max: 2,
         page_entries_max: 5,
-        page_bytes_max: 3000,
+        page_bytes_max: 1500,
         batch_max: 3,
         ..small()
     };

@@ -281,13 +281,21 @@ impl<'a> Body<'a> {
                 self.emit_pinned(&I::LocalTee(*local_index));
                 self.set_local(*local_index, value.fact);
                 let local = Some((*local_index, self.versions[*local_index as usize]));
-                self.stack.push(Value { fact: value.fact, local, start: None });
+                self.stack.push(Value {
+                    fact: value.fact,
+                    local,
+                    start: None,
+                });
             }
             Op::GlobalGet { global_index } if Some(*global_index) == self.plan.state => {
                 self.stats.state_reads += 1;
                 let start = self.out.len();
                 self.emit(&I::I32Const(0));
-                self.stack.push(Value { fact: Fact::I32(0), local: None, start: Some(start) });
+                self.stack.push(Value {
+                    fact: Fact::I32(0),
+                    local: None,
+                    start: Some(start),
+                });
             }
             Op::GlobalSet { global_index } if Some(*global_index) == self.plan.state => self.set_state()?,
             _ => return Ok(false),
@@ -303,11 +311,18 @@ impl<'a> Body<'a> {
             None => self.emit(&I::LocalGet(local)),
         }
         let local = Some((local, self.versions[local as usize]));
-        self.stack.push(Value { fact, local, start: Some(start) });
+        self.stack.push(Value {
+            fact,
+            local,
+            start: Some(start),
+        });
     }
 
     fn set_state(&mut self) -> Result<()> {
-        require(self.plan.runtime.contains(&self.index), "sets the Asyncify state outside its runtime")?;
+        require(
+            self.plan.runtime.contains(&self.index),
+            "sets the Asyncify state outside its runtime",
+        )?;
         let value = self.pop();
         self.discard(value);
         if value.fact != Fact::I32(0) {
@@ -336,7 +351,11 @@ impl<'a> Body<'a> {
             }
             return Ok(());
         }
-        let value = Value { fact, local: None, start };
+        let value = Value {
+            fact,
+            local: None,
+            start,
+        };
         if let (Some(constant), Some(start)) = (self.constant(fact), self.removable(&value)) {
             self.out.truncate(start);
             self.emit(&constant);
@@ -359,7 +378,11 @@ impl<'a> Body<'a> {
             self.stack.push(Value { fact, ..a });
         } else {
             self.emit(&I::Select);
-            self.stack.push(Value { fact, local: None, start: a.start });
+            self.stack.push(Value {
+                fact,
+                local: None,
+                start: a.start,
+            });
         }
     }
 
@@ -367,7 +390,14 @@ impl<'a> Body<'a> {
 
     fn enter(&mut self, kind: Kind, results: usize) {
         let (height, start, entry) = (self.stack.len(), self.out.len(), self.facts.clone());
-        self.frames.push(Frame { kind, results, height, start, entry, end: None });
+        self.frames.push(Frame {
+            kind,
+            results,
+            height,
+            start,
+            entry,
+            end: None,
+        });
     }
 
     fn frame(&mut self) -> &mut Frame {
@@ -378,7 +408,9 @@ impl<'a> Body<'a> {
     fn branch(&mut self, depth: u32) {
         let index = self.frames.len() - 1 - depth as usize;
         if self.frames[index].kind != Kind::Loop {
-            let results = self.stack[self.stack.len() - self.frames[index].results..].iter().map(|v| v.fact);
+            let results = self.stack[self.stack.len() - self.frames[index].results..]
+                .iter()
+                .map(|v| v.fact);
             let results = results.collect();
             self.frames[index].reach(&self.facts, results);
         }
@@ -392,7 +424,10 @@ impl<'a> Body<'a> {
 
     fn branch_to_end(&mut self) {
         let frame = self.frames.last_mut().expect("validated code is inside a frame");
-        let results = self.stack[self.stack.len() - frame.results..].iter().map(|v| v.fact).collect();
+        let results = self.stack[self.stack.len() - frame.results..]
+            .iter()
+            .map(|v| v.fact)
+            .collect();
         frame.reach(&self.facts, results);
     }
 
@@ -465,7 +500,11 @@ impl<'a> Body<'a> {
 
     /// Pushes the result of code that must stay.
     pub fn push(&mut self, fact: Fact) {
-        self.stack.push(Value { fact, local: None, start: None });
+        self.stack.push(Value {
+            fact,
+            local: None,
+            start: None,
+        });
     }
 
     pub fn pop(&mut self) -> Value {
@@ -487,7 +526,10 @@ impl<'a> Body<'a> {
 
     /// The local that still holds a value, if one does.
     pub fn current_local(&self, value: &Value) -> Option<u32> {
-        value.local.filter(|&(local, version)| self.versions[local as usize] == version).map(|(local, _)| local)
+        value
+            .local
+            .filter(|&(local, version)| self.versions[local as usize] == version)
+            .map(|(local, _)| local)
     }
 
     fn set_local(&mut self, local: u32, fact: Fact) {

@@ -70,11 +70,16 @@ pub fn check_source(wasm: &[u8], bounds: &Bounds) -> Result<()> {
 pub fn check_bodies(wasm: &[u8], bounds: &Bounds) -> Result<()> {
     let mut number = 0;
     for payload in Parser::new(0).parse_all(wasm) {
-        let Payload::CodeSectionEntry(body) = payload? else { continue };
+        let Payload::CodeSectionEntry(body) = payload? else {
+            continue;
+        };
         let bytes = body.as_bytes().len();
         require(
             bytes <= bounds.body_bytes_max,
-            format!("body {number} has {bytes} bytes, more than {}", bounds.body_bytes_max),
+            format!(
+                "body {number} has {bytes} bytes, more than {}",
+                bounds.body_bytes_max
+            ),
         )?;
         number += 1;
     }
@@ -92,20 +97,35 @@ fn check_section(payload: Payload<'_>, bounds: &Bounds) -> Result<()> {
             count("types", section.count() as usize, most)?;
             for ty in section.into_iter_err_on_gc_types() {
                 let ty = ty?;
-                count("parameters in one function", ty.params().len(), bounds.parameters_max)?;
-                count("results in one function", ty.results().len(), bounds.parameters_max)?;
+                count(
+                    "parameters in one function",
+                    ty.params().len(),
+                    bounds.parameters_max,
+                )?;
+                count(
+                    "results in one function",
+                    ty.results().len(),
+                    bounds.parameters_max,
+                )?;
             }
             Ok(())
         }
-        Payload::FunctionSection(section) => count("functions", section.count() as usize, bounds.functions_max),
+        Payload::FunctionSection(section) => {
+            count("functions", section.count() as usize, bounds.functions_max)
+        }
         Payload::GlobalSection(section) => count("globals", section.count() as usize, most),
         Payload::ExportSection(section) => count("exports", section.count() as usize, most),
         Payload::MemorySection(section) => count("memories", section.count() as usize, 1),
-        Payload::StartSection { .. } => Err(Error::shape("it has a start function; export constructors instead")),
+        Payload::StartSection { .. } => Err(Error::shape(
+            "it has a start function; export constructors instead",
+        )),
         Payload::TableSection(section) => {
             for table in section {
                 let initial = table?.ty.initial;
-                require(initial <= bounds.table_max, format!("a table starts with {initial} entries"))?;
+                require(
+                    initial <= bounds.table_max,
+                    format!("a table starts with {initial} entries"),
+                )?;
             }
             Ok(())
         }
@@ -119,7 +139,13 @@ fn check_imports(section: wasmparser::ImportSectionReader<'_>, bounds: &Bounds) 
     for import in section.into_imports() {
         let import = import?;
         let is_function = matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_));
-        require(is_function, format!("it imports {}.{}, which is not a function", import.module, import.name))?;
+        require(
+            is_function,
+            format!(
+                "it imports {}.{}, which is not a function",
+                import.module, import.name
+            ),
+        )?;
         functions += 1;
     }
     count("imports", functions as usize, bounds.entries_max)?;
@@ -137,7 +163,10 @@ fn check_body(body: &FunctionBody<'_>, bounds: &Bounds) -> Result<()> {
     while !ops.eof() {
         merges += merge_points(&ops.read()?)?;
     }
-    require(merges.saturating_mul(locals) <= bounds.merges_max, format!("{locals} locals meet at {merges} places"))
+    require(
+        merges.saturating_mul(locals) <= bounds.merges_max,
+        format!("{locals} locals meet at {merges} places"),
+    )
 }
 
 /// How many merge points an operator brings; refuses operators that change state out of reach.
@@ -152,7 +181,9 @@ fn merge_points(op: &Operator<'_>) -> Result<usize> {
         | Operator::TableCopy { .. }
         | Operator::TableInit { .. }
         | Operator::ElemDrop { .. }
-        | Operator::DataDrop { .. } => Err(Error::shape(format!("it uses {op:?}: state that no checkpoint holds"))),
+        | Operator::DataDrop { .. } => Err(Error::shape(format!(
+            "it uses {op:?}: state that no checkpoint holds"
+        ))),
         _ => Ok(0),
     }
 }

@@ -133,9 +133,21 @@ mod tests {
 
     #[test]
     fn bounds_never_wrap() {
-        assert_eq!(result_fact(&Op::I32Add, &[Fact::AtMost(MAX_U32), Fact::I32(1)]), Fact::Unknown);
-        assert_eq!(result_fact(&Op::I64Add, &[Fact::AtMost(u64::MAX), Fact::I64(1)]), Fact::Unknown);
-        assert_eq!(result_fact(&Op::I32Shl, &[Fact::AtMost(1 << 20), Fact::I32(12)]), Fact::Unknown);
-        assert_eq!(result_fact(&Op::I32Add, &[Fact::AtMost(7), Fact::I32(1)]), Fact::AtMost(8));
+        assert_eq!(
+            result_fact(&Op::I32Add, &[Fact::AtMost(MAX_U32), Fact::I32(1)]),
+            Fact::Unknown
+        );
+        assert_eq!(
+            result_fact(&Op::I64Add, &[Fact::AtMost(u64::MAX), Fact::I64(1)]),
+            Fact::Unknown
+        );
+        assert_eq!(
+            result_fact(&Op::I32Shl, &[Fact::AtMost(1 << 20), Fact::I32(12)]),
+            Fact::Unknown
+        );
+        assert_eq!(
+            result_fact(&Op::I32Add, &[Fact::AtMost(7), Fact::I32(1)]),
+            Fact::AtMost(8)
+        );
     }
 }

@@ -10,8 +10,16 @@ use wasmparser::{DataKind, FunctionBody, Operator, Parser, Validator};
 pub(super) fn simplify(wasm: &[u8], options: &Options) -> Result<(Vec<u8>, Stats)> {
     Validator::new_with_features(accepted_features()).validate_all(wasm)?;
     let plan = Plan::scan(wasm, options)?;
-    let stats = Stats { stripped: plan.state.is_some(), lowered: plan.lower, ..Stats::default() };
-    let mut rewriter = Rewriter { next_function: plan.imported_functions, plan, stats };
+    let stats = Stats {
+        stripped: plan.state.is_some(),
+        lowered: plan.lower,
+        ..Stats::default()
+    };
+    let mut rewriter = Rewriter {
+        next_function: plan.imported_functions,
+        plan,
+        stats,
+    };
     let mut module = Module::new();
     rewriter.parse_core_module(&mut module, Parser::new(0), wasm)?;
     Ok((module.finish(), rewriter.stats))
@@ -30,15 +38,25 @@ impl Reencode for Rewriter {
 
     fn memory_type(&mut self, ty: wasmparser::MemoryType) -> Reencoded<wasm_encoder::MemoryType> {
         let mut ty = reencode::utils::memory_type(self, ty);
-        ty.memory64 &= !self.plan.lower;
+        if self.plan.lower {
+            ty.memory64 = false;
+            ty.maximum = Some(self.plan.max_memory >> 16);
+        }
         Ok(ty)
     }
 
     fn parse_data(&mut self, data: &mut DataSection, datum: wasmparser::Data<'_>) -> Reencoded<()> {
         match datum.kind {
-            DataKind::Active { memory_index, ref offset_expr } if self.plan.lower => {
+            DataKind::Active {
+                memory_index,
+                ref offset_expr,
+            } if self.plan.lower => {
                 let offset = constant_offset(offset_expr).map_err(reencode::Error::UserError)?;
-                data.active(memory_index, &ConstExpr::i32_const(offset as i32), datum.data.iter().copied());
+                data.active(
+                    memory_index,
+                    &ConstExpr::i32_const(offset as i32),
+                    datum.data.iter().copied(),
+                );
                 Ok(())
             }
             _ => reencode::utils::parse_data(self, data, datum),

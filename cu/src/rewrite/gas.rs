@@ -9,7 +9,9 @@
 
 use super::{Error, Result, require};
 use wasm_encoder::reencode::{self, Reencode};
-use wasm_encoder::{CodeSection, Encode, EntityType, Function, ImportSection, Instruction as I, Module, TypeSection, ValType};
+use wasm_encoder::{
+    CodeSection, Encode, EntityType, Function, ImportSection, Instruction as I, Module, TypeSection, ValType,
+};
 use wasmparser::{FunctionBody, Operator as Op, Parser, Payload, TypeRef};
 
 /// What one gas statement adds to the piece it stands in front of: a constant and a call.
@@ -39,14 +41,20 @@ fn shape(wasm: &[u8]) -> Result<(u32, u32)> {
                 has_imports = true;
                 for import in section.into_imports() {
                     let import = import?;
-                    require((import.module, import.name) != ("metering", "usegas"), "it imports metering.usegas itself")?;
+                    require(
+                        (import.module, import.name) != ("metering", "usegas"),
+                        "it imports metering.usegas itself",
+                    )?;
                     imported += matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)) as u32;
                 }
             }
             _ => {}
         }
     }
-    require(types > 0 && has_imports, "a metered module needs types and imports")?;
+    require(
+        types > 0 && has_imports,
+        "a metered module needs types and imports",
+    )?;
     Ok((types, imported))
 }
 

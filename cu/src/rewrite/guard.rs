@@ -12,10 +12,12 @@ use super::lower::memory_access;
 use super::{Error, Result, accepted_features, require};
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{
-    BlockType, CodeSection, ConstExpr, Encode, ExportKind, ExportSection, Function, GlobalSection, GlobalType,
-    Instruction as I, MemArg, Module, SectionId, TypeSection, ValType,
+    BlockType, CodeSection, ConstExpr, Encode, ExportKind, ExportSection, Function, GlobalSection,
+    GlobalType, Instruction as I, MemArg, Module, SectionId, TypeSection, ValType,
 };
-use wasmparser::{FuncValidatorAllocations, FunctionBody, Operator as Op, Parser, Payload, ValidPayload, Validator};
+use wasmparser::{
+    FuncValidatorAllocations, FunctionBody, Operator as Op, Parser, Payload, ValidPayload, Validator,
+};
 
 /// Prefix of the exports that this pass adds; a module that uses it itself is refused.
 pub const PREFIX: &str = "weft:";
@@ -40,7 +42,12 @@ pub struct Options {
 /// Applies the pass.
 pub fn instrument(wasm: &[u8], options: Options) -> Result<Vec<u8>> {
     let shape = Shape::scan(wasm)?;
-    let mut guard = Guard { options, next: 0, return_types: Vec::new(), shape };
+    let mut guard = Guard {
+        options,
+        next: 0,
+        return_types: Vec::new(),
+        shape,
+    };
     guard.collect_return_types();
     let mut module = Module::new();
     guard.parse_core_module(&mut module, Parser::new(0), wasm)?;
@@ -94,7 +101,9 @@ impl Shape {
                     self.types.extend(group?.into_types());
                 }
             }
-            Payload::ImportSection(section) => self.imported_functions = section.into_imports().count() as u32,
+            Payload::ImportSection(section) => {
+                self.imported_functions = section.into_imports().count() as u32
+            }
             Payload::FunctionSection(section) => {
                 for ty in section {
                     self.functions.push(ty?);
@@ -115,7 +124,10 @@ impl Shape {
             }
             Payload::ExportSection(section) => {
                 for export in section {
-                    require(!export?.name.starts_with(PREFIX), format!("it exports a name that starts with {PREFIX}"))?;
+                    require(
+                        !export?.name.starts_with(PREFIX),
+                        format!("it exports a name that starts with {PREFIX}"),
+                    )?;
                 }
             }
             _ => {}
@@ -159,6 +171,16 @@ type Reencoded<T> = std::result::Result<T, reencode::Error<Error>>;
 
 impl Reencode for Guard {
     type Error = Error;
+
+    /// Drops a declared maximum: an offset past it would be known to trap, and a safepoint's offset is past all of
+    /// them. The host holds growth to the maximum.
+    fn memory_type(&mut self, ty: wasmparser::MemoryType) -> Reencoded<wasm_encoder::MemoryType> {
+        let mut ty = reencode::utils::memory_type(self, ty);
+        if self.options.safepoints {
+            ty.maximum = None;
+        }
+        Ok(ty)
+    }
 
     fn parse_type_section(
         &mut self,
@@ -206,7 +228,8 @@ impl Reencode for Guard {
         before: Option<SectionId>,
     ) -> Reencoded<()> {
         let order = |s: Option<SectionId>| s.map_or(0, |s| section_order(s));
-        let here = order(after) < section_order(SectionId::Global) && before.is_none_or(|b| section_order(b) > section_order(SectionId::Global));
+        let here = order(after) < section_order(SectionId::Global)
+            && before.is_none_or(|b| section_order(b) > section_order(SectionId::Global));
         if here && self.options.depth && self.shape.globals == 0 {
             let mut globals = GlobalSection::new();
             self.add_depth(&mut globals);
@@ -240,7 +263,11 @@ impl Guard {
 
     fn add_depth(&self, globals: &mut GlobalSection) {
         if self.options.depth {
-            let ty = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
+            let ty = GlobalType {
+                val_type: ValType::I32,
+                mutable: true,
+                shared: false,
+            };
             globals.global(ty, &ConstExpr::i32_const(0));
         }
     }
@@ -277,7 +304,11 @@ impl Guard {
                 Op::End => nesting = nesting.saturating_sub(1),
                 _ => {}
             }
-            require(static_offset(&op) < OFFSET_MAX, format!("an access at a static offset of {OFFSET_MAX} or more"))?;
+            let reaches = self.options.safepoints && static_offset(&op) >= OFFSET_MAX;
+            require(
+                !reaches,
+                format!("an access at a static offset of {OFFSET_MAX} or more"),
+            )?;
             let is_loop = matches!(op, Op::Loop { .. });
             match op {
                 Op::Return if counted => I::Br(nesting).encode(&mut code),
@@ -295,7 +326,11 @@ impl Guard {
         if !self.options.safepoints || !self.shape.memory32 {
             return;
         }
-        let at = MemArg { offset: SAFEPOINT_OFFSET, align: 0, memory_index: 0 };
+        let at = MemArg {
+            offset: SAFEPOINT_OFFSET,
+            align: 0,
+            memory_index: 0,
+        };
         function.instruction(&I::I32Const(-1));
         function.instruction(&I::I32Load8U(at));
         function.instruction(&I::Drop);
@@ -326,7 +361,11 @@ impl Guard {
             [] => Ok(BlockType::Empty),
             [one] => Ok(BlockType::Result(self.val_type(one)?)),
             _ => {
-                let n = self.return_types.iter().position(|r| *r == results).expect("collected before");
+                let n = self
+                    .return_types
+                    .iter()
+                    .position(|r| *r == results)
+                    .expect("collected before");
                 Ok(BlockType::FunctionType((self.shape.types.len() + n) as u32))
             }
         }

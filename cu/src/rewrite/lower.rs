@@ -57,7 +57,10 @@ impl Body<'_> {
         self.narrow(past_end);
         self.emit(&I::LocalGet(from));
         self.emit(&I::LocalGet(length));
-        self.emit_pinned(&I::MemoryCopy { src_mem: 0, dst_mem: 0 });
+        self.emit_pinned(&I::MemoryCopy {
+            src_mem: 0,
+            dst_mem: 0,
+        });
     }
 
     fn bulk_fill(&mut self) {
@@ -85,7 +88,10 @@ impl Body<'_> {
 
     /// A load or a store.
     fn access(&mut self, op: &Op<'_>, memarg: MemArg, stored: Option<ValType>) -> Result<()> {
-        require(u32::try_from(memarg.offset).is_ok(), "an access offset of 4 GiB or more")?;
+        require(
+            u32::try_from(memarg.offset).is_ok(),
+            "an access offset of 4 GiB or more",
+        )?;
         self.stats.accesses += 1;
         let last = self.plan.max_memory.saturating_sub(1);
         match stored {
@@ -123,7 +129,10 @@ impl Body<'_> {
     fn narrow(&mut self, limit: u64) {
         let address = self.pop();
         let local = self.current_local(&address);
-        let max = address.fact.max().min(local.map_or(u64::MAX, |x| self.facts[x as usize].max()));
+        let max = address
+            .fact
+            .max()
+            .min(local.map_or(u64::MAX, |x| self.facts[x as usize].max()));
         if let (Fact::I64(c), true, Some(start)) = (address.fact, max <= limit, self.removable(&address)) {
             self.cut(start);
             self.emit(&I::I32Const(c as i32));
@@ -138,7 +147,12 @@ impl Body<'_> {
     fn guard(&mut self, local: Option<u32>, limit: u64) {
         self.stats.guards += 1;
         let operand = self.readable(local);
-        for i in [I::LocalGet(operand), I::I64Const(limit as i64), I::I64GtU, I::If(EncBlock::Empty)] {
+        for i in [
+            I::LocalGet(operand),
+            I::I64Const(limit as i64),
+            I::I64GtU,
+            I::If(EncBlock::Empty),
+        ] {
             self.emit_pinned(&i);
         }
         for i in trap() {
@@ -153,7 +167,11 @@ impl Body<'_> {
 
 /// What runs where an address is out of bounds: an access that gives the original's trap.
 fn trap() -> [I<'static>; 4] {
-    let memarg = wasm_encoder::MemArg { offset: 0, align: 0, memory_index: 0 };
+    let memarg = wasm_encoder::MemArg {
+        offset: 0,
+        align: 0,
+        memory_index: 0,
+    };
     [I::I32Const(-1), I::I32Load8U(memarg), I::Drop, I::Unreachable]
 }
 

@@ -93,7 +93,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { strip_asyncify: true, lower_memory64: true, elide_guards: true, fold: true }
+        Options {
+            strip_asyncify: true,
+            lower_memory64: true,
+            elide_guards: true,
+            fold: true,
+        }
     }
 }
 

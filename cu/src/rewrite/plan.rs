@@ -2,7 +2,12 @@
 //! Not here: the doing. Invariant: a plan exists only for a module whose shape allows it.
 
 use super::{Error, Options, Result, require};
-use wasmparser::{ExternalKind, FunctionBody, Global, MemoryType, Operator, Parser, Payload, SubType, TypeRef};
+use wasmparser::{
+    ExternalKind, FunctionBody, Global, MemoryType, Operator, Parser, Payload, SubType, TypeRef,
+};
+
+/// Pages that a lowered memory may have.
+const PAGES_MAX: u64 = (1 << 16) - 1;
 
 /// What the translation of each function needs to know.
 pub(super) struct Plan {
@@ -82,7 +87,11 @@ impl Plan {
         Ok(())
     }
 
-    fn read_imports(&mut self, section: wasmparser::ImportSectionReader<'_>, shape: &mut Shape<'_>) -> Result<()> {
+    fn read_imports(
+        &mut self,
+        section: wasmparser::ImportSectionReader<'_>,
+        shape: &mut Shape<'_>,
+    ) -> Result<()> {
         for import in section.into_imports() {
             match import?.ty {
                 TypeRef::Func(ty) | TypeRef::FuncExact(ty) => self.functions.push(ty),
@@ -95,7 +104,11 @@ impl Plan {
         Ok(())
     }
 
-    fn read_exports(&mut self, section: wasmparser::ExportSectionReader<'_>, shape: &mut Shape<'_>) -> Result<()> {
+    fn read_exports(
+        &mut self,
+        section: wasmparser::ExportSectionReader<'_>,
+        shape: &mut Shape<'_>,
+    ) -> Result<()> {
         for export in section {
             let export = export?;
             match export.kind {
@@ -113,17 +126,29 @@ impl Plan {
     }
 
     fn plan_strip(&mut self, shape: &Shape<'_>) -> Result<()> {
-        let (true, Some(function)) = (self.options.strip_asyncify, shape.get_state) else { return Ok(()) };
-        let body = function.checked_sub(self.imported_functions).and_then(|i| shape.bodies.get(i as usize));
+        let (true, Some(function)) = (self.options.strip_asyncify, shape.get_state) else {
+            return Ok(());
+        };
+        let body = function
+            .checked_sub(self.imported_functions)
+            .and_then(|i| shape.bodies.get(i as usize));
         let body = body.ok_or_else(|| Error::shape("asyncify_get_state is an import"))?;
         let mut ops = body.get_operators_reader()?;
         let (Operator::GlobalGet { global_index }, Operator::End) = (ops.read()?, ops.read()?) else {
             return Err(Error::shape("asyncify_get_state is not a plain read of a global"));
         };
-        require(!shape.exported_globals.contains(&global_index), "the Asyncify state global is exported")?;
-        let global = global_index.checked_sub(shape.imported_globals).and_then(|i| shape.globals.get(i as usize));
+        require(
+            !shape.exported_globals.contains(&global_index),
+            "the Asyncify state global is exported",
+        )?;
+        let global = global_index
+            .checked_sub(shape.imported_globals)
+            .and_then(|i| shape.globals.get(i as usize));
         let global = global.ok_or_else(|| Error::shape("the Asyncify state global is imported"))?;
-        let starts_at_0 = matches!(global.init_expr.get_operators_reader().read()?, Operator::I32Const { value: 0 });
+        let starts_at_0 = matches!(
+            global.init_expr.get_operators_reader().read()?,
+            Operator::I32Const { value: 0 }
+        );
         require(starts_at_0, "the Asyncify state does not start at 0")?;
         self.state = Some(global_index);
         Ok(())
@@ -136,9 +161,16 @@ impl Plan {
         let [memory] = shape.memories[..] else {
             return Err(Error::shape(format!("it has {} memories", shape.memories.len())));
         };
-        let maximum = memory.maximum.ok_or_else(|| Error::shape("its 64-bit memory has no maximum"))?;
-        // One page short of 4 GiB, so that no access can reach the last byte of the space.
-        require(maximum < 1 << 16, format!("its memory may grow to {maximum} pages, too many for 32 bits"))?;
+        // One page short of 4 GiB, so that no access can reach the last byte of the space. A module that declares more
+        // finds that it cannot grow so far.
+        let maximum = memory.maximum.unwrap_or(PAGES_MAX).min(PAGES_MAX);
+        require(
+            memory.initial <= maximum,
+            format!(
+                "its memory starts with {} pages, too many for 32 bits",
+                memory.initial
+            ),
+        )?;
         require(memory.page_size_log2.is_none(), "its memory has custom pages")?;
         self.lower = true;
         self.max_memory = maximum << 16;

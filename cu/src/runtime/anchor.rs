@@ -5,11 +5,11 @@
 //! Invariant: a shared file is never written.
 
 use super::Error;
+use super::Limits;
 use super::host::HostState;
 use super::live::{Live, is_zero};
 use super::module::Build;
 use super::pages::{PAGE, Run, push_page, state_file};
-use super::Limits;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -41,12 +41,23 @@ impl Anchor {
     ) -> Result<Anchor, Error> {
         let file = state_file().map_err(host)?;
         file.set_len(memory_bytes).map_err(host)?;
-        let mut writer = Writer { file: &file, run: Vec::new(), start: 0, runs: Vec::new() };
+        let mut writer = Writer {
+            file: &file,
+            run: Vec::new(),
+            start: 0,
+            runs: Vec::new(),
+        };
         for (page, bytes) in pages {
             writer.put(page, bytes).map_err(host)?;
         }
         let runs = writer.finish().map_err(host)?;
-        Ok(Anchor { file: Arc::new(file), runs, memory_bytes, globals, host: state })
+        Ok(Anchor {
+            file: Arc::new(file),
+            runs,
+            memory_bytes,
+            globals,
+            host: state,
+        })
     }
 
     /// The state of a live instance, and that instance moved onto it.
@@ -98,7 +109,9 @@ impl Anchor {
             while known.next_if(|r| r.end() <= index).is_some() {}
             let held = known.peek().is_some_and(|r| r.start <= index);
             if held || !is_zero(page) {
-                self.file.write_all_at(page, (index * PAGE) as u64).map_err(host)?;
+                self.file
+                    .write_all_at(page, (index * PAGE) as u64)
+                    .map_err(host)?;
                 push_page(added, index);
             }
         }
@@ -221,11 +234,16 @@ mod tests {
 
     #[test]
     fn few_views_cover_every_page() {
-        let runs: Vec<Run> = (0..500).map(|i| run(i * (3 + i % 7) + 8 * i, 1 + i % 2)).collect();
+        let runs: Vec<Run> = (0..500)
+            .map(|i| run(i * (3 + i % 7) + 8 * i, 1 + i % 2))
+            .collect();
         let runs = merge(&runs, &[]);
         let views = few(&runs);
         assert!(views.len() <= VIEWS_MAX, "{}", views.len());
-        assert!(runs.iter().all(|r| views.iter().any(|v| v.start <= r.start && r.end() <= v.end())));
+        assert!(
+            runs.iter()
+                .all(|r| views.iter().any(|v| v.start <= r.start && r.end() <= v.end()))
+        );
         assert_eq!(few(&[run(1, 2), run(9, 1)]), [run(1, 2), run(9, 1)]);
     }
 }

@@ -16,7 +16,9 @@ pub fn key(sha256: &[u8; 32], epoch: &str, format: &str, fueled: bool) -> [u8; 3
     let mut hasher = blake3::Hasher::new();
     hasher.update(sha256);
     for part in [epoch, format] {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        hasher
+            .update(&(part.len() as u64).to_le_bytes())
+            .update(part.as_bytes());
     }
     *hasher.update(&[fueled as u8]).finalize().as_bytes()
 }
@@ -39,12 +41,21 @@ pub fn read(folder: &Path, key: &[u8; 32]) -> Option<Vec<u8>> {
 /// Keeps code under a key. A failure only means that it is compiled again.
 pub fn write(folder: &Path, key: &[u8; 32], code: &[u8]) -> std::io::Result<()> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let unfinished = folder.join(format!("{}-{number}.tmp", std::process::id()));
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished)?;
     let checksum = blake3::hash(code);
-    let written = [MAGIC, &VERSION.to_le_bytes()[..], key, checksum.as_bytes(), code].iter().try_for_each(|b| file.write_all(b));
+    let written = [MAGIC, &VERSION.to_le_bytes()[..], key, checksum.as_bytes(), code]
+        .iter()
+        .try_for_each(|b| file.write_all(b));
     let done = written.and_then(|()| std::fs::rename(&unfinished, path(folder, key)));
     if done.is_err() {
         std::fs::remove_file(&unfinished)?;
@@ -73,6 +84,10 @@ mod tests {
         assert_eq!(read(folder.path(), &key_a), None);
         std::fs::copy(&file, path(folder.path(), &key_b)).unwrap();
         assert_eq!(read(folder.path(), &key_b), None);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no unfinished files stay");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            2,
+            "no unfinished files stay"
+        );
     }
 }

@@ -44,12 +44,19 @@ struct Inner {
 
 fn settings(regions: &Arc<Regions>, fueled: bool) -> wasmtime::Config {
     let mut c = wasmtime::Config::new();
-    c.wasm_simd(true).wasm_relaxed_simd(false).wasm_bulk_memory(true).wasm_memory64(false).wasm_multi_memory(false);
+    c.wasm_simd(true)
+        .wasm_relaxed_simd(false)
+        .wasm_bulk_memory(true)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false);
     c.cranelift_nan_canonicalization(true);
     c.cranelift_opt_level(OptLevel::Speed);
     c.wasm_backtrace_max_frames(None);
-    c.async_stack_size(WASM_STACK_BYTES + (1 << 20)).max_wasm_stack(WASM_STACK_BYTES);
-    c.memory_reservation(RESERVATION as u64).memory_guard_size(GUARD as u64).memory_may_move(false);
+    c.async_stack_size(WASM_STACK_BYTES + (1 << 20))
+        .max_wasm_stack(WASM_STACK_BYTES);
+    c.memory_reservation(RESERVATION as u64)
+        .memory_guard_size(GUARD as u64)
+        .memory_may_move(false);
     // State files take this role, with more than one image per module.
     c.memory_init_cow(false);
     c.with_host_memory(Arc::new(Creator(regions.clone())));
@@ -68,7 +75,13 @@ impl Engine {
         let plain = wasmtime::Engine::new(&settings(&regions, false)).map_err(host)?;
         let fueled = wasmtime::Engine::new(&settings(&regions, true)).map_err(host)?;
         let watch = Arc::new(Watch::start().map_err(host)?);
-        Ok(Engine(Arc::new(Inner { config, plain, fueled, regions, watch })))
+        Ok(Engine(Arc::new(Inner {
+            config,
+            plain,
+            fueled,
+            regions,
+            watch,
+        })))
     }
 
     /// The engine epoch.
@@ -83,12 +96,25 @@ impl Engine {
     }
 
     /// The code of a module, plain or counting gas.
-    pub(super) fn build(&self, wasm: &Bytes, sha256: &[u8; 32], format: ModuleFormat, fueled: bool) -> Result<Build, Error> {
+    pub(super) fn build(
+        &self,
+        wasm: &Bytes,
+        sha256: &[u8; 32],
+        format: ModuleFormat,
+        fueled: bool,
+    ) -> Result<Build, Error> {
         let inner = &self.0;
         let engine = if fueled { &inner.fueled } else { &inner.plain };
-        let shape = Shape::read(wasm)?;
         let module = self.code(engine, wasm, sha256, format, fueled)?;
-        Build::new(module, format, fueled, shape, inner.regions.clone(), inner.watch.clone())
+        let shape = Shape::read(wasm)?;
+        Build::new(
+            module,
+            format,
+            fueled,
+            shape,
+            inner.regions.clone(),
+            inner.watch.clone(),
+        )
     }
 
     fn code(
@@ -109,7 +135,10 @@ impl Engine {
         }
         let module = self.compile(engine, wasm, sha256, format)?;
         if let Some(folder) = folder {
-            let kept = module.serialize().map_err(host).and_then(|c| artefact::write(folder, &key, &c).map_err(host));
+            let kept = module
+                .serialize()
+                .map_err(host)
+                .and_then(|c| artefact::write(folder, &key, &c).map_err(host));
             if let Err(e) = kept {
                 tracing::warn!("compiled module not cached: {e}");
             }
@@ -118,36 +147,63 @@ impl Engine {
     }
 
     /// Rewrites and compiles on a thread of its own. Past the bound the module is refused; the thread ends by itself.
-    fn compile(&self, engine: &wasmtime::Engine, wasm: &Bytes, sha256: &[u8; 32], format: ModuleFormat) -> Result<wasmtime::Module, Error> {
+    fn compile(
+        &self,
+        engine: &wasmtime::Engine,
+        wasm: &Bytes,
+        sha256: &[u8; 32],
+        format: ModuleFormat,
+    ) -> Result<wasmtime::Module, Error> {
         let bounds = self.0.config.bounds.clone();
         let limit = Duration::from_millis(bounds.compile_ms_max);
         let (send, receive) = mpsc::channel();
         let (engine, wasm, sha256) = (engine.clone(), wasm.clone(), *sha256);
         let work = move || {
-            let rewritten = prepare(&wasm, &sha256, format, &bounds).map_err(|e| Error::Refused(e.to_string()));
+            let rewritten =
+                prepare(&wasm, &sha256, format, &bounds).map_err(|e| Error::Refused(e.to_string()));
             let module = rewritten.and_then(|w| {
-                wasmtime::Module::new(&engine, w).map_err(|e| Error::Refused(format!("it does not compile: {e:#}")))
+                wasmtime::Module::new(&engine, w)
+                    .map_err(|e| Error::Refused(format!("it does not compile: {e:#}")))
             });
             // Nobody listens any more once the bound has passed.
             send.send(module).ok();
         };
-        std::thread::Builder::new().name("cu-compile".into()).stack_size(64 << 20).spawn(work).map_err(host)?;
+        std::thread::Builder::new()
+            .name("cu-compile".into())
+            .stack_size(64 << 20)
+            .spawn(work)
+            .map_err(host)?;
         receive.recv_timeout(limit).unwrap_or_else(|e| match e {
-            mpsc::RecvTimeoutError::Timeout => {
-                Err(Error::Refused(format!("its compilation takes longer than {} ms", limit.as_millis())))
-            }
+            mpsc::RecvTimeoutError::Timeout => Err(Error::Refused(format!(
+                "its compilation takes longer than {} ms",
+                limit.as_millis()
+            ))),
             mpsc::RecvTimeoutError::Disconnected => Err(Error::Refused("its compilation failed".into())),
         })
     }
 }
 
 /// Every rewrite, in order.
-pub fn prepare(wasm: &[u8], sha256: &[u8; 32], format: ModuleFormat, bounds: &bounds::Bounds) -> Result<Vec<u8>, rewrite::Error> {
+pub fn prepare(
+    wasm: &[u8],
+    sha256: &[u8; 32],
+    format: ModuleFormat,
+    bounds: &bounds::Bounds,
+) -> Result<Vec<u8>, rewrite::Error> {
     bounds::check_source(wasm, bounds)?;
-    let metered = format.is_metered_at_load().then(|| gas::inject(wasm, format.pointer_bytes() == 8)).transpose()?;
+    let metered = format
+        .is_metered_at_load()
+        .then(|| gas::inject(wasm, format.pointer_bytes() == 8))
+        .transpose()?;
     let (simple, _) = rewrite::simplify(metered.as_deref().unwrap_or(wasm), &rewrite::Options::default())?;
     let depth = !has_own_depth_limit(sha256);
-    let out = guard::instrument(&simple, guard::Options { depth, safepoints: true })?;
+    let out = guard::instrument(
+        &simple,
+        guard::Options {
+            depth,
+            safepoints: true,
+        },
+    )?;
     bounds::check_bodies(&out, bounds)?;
     Ok(out)
 }
@@ -165,7 +221,12 @@ mod tests {
     fn the_epoch_names_the_versions_in_use() {
         let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock")).unwrap();
         let at = lock.find("name = \"wasmtime\"\n").unwrap();
-        let version = lock[at..].lines().nth(1).unwrap().trim_start_matches("version = ").trim_matches('"');
+        let version = lock[at..]
+            .lines()
+            .nth(1)
+            .unwrap()
+            .trim_start_matches("version = ")
+            .trim_matches('"');
         assert!(EPOCH.contains(&format!(";wasmtime-{version};")), "{version}");
         assert!(EPOCH.contains(&format!(";rewrite-{};", rewrite::VERSION)));
         assert!(EPOCH.ends_with(&format!("wasm-stack-{}MiB", WASM_STACK_BYTES >> 20)));

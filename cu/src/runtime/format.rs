@@ -26,8 +26,15 @@ use ModuleFormat::*;
 
 impl ModuleFormat {
     /// All of them.
-    pub const ALL: [ModuleFormat; 7] =
-        [Emscripten1, Emscripten2, Emscripten3, Emscripten4, Emscripten4Metering, Wasm64, Wasm64Metering];
+    pub const ALL: [ModuleFormat; 7] = [
+        Emscripten1,
+        Emscripten2,
+        Emscripten3,
+        Emscripten4,
+        Emscripten4Metering,
+        Wasm64,
+        Wasm64Metering,
+    ];
 
     /// The value of the tag `Module-Format`.
     pub fn name(self) -> &'static str {
@@ -65,7 +72,11 @@ impl ModuleFormat {
 
     /// Bytes of a pointer.
     pub fn pointer_bytes(self) -> usize {
-        if matches!(self, Wasm64 | Wasm64Metering) { 8 } else { 4 }
+        if matches!(self, Wasm64 | Wasm64Metering) {
+            8
+        } else {
+            4
+        }
     }
 
     /// Gas statements are added when the module is loaded.

@@ -52,7 +52,10 @@ pub struct Dictionary {
 impl Dictionary {
     /// Boots the reference process. A module that cannot boot it has its own boot state as dictionary.
     pub fn of(module: &Module) -> Result<Dictionary, Error> {
-        let limits = Limits { memory_bytes_max: MEMORY_BYTES_MAX, ..Limits::default() };
+        let limits = Limits {
+            memory_bytes_max: MEMORY_BYTES_MAX,
+            ..Limits::default()
+        };
         let mut machine = Machine::start(module, limits)?;
         match machine.call(REFERENCE_BOOT.as_bytes(), REFERENCE_ENV.as_bytes())? {
             Ok(_) => machine.commit()?,
@@ -64,12 +67,16 @@ impl Dictionary {
             push_page(&mut runs, page);
             bytes.extend_from_slice(data);
         });
-        let starts = runs.iter().scan(0, |at, r| Some(std::mem::replace(at, *at + r.len * PAGE)));
+        let starts = runs
+            .iter()
+            .scan(0, |at, r| Some(std::mem::replace(at, *at + r.len * PAGE)));
         let starts: Vec<usize> = starts.collect();
         let runs: Vec<(Run, usize)> = runs.into_iter().zip(starts).collect();
         let mut hasher = blake3::Hasher::new();
         for (run, _) in &runs {
-            hasher.update(&(run.start as u64).to_le_bytes()).update(&(run.len as u64).to_le_bytes());
+            hasher
+                .update(&(run.start as u64).to_le_bytes())
+                .update(&(run.len as u64).to_le_bytes());
         }
         let hash = *hasher.update(&bytes).finalize().as_bytes();
         Ok(Dictionary { runs, bytes, hash })
@@ -130,7 +137,11 @@ pub fn encode(module: &Module, live: &mut Live, anchor: &Anchor) -> Result<Bytes
     put_runs(&mut out, &difference);
     let memory = live.memory();
     for chunk in chunks(&difference.data) {
-        let raw: Vec<u8> = chunk.iter().flat_map(|p| &memory[p * PAGE..(p + 1) * PAGE]).copied().collect();
+        let raw: Vec<u8> = chunk
+            .iter()
+            .flat_map(|p| &memory[p * PAGE..(p + 1) * PAGE])
+            .copied()
+            .collect();
         let packed = compress_with_dict(&raw, &dictionary.context(chunk[0]));
         put32(&mut out, packed.len());
         out.extend_from_slice(&packed);
@@ -158,7 +169,9 @@ fn put_state(out: &mut Vec<u8>, live: &mut Live) {
     out.extend_from_slice(&live.host_state().clock.to_le_bytes());
     let globals = live.globals();
     put32(out, globals.len());
-    globals.iter().for_each(|g| out.extend_from_slice(&g.to_le_bytes()));
+    globals
+        .iter()
+        .for_each(|g| out.extend_from_slice(&g.to_le_bytes()));
     let disk = live.host_state().disk.to_bytes();
     put32(out, disk.len());
     out.extend_from_slice(&disk);
@@ -180,7 +193,9 @@ fn put_runs(out: &mut Vec<u8>, difference: &Difference) {
 
 /// Chunks end where pages are not neighbours, so that one context fits the whole chunk.
 fn chunks(pages: &[usize]) -> impl Iterator<Item = &[usize]> {
-    pages.chunk_by(|a, b| a + 1 == *b).flat_map(|run| run.chunks(CHUNK))
+    pages
+        .chunk_by(|a, b| a + 1 == *b)
+        .flat_map(|run| run.chunks(CHUNK))
 }
 
 fn bad(what: &str) -> Error {
@@ -190,7 +205,10 @@ fn bad(what: &str) -> Error {
 /// An anchor with the state of an image.
 pub fn decode(module: &Module, image: &Bytes) -> Result<Anchor, Error> {
     let dictionary = module.dictionary()?;
-    let end = image.len().checked_sub(HASH).ok_or_else(|| bad("it is too short"))?;
+    let end = image
+        .len()
+        .checked_sub(HASH)
+        .ok_or_else(|| bad("it is too short"))?;
     let (body, checksum) = image.split_at(end);
     if body.get(..8) != Some(MAGIC) {
         return Err(bad("it does not start with the magic of this version"));
@@ -207,11 +225,18 @@ pub fn decode(module: &Module, image: &Bytes) -> Result<Anchor, Error> {
         return Err(bad("its memory size is out of range"));
     }
     let clock = u64::from_le_bytes(reader.array()?);
-    let globals = (0..reader.number()?).map(|_| Ok(u128::from_le_bytes(reader.array()?))).collect::<Result<Vec<_>, Error>>()?;
+    let globals = (0..reader.number()?)
+        .map(|_| Ok(u128::from_le_bytes(reader.array()?)))
+        .collect::<Result<Vec<_>, Error>>()?;
     let disk = reader.number()?;
     let disk = Disk::from_bytes(reader.take(disk)?).ok_or_else(|| bad("its disk is damaged"))?;
     let pages = Pages::read(&mut reader, &dictionary, memory_bytes as usize / PAGE)?;
-    Anchor::from_pages(memory_bytes, globals, HostState { clock, disk }, pages.all(&dictionary))
+    Anchor::from_pages(
+        memory_bytes,
+        globals,
+        HostState { clock, disk },
+        pages.all(&dictionary),
+    )
 }
 
 /// What an image holds of the memory.
@@ -226,11 +251,18 @@ impl Pages {
         let (mut data, mut zero) = (Vec::new(), Vec::new());
         for _ in 0..reader.number()? {
             let (start, len) = (reader.number()?, reader.number()? as u32);
-            let run = Run { start, len: (len & !ZERO_RUN) as usize };
+            let run = Run {
+                start,
+                len: (len & !ZERO_RUN) as usize,
+            };
             if run.end() > pages {
                 return Err(bad("a run of pages is outside the memory"));
             }
-            if len & ZERO_RUN != 0 { zero.push(run) } else { data.extend(run.start..run.end()) }
+            if len & ZERO_RUN != 0 {
+                zero.push(run)
+            } else {
+                data.extend(run.start..run.end())
+            }
         }
         if !data.is_sorted_by(|a, b| a < b) || !zero.is_sorted_by_key(|r| r.start) {
             return Err(bad("its runs are out of order"));
@@ -246,24 +278,30 @@ impl Pages {
             }
             bytes.extend_from_slice(&unpacked);
         }
-        if reader.0.is_empty() { Ok(Pages { data, bytes, zero }) } else { Err(bad("it is too long")) }
+        if reader.0.is_empty() {
+            Ok(Pages { data, bytes, zero })
+        } else {
+            Err(bad("it is too long"))
+        }
     }
 
     /// All non-zero pages, the dictionary's among them, in order.
     fn all<'a>(&'a self, dictionary: &'a Dictionary) -> impl Iterator<Item = (usize, &'a [u8])> + 'a {
         let mut old = dictionary.pages().peekable();
         let mut new = self.data.iter().copied().enumerate().peekable();
-        std::iter::from_fn(move || loop {
-            let next_new = new.peek().map(|(_, p)| *p);
-            if let Some(page) = old.next_if(|p| next_new.is_none_or(|n| *p < n)) {
-                if !self.is_zeroed(page) {
-                    return dictionary.page(page).map(|bytes| (page, bytes));
+        std::iter::from_fn(move || {
+            loop {
+                let next_new = new.peek().map(|(_, p)| *p);
+                if let Some(page) = old.next_if(|p| next_new.is_none_or(|n| *p < n)) {
+                    if !self.is_zeroed(page) {
+                        return dictionary.page(page).map(|bytes| (page, bytes));
+                    }
+                    continue;
                 }
-                continue;
+                let (i, page) = new.next()?;
+                old.next_if_eq(&page);
+                return Some((page, &self.bytes[i * PAGE..(i + 1) * PAGE]));
             }
-            let (i, page) = new.next()?;
-            old.next_if_eq(&page);
-            return Some((page, &self.bytes[i * PAGE..(i + 1) * PAGE]));
         })
         .filter(|(_, bytes)| !is_zero(bytes))
     }
@@ -278,13 +316,19 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, n: usize) -> Result<&'a [u8], Error> {
-        let (head, rest) = self.0.split_at_checked(n).ok_or_else(|| bad("it ends too early"))?;
+        let (head, rest) = self
+            .0
+            .split_at_checked(n)
+            .ok_or_else(|| bad("it ends too early"))?;
         self.0 = rest;
         Ok(head)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let (head, rest) = self.0.split_first_chunk().ok_or_else(|| bad("it ends too early"))?;
+        let (head, rest) = self
+            .0
+            .split_first_chunk()
+            .ok_or_else(|| bad("it ends too early"))?;
         self.0 = rest;
         Ok(*head)
     }

@@ -54,13 +54,25 @@ impl Live {
         let instance = build.linked.instantiate(&mut store).map_err(host)?;
         let handles = find_handles(&mut store, &instance, build)?;
         let base = handles.memory.data_ptr(&store);
-        let region = build.regions.of(base).ok_or_else(|| host("the memory's region is unknown"))?;
+        let region = build
+            .regions
+            .of(base)
+            .ok_or_else(|| host("the memory's region is unknown"))?;
         let handle = build.export(&instance, &mut store, "handle");
         let handle = handle.ok_or_else(|| Error::Refused("it does not export handle".into()))?;
         let globals = exported_globals(&mut store, &instance);
         store.data_mut().handles = Some(handles.clone());
         let watched = build.watch.guard(region.clone());
-        Ok(Live { store, instance, handles, handle, globals, region, watched, fueled: build.fueled })
+        Ok(Live {
+            store,
+            instance,
+            handles,
+            handle,
+            globals,
+            region,
+            watched,
+            fueled: build.fueled,
+        })
     }
 
     // ---- state ----
@@ -75,13 +87,18 @@ impl Live {
     }
 
     pub fn grow_to(&mut self, bytes: u64) -> Result<(), Error> {
-        let more = bytes.checked_sub(self.memory_bytes()).ok_or_else(|| host("a memory cannot shrink"))?;
+        let more = bytes
+            .checked_sub(self.memory_bytes())
+            .ok_or_else(|| host("a memory cannot shrink"))?;
         let grown = self.handles.memory.grow(&mut self.store, more / 65536);
         grown.map(|_| ()).map_err(host)
     }
 
     pub fn globals(&mut self) -> Vec<u128> {
-        self.globals.iter().map(|g| bits(&g.get(&mut self.store))).collect()
+        self.globals
+            .iter()
+            .map(|g| bits(&g.get(&mut self.store)))
+            .collect()
     }
 
     pub fn set_globals(&mut self, values: &[u128]) -> Result<(), Error> {
@@ -143,7 +160,9 @@ impl Live {
     }
 
     fn write_cookies(&mut self, build: &Build) -> wasmtime::Result<()> {
-        let Some(end) = build.export(&self.instance, &mut self.store, "emscripten_stack_get_end") else { return Ok(()) };
+        let Some(end) = build.export(&self.instance, &mut self.store, "emscripten_stack_get_end") else {
+            return Ok(());
+        };
         let mut at = [Val::I32(0)];
         end.call(&mut self.store, &[], &mut at)?;
         let at = match pointer(&at[0]) {
@@ -159,19 +178,33 @@ impl Live {
 
     /// `main`, whose exit is expected and changes nothing.
     fn run_main(&mut self, build: &Build) -> wasmtime::Result<()> {
-        let Some(main) = build.export(&self.instance, &mut self.store, "main") else { return Ok(()) };
-        let arguments = if build.format.main_has_arguments() { self.program_arguments()? } else { [Val::I32(0), Val::I32(0)] };
+        let Some(main) = build.export(&self.instance, &mut self.store, "main") else {
+            return Ok(());
+        };
+        let arguments = if build.format.main_has_arguments() {
+            self.program_arguments()?
+        } else {
+            [Val::I32(0), Val::I32(0)]
+        };
         let ty = main.ty(&self.store);
         let mut results = vec![Val::I32(0); ty.results().len()];
-        match main.call(&mut self.store, &arguments[..ty.params().len().min(2)], &mut results) {
-            Err(e) if matches!(e.downcast_ref(), Some(Stop::Abort(text)) if text.starts_with("Program terminated")) => Ok(()),
+        match main.call(
+            &mut self.store,
+            &arguments[..ty.params().len().min(2)],
+            &mut results,
+        ) {
+            Err(e) if matches!(e.downcast_ref(), Some(Stop::Abort(text)) if text.starts_with("Program terminated")) => {
+                Ok(())
+            }
             other => other,
         }
     }
 
     /// One argument, the program's name, on the C stack.
     fn program_arguments(&mut self) -> wasmtime::Result<[Val; 2]> {
-        let Some(stack) = self.handles.stack.clone() else { return Ok([Val::I32(0), Val::I32(0)]) };
+        let Some(stack) = self.handles.stack.clone() else {
+            return Ok([Val::I32(0), Val::I32(0)]);
+        };
         let memory = self.handles.memory;
         let list = stack.alloc(&mut self.store, 8)?;
         let name = b"thisProgram\0";
@@ -183,7 +216,10 @@ impl Live {
     }
 
     fn refill(&mut self, limits: &Limits) {
-        self.store.data_mut().gas = super::host::Gas { used: 0, limit: limits.metered_gas_max };
+        self.store.data_mut().gas = super::host::Gas {
+            used: 0,
+            limit: limits.metered_gas_max,
+        };
     }
 
     /// Runs one message. `gas` bounds it where this instance counts gas.
@@ -197,9 +233,17 @@ impl Live {
         if self.store.data().starved {
             return Err(host("no memory for a process within its limit"));
         }
+        if let Err(e) = &outcome
+            && e.downcast_ref::<Trap>() == Some(&Trap::StackOverflow)
+        {
+            // Its depth differs between machines, so no result may come of it.
+            return Err(host("the native stack ended before the module's own limit"));
+        }
         match outcome {
             Ok(verdict) => Ok(Ended::Verdict(verdict)),
-            Err(e) if stopped && e.downcast_ref::<Trap>() == Some(&Trap::MemoryOutOfBounds) => Ok(Ended::Stopped),
+            Err(e) if stopped && e.downcast_ref::<Trap>() == Some(&Trap::MemoryOutOfBounds) => {
+                Ok(Ended::Stopped)
+            }
             Err(e) => Ok(Ended::Verdict(Err(self.fault_of(e)))),
         }
     }
@@ -239,7 +283,9 @@ impl Live {
             return Ok(None);
         }
         self.handles.memory.write(&mut self.store, at as usize, text)?;
-        self.handles.memory.write(&mut self.store, at as usize + text.len(), &[0])?;
+        self.handles
+            .memory
+            .write(&mut self.store, at as usize + text.len(), &[0])?;
         Ok(Some(match stack {
             Stack::Narrow { .. } => Val::I32(at as i32),
             Stack::Wide { .. } => Val::I64(at as i64),
@@ -247,7 +293,12 @@ impl Live {
     }
 
     fn lowest_stack(&mut self) -> wasmtime::Result<u64> {
-        let Some(end) = self.instance.get_func(&mut self.store, "emscripten_stack_get_end") else { return Ok(0) };
+        let Some(end) = self
+            .instance
+            .get_func(&mut self.store, "emscripten_stack_get_end")
+        else {
+            return Ok(0);
+        };
         let mut at = [Val::I32(0)];
         end.call(&mut self.store, &[], &mut at)?;
         Ok(pointer(&at[0]))
@@ -266,12 +317,19 @@ impl Live {
     /// What ended a call, as something that can be recorded.
     fn fault_of(&mut self, e: wasmtime::Error) -> Fault {
         if let Some(stop) = e.downcast_ref::<Stop>() {
-            return if *stop == Stop::OutOfGas { Fault::OutOfGas } else { Fault::Trap(stop.to_string()) };
+            return if *stop == Stop::OutOfGas {
+                Fault::OutOfGas
+            } else {
+                Fault::Trap(stop.to_string())
+            };
         }
-        let too_deep = self.handles.depth.map(|d| d.get(&mut self.store)).is_some_and(|d| d.unwrap_i32() as u32 > DEPTH_MAX as u32);
+        let too_deep = self
+            .handles
+            .depth
+            .map(|d| d.get(&mut self.store))
+            .is_some_and(|d| d.unwrap_i32() as u32 > DEPTH_MAX as u32);
         match e.downcast_ref::<Trap>() {
             Some(Trap::OutOfFuel) => Fault::OutOfGas,
-            Some(Trap::StackOverflow) => Fault::StackDepth,
             Some(Trap::UnreachableCodeReached) if too_deep => Fault::StackDepth,
             Some(trap) => Fault::Trap(trap_text(*trap).into()),
             None => Fault::Trap("the call failed".into()),
@@ -304,7 +362,8 @@ struct Envelope<'a> {
 fn parse(text: &[u8], gas_used: u64) -> Verdict {
     // The field's decoder replaces bytes that are not UTF-8.
     let text = String::from_utf8_lossy(text);
-    let envelope: Envelope<'_> = serde_json::from_str(&text).map_err(|e| Fault::BadResponse(e.to_string()))?;
+    let envelope: Envelope<'_> =
+        serde_json::from_str(&text).map_err(|e| Fault::BadResponse(e.to_string()))?;
     let response = envelope.response.map_or("null", RawValue::get);
     if !envelope.ok {
         return Err(Fault::Thrown(response.to_string()));
@@ -312,7 +371,10 @@ fn parse(text: &[u8], gas_used: u64) -> Verdict {
     if !response.starts_with('{') {
         return Err(Fault::BadResponse("response is not an object".into()));
     }
-    Ok(Answer { response: Bytes::copy_from_slice(response.as_bytes()), gas_used })
+    Ok(Answer {
+        response: Bytes::copy_from_slice(response.as_bytes()),
+        gas_used,
+    })
 }
 
 fn pointer(v: &Val) -> u64 {
@@ -353,7 +415,9 @@ pub fn is_zero(page: &[u8]) -> bool {
 }
 
 fn exported_globals(store: &mut Store<Host>, instance: &Instance) -> Vec<Global> {
-    (0..).map_while(|n| instance.get_global(&mut *store, &format!("{PREFIX}g{n}"))).collect()
+    (0..)
+        .map_while(|n| instance.get_global(&mut *store, &format!("{PREFIX}g{n}")))
+        .collect()
 }
 
 fn find_handles(store: &mut Store<Host>, instance: &Instance, build: &Build) -> Result<Handles, Error> {
@@ -362,7 +426,11 @@ fn find_handles(store: &mut Store<Host>, instance: &Instance, build: &Build) -> 
     let memory = memory.ok_or_else(|| Error::Refused("it does not export its memory".into()))?;
     let mut func = |name: &str| build.export(instance, &mut *store, name);
     let set_threw = func("setThrew");
-    let (malloc, free, set_high_word) = (func("malloc"), func("free"), func("_emscripten_tempret_set").or(func("setTempRet0")));
+    let (malloc, free, set_high_word) = (
+        func("malloc"),
+        func("free"),
+        func("_emscripten_tempret_set").or(func("setTempRet0")),
+    );
     let save = func("emscripten_stack_get_current").or(func("stackSave"));
     let restore = func("_emscripten_stack_restore").or(func("stackRestore"));
     let alloc = func("_emscripten_stack_alloc").or(func("stackAlloc"));
@@ -372,13 +440,27 @@ fn find_handles(store: &mut Store<Host>, instance: &Instance, build: &Build) -> 
     };
     let table = instance.get_table(&mut *store, build.table_export());
     let depth = instance.get_global(&mut *store, &format!("{PREFIX}depth"));
-    Ok(Handles { memory, table, stack, set_threw, set_high_word, malloc, free, depth })
+    Ok(Handles {
+        memory,
+        table,
+        stack,
+        set_threw,
+        set_high_word,
+        malloc,
+        free,
+        depth,
+    })
 }
 
 fn stack(store: &Store<Host>, save: Func, restore: Func, alloc: Func) -> Option<Stack> {
-    if let (Ok(save), Ok(restore), Ok(alloc)) = (save.typed(store), restore.typed(store), alloc.typed(store)) {
+    if let (Ok(save), Ok(restore), Ok(alloc)) = (save.typed(store), restore.typed(store), alloc.typed(store))
+    {
         return Some(Stack::Narrow { save, restore, alloc });
     }
-    let (save, restore, alloc) = (save.typed(store).ok()?, restore.typed(store).ok()?, alloc.typed(store).ok()?);
+    let (save, restore, alloc) = (
+        save.typed(store).ok()?,
+        restore.typed(store).ok()?,
+        alloc.typed(store).ok()?,
+    );
     Some(Stack::Wide { save, restore, alloc })
 }

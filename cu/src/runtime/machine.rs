@@ -36,9 +36,15 @@ pub(super) fn on_big_stack<R: Send>(work: impl FnOnce() -> Result<R, Error> + Se
         return work();
     }
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("cu-call".into()).stack_size(STACK_BYTES);
-        let thread = thread.spawn_scoped(scope, work).map_err(|e| Error::Host(e.to_string()))?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let thread = std::thread::Builder::new()
+            .name("cu-call".into())
+            .stack_size(STACK_BYTES);
+        let thread = thread
+            .spawn_scoped(scope, work)
+            .map_err(|e| Error::Host(e.to_string()))?;
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -73,7 +79,10 @@ impl Machine {
     pub fn start(module: &Module, limits: Limits) -> Result<Machine, Error> {
         if limits.memory_bytes_max < module.0.boot.memory_bytes {
             let needed = module.0.boot.memory_bytes;
-            return Err(Error::Refused(format!("it starts with {needed} bytes of memory, more than {}", limits.memory_bytes_max)));
+            return Err(Error::Refused(format!(
+                "it starts with {needed} bytes of memory, more than {}",
+                limits.memory_bytes_max
+            )));
         }
         Machine::at(module, limits, module.0.boot.clone())
     }
@@ -82,7 +91,9 @@ impl Machine {
     pub fn restore(module: &Module, limits: Limits, image: &Bytes) -> Result<Machine, Error> {
         let anchor = image::decode(module, image)?;
         if limits.memory_bytes_max < anchor.memory_bytes {
-            return Err(Error::Image("it has more memory than the process may have".into()));
+            return Err(Error::Image(
+                "it has more memory than the process may have".into(),
+            ));
         }
         Machine::at(module, limits, anchor)
     }
@@ -106,7 +117,10 @@ impl Machine {
     /// Runs one message; both arguments are JSON text without NUL. [`Machine::commit`] or [`Machine::roll_back`] must
     /// follow. `Err` says that the host failed: the state is as before the call, nothing may be recorded.
     pub fn call(&mut self, message: &[u8], env: &[u8]) -> Result<Verdict, Error> {
-        assert!(self.pending.is_none(), "the call before is neither committed nor rolled back");
+        assert!(
+            self.pending.is_none(),
+            "the call before is neither committed nor rolled back"
+        );
         self.settle()?;
         let started = Instant::now();
         let verdict = on_big_stack(|| self.judge(message, env));
@@ -118,7 +132,13 @@ impl Machine {
             Some(last) if *last.env == *env => last.env.clone(),
             _ => env.into(),
         };
-        self.pending = Some(Pending { entry: Entry { message: message.into(), env }, spent: started.elapsed() });
+        self.pending = Some(Pending {
+            entry: Entry {
+                message: message.into(),
+                env,
+            },
+            spent: started.elapsed(),
+        });
         verdict
     }
 
@@ -126,7 +146,9 @@ impl Machine {
     fn judge(&mut self, message: &[u8], env: &[u8]) -> Result<Verdict, Error> {
         if self.limits.gas_max >= WATCHED_GAS_MIN {
             let seconds = self.limits.gas_max as f64 / GAS_PER_SECOND_MAX as f64;
-            self.live.watched.begin(Duration::from_secs_f64(seconds.min(3600.0)));
+            self.live
+                .watched
+                .begin(Duration::from_secs_f64(seconds.min(3600.0)));
             if let Ended::Verdict(verdict) = self.live.run(message, env, &self.limits, u64::MAX)? {
                 return Ok(verdict);
             }
@@ -155,7 +177,11 @@ impl Machine {
         let due = self.spent > ANCHOR_AFTER.max(self.anchor_cost * ANCHOR_SHARE)
             || self.journal.len() >= JOURNAL_CALLS_MAX
             || self.journal_bytes >= JOURNAL_BYTES_MAX;
-        if due || self.live.fueled { self.take_anchor() } else { Ok(()) }
+        if due || self.live.fueled {
+            self.take_anchor()
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes the last call's effect back. Costs what the calls since the last anchor cost, about 100 ms at most
@@ -175,7 +201,11 @@ impl Machine {
         let (live, journal, limits) = (&mut self.live, &self.journal, &self.limits);
         on_big_stack(|| replay(live, journal, limits))?;
         self.lost = false;
-        if self.journal.is_empty() { Ok(()) } else { self.take_anchor() }
+        if self.journal.is_empty() {
+            Ok(())
+        } else {
+            self.take_anchor()
+        }
     }
 
     fn take_anchor(&mut self) -> Result<(), Error> {
@@ -197,7 +227,10 @@ impl Machine {
 
     /// A second machine in the same state, for dry runs beside the live one.
     pub fn fork(&mut self) -> Result<Machine, Error> {
-        assert!(self.pending.is_none(), "the call before is neither committed nor rolled back");
+        assert!(
+            self.pending.is_none(),
+            "the call before is neither committed nor rolled back"
+        );
         self.settle()?;
         if !self.journal.is_empty() {
             self.take_anchor()?;
@@ -219,7 +252,10 @@ impl Machine {
     }
 
     fn at_rest(&mut self) -> Result<(), Error> {
-        assert!(self.pending.is_none(), "the call before is neither committed nor rolled back");
+        assert!(
+            self.pending.is_none(),
+            "the call before is neither committed nor rolled back"
+        );
         self.settle()
     }
 
@@ -243,7 +279,10 @@ fn replay(live: &mut Live, journal: &[Entry], limits: &Limits) -> Result<(), Err
     for entry in journal {
         let ended = live.run(&entry.message, &entry.env, limits, u64::MAX)?;
         // A kept call had an answer; anything else now means that the state is not what it was.
-        assert!(matches!(ended, Ended::Verdict(Ok(_))), "a kept call fails when it is run again");
+        assert!(
+            matches!(ended, Ended::Verdict(Ok(_))),
+            "a kept call fails when it is run again"
+        );
     }
     Ok(())
 }

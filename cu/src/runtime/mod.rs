@@ -70,7 +70,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { memory_bytes_max: 1 << 30, gas_max: GAS_DEFAULT, metered_gas_max: 9_000_000_000_000 }
+        Limits {
+            memory_bytes_max: 1 << 30,
+            gas_max: GAS_DEFAULT,
+            metered_gas_max: 9_000_000_000_000,
+        }
     }
 }
 
@@ -109,6 +113,16 @@ pub enum Fault {
     /// What came back is not JSON text of the expected shape.
     #[error("the module's response is not valid: {0}")]
     BadResponse(String),
+}
+
+impl Fault {
+    /// The value of the outcome's `Error`, as JSON text.
+    pub fn error_json(&self) -> String {
+        match self {
+            Fault::Thrown(json) => json.clone(),
+            other => serde_json::Value::from(other.to_string()).to_string(),
+        }
+    }
 }
 
 /// What a module answered.

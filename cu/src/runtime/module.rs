@@ -43,7 +43,9 @@ impl Shape {
     pub fn read(wasm: &[u8]) -> Result<Shape, Error> {
         let refused = |e: wasmparser::Error| Error::Refused(format!("invalid: {e}"));
         for payload in wasmparser::Parser::new(0).parse_all(wasm) {
-            let wasmparser::Payload::MemorySection(section) = payload.map_err(refused)? else { continue };
+            let wasmparser::Payload::MemorySection(section) = payload.map_err(refused)? else {
+                continue;
+            };
             for memory in section {
                 let memory = memory.map_err(refused)?;
                 let most = if memory.memory64 { (1 << 16) - 1 } else { 1 << 16 };
@@ -82,21 +84,39 @@ impl Build {
         let refused = |e: wasmtime::Error| Error::Refused(format!("its imports do not fit: {e:#}"));
         host::link(&mut linker, &module).map_err(refused)?;
         let linked = linker.instantiate_pre(&module).map_err(refused)?;
-        Ok(Build { module, linked, format, fueled, shape, regions, watch })
+        Ok(Build {
+            module,
+            linked,
+            format,
+            fueled,
+            shape,
+            regions,
+            watch,
+        })
     }
 
     /// An exported function, under its own name or its minified one.
     pub fn export(&self, instance: &Instance, store: &mut Store<Host>, name: &str) -> Option<Func> {
-        let short = MINIFIED.iter().find(|(long, _)| *long == name && self.format == ModuleFormat::Emscripten1);
+        let short = MINIFIED
+            .iter()
+            .find(|(long, _)| *long == name && self.format == ModuleFormat::Emscripten1);
         instance.get_func(&mut *store, short.map_or(name, |(_, short)| short))
     }
 
     pub fn memory_export(&self) -> &'static str {
-        if self.format == ModuleFormat::Emscripten1 { "E" } else { "memory" }
+        if self.format == ModuleFormat::Emscripten1 {
+            "E"
+        } else {
+            "memory"
+        }
     }
 
     pub fn table_export(&self) -> &'static str {
-        if self.format == ModuleFormat::Emscripten1 { "I" } else { "__indirect_function_table" }
+        if self.format == ModuleFormat::Emscripten1 {
+            "I"
+        } else {
+            "__indirect_function_table"
+        }
     }
 }
 
@@ -118,12 +138,24 @@ pub(super) struct Inner {
 impl Module {
     pub(super) fn load(engine: &Engine, wasm: &Bytes, format: ModuleFormat) -> Result<Module, Error> {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, wasm);
-        let sha256: [u8; 32] = digest.as_ref().try_into().map_err(|_| Error::Host("SHA-256 has 32 bytes".into()))?;
+        let sha256: [u8; 32] = digest
+            .as_ref()
+            .try_into()
+            .map_err(|_| Error::Host("SHA-256 has 32 bytes".into()))?;
         let plain = engine.build(wasm, &sha256, format, false)?;
         let boot = super::machine::on_big_stack(|| boot(&plain))?;
         let (engine, wasm) = (engine.clone(), wasm.clone());
         let (fueled, dictionary) = (Mutex::new(None), OnceLock::new());
-        Ok(Module(Arc::new(Inner { engine, wasm, sha256, format, plain, fueled, boot, dictionary })))
+        Ok(Module(Arc::new(Inner {
+            engine,
+            wasm,
+            sha256,
+            format,
+            plain,
+            fueled,
+            boot,
+            dictionary,
+        })))
     }
 
     /// SHA-256 of the binary as published.
@@ -147,7 +179,11 @@ impl Module {
         if let Some(build) = &*slot {
             return Ok(build.clone());
         }
-        let build = Arc::new(self.0.engine.build(&self.0.wasm, &self.0.sha256, self.0.format, true)?);
+        let build = Arc::new(
+            self.0
+                .engine
+                .build(&self.0.wasm, &self.0.sha256, self.0.format, true)?,
+        );
         *slot = Some(build.clone());
         Ok(build)
     }
@@ -164,7 +200,10 @@ impl Module {
 
 /// Runs the constructors once, for all processes of the module.
 fn boot(build: &Build) -> Result<Anchor, Error> {
-    let limits = Limits { memory_bytes_max: super::MEMORY_BYTES_MAX, ..Limits::default() };
+    let limits = Limits {
+        memory_bytes_max: super::MEMORY_BYTES_MAX,
+        ..Limits::default()
+    };
     let mut live = Live::new(build, &limits)?;
     live.watched.begin(BOOT_MAX);
     let booted = live.boot(build, &limits);

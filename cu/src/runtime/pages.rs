@@ -61,12 +61,22 @@ impl Region {
         // SAFETY: a fresh mapping at an address of the kernel's choice.
         let base = unsafe {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-            libc::mmap(std::ptr::null_mut(), RESERVATION + GUARD, libc::PROT_NONE, flags, -1, 0)
+            libc::mmap(
+                std::ptr::null_mut(),
+                RESERVATION + GUARD,
+                libc::PROT_NONE,
+                flags,
+                -1,
+                0,
+            )
         };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let region = Region { base: base.cast(), bytes: AtomicUsize::new(0) };
+        let region = Region {
+            base: base.cast(),
+            bytes: AtomicUsize::new(0),
+        };
         region.grow(bytes)?;
         region.open_safepoint()?;
         Ok(region)
@@ -78,7 +88,10 @@ impl Region {
     }
 
     fn grow(&self, bytes: usize) -> io::Result<()> {
-        assert!(bytes <= RESERVATION && bytes.is_multiple_of(PAGE), "a linear memory grows by whole pages within 4 GiB");
+        assert!(
+            bytes <= RESERVATION && bytes.is_multiple_of(PAGE),
+            "a linear memory grows by whole pages within 4 GiB"
+        );
         let old = self.bytes();
         if bytes > old {
             self.protect(old, bytes - old, libc::PROT_READ | libc::PROT_WRITE)?;
@@ -101,7 +114,11 @@ impl Region {
         assert!(at + bytes <= RESERVATION + GUARD, "inside the reservation");
         // SAFETY: the range is inside this region's own reservation (asserted).
         let r = unsafe { libc::mprotect(self.base.add(at).cast(), bytes, how) };
-        if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if r == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 
     /// Puts private views of a state file's pages in place of whatever stands there.
@@ -113,23 +130,39 @@ impl Region {
             let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
             let how = libc::PROT_READ | libc::PROT_WRITE;
             let to = self.base.add(run.start * PAGE).cast();
-            libc::mmap(to, run.len * PAGE, how, flags, file.as_raw_fd(), (run.start * PAGE) as libc::off_t)
+            libc::mmap(
+                to,
+                run.len * PAGE,
+                how,
+                flags,
+                file.as_raw_fd(),
+                (run.start * PAGE) as libc::off_t,
+            )
         };
-        if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if at == libc::MAP_FAILED {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     }
 
     /// Forgets every private page: anonymous pages become zero, viewed pages what the state file holds.
     pub fn forget_private(&self) -> io::Result<()> {
         // SAFETY: as for `view`; the contents change as if the module had written them.
         let r = unsafe { libc::madvise(self.base.cast(), self.bytes(), libc::MADV_DONTNEED) };
-        if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if r == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 
     /// Pages that may differ from what `forget_private` would leave: those with a private copy in memory or swap.
     /// Where the kernel does not tell, all of them.
     pub fn private_runs(&self) -> Vec<Run> {
         let pages = self.bytes() / PAGE;
-        self.read_pagemap(pages).unwrap_or_else(|_| vec![Run { start: 0, len: pages }])
+        self.read_pagemap(pages)
+            .unwrap_or_else(|_| vec![Run { start: 0, len: pages }])
     }
 
     /// `/proc/self/pagemap` has eight bytes a page: bit 63 present, 62 swapped, 61 a page of a file.
@@ -244,8 +277,16 @@ pub fn state_file() -> io::Result<File> {
         }
         let folder = std::env::temp_dir();
         let folder = std::ffi::CString::new(folder.into_os_string().into_encoded_bytes())?;
-        let fd = libc::open(folder.as_ptr(), libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC, 0o600);
-        if fd >= 0 { Ok(File::from_raw_fd(fd)) } else { Err(io::Error::last_os_error()) }
+        let fd = libc::open(
+            folder.as_ptr(),
+            libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC,
+            0o600,
+        );
+        if fd >= 0 {
+            Ok(File::from_raw_fd(fd))
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 }
 
@@ -263,7 +304,13 @@ pub fn stack_left() -> usize {
     thread_local!(static LOWEST: usize = lowest_stack_address());
     let here = 0u8;
     let here = (&raw const here) as usize;
-    LOWEST.with(|lowest| if *lowest == 0 { 0 } else { here.saturating_sub(*lowest) })
+    LOWEST.with(|lowest| {
+        if *lowest == 0 {
+            0
+        } else {
+            here.saturating_sub(*lowest)
+        }
+    })
 }
 
 fn lowest_stack_address() -> usize {

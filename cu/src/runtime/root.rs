@@ -37,8 +37,15 @@ struct Hashers {
 
 impl Hashers {
     fn new() -> Hashers {
-        let (page, node) = (blake3::Hasher::new_derive_key(PAGE_CONTEXT), blake3::Hasher::new_derive_key(NODE_CONTEXT));
-        let mut hashers = Hashers { page, node, zero: Vec::new() };
+        let (page, node) = (
+            blake3::Hasher::new_derive_key(PAGE_CONTEXT),
+            blake3::Hasher::new_derive_key(NODE_CONTEXT),
+        );
+        let mut hashers = Hashers {
+            page,
+            node,
+            zero: Vec::new(),
+        };
         let mut zero = hashers.page(&[0; PAGE]);
         for _ in 0..=LEVELS {
             hashers.zero.push(zero);
@@ -110,7 +117,10 @@ pub fn slow_tree(memory: &[u8]) -> Hash {
     let mut level: Vec<Hash> = memory.chunks(PAGE).map(|p| hashers.page(p)).collect();
     level.resize(level.len().next_power_of_two(), hashers.zero[0]);
     while level.len() > 1 {
-        level = level.chunks(2).map(|pair| hashers.node(&pair[0], &pair[1])).collect();
+        level = level
+            .chunks(2)
+            .map(|pair| hashers.node(&pair[0], &pair[1]))
+            .collect();
     }
     level[0]
 }
@@ -121,12 +131,25 @@ mod tests {
 
     #[test]
     fn the_sparse_tree_is_the_full_tree() {
-        for (pages, touched) in [(1, vec![]), (1, vec![0]), (5, vec![4]), (16, vec![0, 1, 7, 8, 15]), (23, vec![3, 22])] {
+        for (pages, touched) in [
+            (1, vec![]),
+            (1, vec![0]),
+            (5, vec![4]),
+            (16, vec![0, 1, 7, 8, 15]),
+            (23, vec![3, 22]),
+        ] {
             let mut memory = vec![0u8; pages * PAGE];
             touched.iter().for_each(|p| memory[p * PAGE + p] = 1 + *p as u8);
             let hashers = Hashers::new();
-            let leaves = touched.iter().map(|&p| (p, hashers.page(&memory[p * PAGE..][..PAGE]))).collect();
-            assert_eq!(hashers.tree(leaves, pages), slow_tree(&memory), "{pages} {touched:?}");
+            let leaves = touched
+                .iter()
+                .map(|&p| (p, hashers.page(&memory[p * PAGE..][..PAGE])))
+                .collect();
+            assert_eq!(
+                hashers.tree(leaves, pages),
+                slow_tree(&memory),
+                "{pages} {touched:?}"
+            );
         }
     }
 
@@ -136,7 +159,18 @@ mod tests {
         let base = combine(1, &[2], &host, &[3; 32]);
         assert_ne!(base, combine(2, &[2], &host, &[3; 32]));
         assert_ne!(base, combine(1, &[3], &host, &[3; 32]));
-        assert_ne!(base, combine(1, &[2], &HostState { clock: 1, ..host.clone() }, &[3; 32]));
+        assert_ne!(
+            base,
+            combine(
+                1,
+                &[2],
+                &HostState {
+                    clock: 1,
+                    ..host.clone()
+                },
+                &[3; 32]
+            )
+        );
         assert_ne!(base, combine(1, &[2], &host, &[4; 32]));
     }
 }

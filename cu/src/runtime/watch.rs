@@ -68,13 +68,18 @@ impl Watch {
     pub fn start() -> std::io::Result<Watch> {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
-        std::thread::Builder::new().name("cu-watch".into()).spawn(move || theirs.run())?;
+        std::thread::Builder::new()
+            .name("cu-watch".into())
+            .spawn(move || theirs.run())?;
         Ok(Watch { shared })
     }
 
     /// Puts a machine's memory under the watch.
     pub fn guard(&self, region: Arc<Region>) -> Arc<Guarded> {
-        let guarded = Arc::new(Guarded { region, state: Mutex::default() });
+        let guarded = Arc::new(Guarded {
+            region,
+            state: Mutex::default(),
+        });
         let mut all = self.shared.guarded.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|g| g.strong_count() > 0);
         all.push(Arc::downgrade(&guarded));
@@ -88,7 +93,11 @@ impl Shared {
         while !*ended {
             let waited = self.wake.wait_timeout(ended, Duration::from_millis(TICK_MS));
             ended = waited.unwrap_or_else(PoisonError::into_inner).0;
-            let all = self.guarded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let all = self
+                .guarded
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             let now = Instant::now();
             all.iter().filter_map(Weak::upgrade).for_each(|g| g.look(now));
         }

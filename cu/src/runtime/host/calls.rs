@@ -139,7 +139,10 @@ fn paths_at(guest: &mut Guest<'_, '_>, call: Call, a: &Args<'_>) -> Result<u64> 
         }
         Call::MakeFolder => Ok(disk(guest).make_folder(&name).map(|()| 0)?),
         Call::OpenAt => Ok(disk(guest).open(&name, a.int(2))? as u64),
-        Call::ReadLink => Ok(disk(guest).status(&name).map_err(Failure::from).and(Err(EINVAL.into()))?),
+        Call::ReadLink => Ok(disk(guest)
+            .status(&name)
+            .map_err(Failure::from)
+            .and(Err(EINVAL.into()))?),
         Call::Rename => {
             let to = path(guest, a.int(2), a.word(3))?;
             Ok(disk(guest).rename(&name, &to).map(|()| 0)?)
@@ -297,7 +300,11 @@ fn stream_status(guest: &mut Guest<'_, '_>, fd: i32, at: u64) -> Result<u64> {
 // ---- environment and dates ----
 
 fn environment(guest: &mut Guest<'_, '_>, call: Call, a: &Args<'_>) -> wasmtime::Result<u64> {
-    let strings: &[&str] = if guest.0.data().format.has_environment() { &ENVIRONMENT } else { &[] };
+    let strings: &[&str] = if guest.0.data().format.has_environment() {
+        &ENVIRONMENT
+    } else {
+        &[]
+    };
     if call == Call::EnvironSizes {
         guest.put_pointer(a.word(0), strings.len() as u64)?;
         let bytes = strings.iter().map(|s| s.len() as u64 + 1).sum();
@@ -349,7 +356,9 @@ fn time_argument(guest: &Guest<'_, '_>, a: &Args<'_>) -> wasmtime::Result<(i64, 
 }
 
 fn put_tm(guest: &mut Guest<'_, '_>, at: u64, tm: &Tm) -> wasmtime::Result<u64> {
-    let fields = [tm.sec, tm.min, tm.hour, tm.mday, tm.mon, tm.year, tm.wday, tm.yday, 0];
+    let fields = [
+        tm.sec, tm.min, tm.hour, tm.mday, tm.mon, tm.year, tm.wday, tm.yday, 0,
+    ];
     let bytes: Vec<u8> = fields.iter().flat_map(|f| f.to_le_bytes()).collect();
     guest.write(at, &bytes)?;
     let offset = if guest.pointer_bytes() == 8 { 40 } else { 36 };
@@ -376,7 +385,9 @@ fn make_time(guest: &mut Guest<'_, '_>, at: u64) -> wasmtime::Result<u64> {
     let seconds = time::seconds(&get_tm(guest, at)?);
     if let Some(seconds) = seconds {
         let tm = time::utc(seconds);
-        let fields = [tm.sec, tm.min, tm.hour, tm.mday, tm.mon, tm.year, tm.wday, tm.yday, 0];
+        let fields = [
+            tm.sec, tm.min, tm.hour, tm.mday, tm.mon, tm.year, tm.wday, tm.yday, 0,
+        ];
         let bytes: Vec<u8> = fields.iter().flat_map(|f| f.to_le_bytes()).collect();
         guest.write(at, &bytes)?;
     }

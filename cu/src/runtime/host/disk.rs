@@ -87,16 +87,34 @@ pub struct Status {
 
 impl Default for Disk {
     fn default() -> Disk {
-        let mut names: BTreeMap<String, Node> = FOLDERS.iter().map(|f| (f.to_string(), Node::Folder)).collect();
-        for (name, device) in [("null", Device::Null), ("random", Device::Random), ("urandom", Device::Random)] {
+        let mut names: BTreeMap<String, Node> =
+            FOLDERS.iter().map(|f| (f.to_string(), Node::Folder)).collect();
+        for (name, device) in [
+            ("null", Device::Null),
+            ("random", Device::Random),
+            ("urandom", Device::Random),
+        ] {
             names.insert(format!("/dev/{name}"), Node::Device(device));
         }
         for name in ["tty", "tty1", "stdin", "stdout", "stderr"] {
             names.insert(format!("/dev/{name}"), Node::Device(Device::Terminal));
         }
-        let mut disk = Disk { names, files: BTreeMap::new(), open: BTreeMap::new(), next_file: 1 };
+        let mut disk = Disk {
+            names,
+            files: BTreeMap::new(),
+            open: BTreeMap::new(),
+            next_file: 1,
+        };
         for (fd, flags) in [(0, 0), (1, 1), (2, 1)] {
-            disk.open.insert(fd, Open { node: Node::Device(Device::Terminal), path: "/dev/tty".into(), position: 0, flags });
+            disk.open.insert(
+                fd,
+                Open {
+                    node: Node::Device(Device::Terminal),
+                    path: "/dev/tty".into(),
+                    position: 0,
+                    flags,
+                },
+            );
         }
         disk
     }
@@ -136,7 +154,11 @@ impl Disk {
     }
 
     fn require_folder(&self, path: &str) -> Result<()> {
-        if *self.node(path)? == Node::Folder { Ok(()) } else { Err(ENOTDIR) }
+        if *self.node(path)? == Node::Folder {
+            Ok(())
+        } else {
+            Err(ENOTDIR)
+        }
     }
 
     fn stored_bytes(&self) -> u64 {
@@ -163,7 +185,15 @@ impl Disk {
             _ => {}
         }
         let flags = flags & !(O_CREATE | O_EXCLUSIVE | O_TRUNCATE);
-        Ok(self.keep(0, Open { node, path: path.into(), position: 0, flags }))
+        Ok(self.keep(
+            0,
+            Open {
+                node,
+                path: path.into(),
+                position: 0,
+                flags,
+            },
+        ))
     }
 
     fn create(&mut self, path: &str) -> Result<Node> {
@@ -180,17 +210,25 @@ impl Disk {
 
     /// Puts an open file at the first free descriptor from `least` on.
     fn keep(&mut self, least: u32, open: Open) -> u32 {
-        let fd = (least..).find(|fd| !self.open.contains_key(fd)).expect("fewer open files than numbers");
+        let fd = (least..)
+            .find(|fd| !self.open.contains_key(fd))
+            .expect("fewer open files than numbers");
         self.open.insert(fd, open);
         fd
     }
 
     pub fn stream(&self, fd: i32) -> Result<&Open> {
-        u32::try_from(fd).ok().and_then(|fd| self.open.get(&fd)).ok_or(EBADF)
+        u32::try_from(fd)
+            .ok()
+            .and_then(|fd| self.open.get(&fd))
+            .ok_or(EBADF)
     }
 
     fn stream_mut(&mut self, fd: i32) -> Result<&mut Open> {
-        u32::try_from(fd).ok().and_then(|fd| self.open.get_mut(&fd)).ok_or(EBADF)
+        u32::try_from(fd)
+            .ok()
+            .and_then(|fd| self.open.get_mut(&fd))
+            .ok_or(EBADF)
     }
 
     pub fn add_flags(&mut self, fd: i32, flags: i32) -> Result<()> {
@@ -217,7 +255,10 @@ impl Disk {
     /// A copy of an open file at exactly `to`, which is closed first.
     pub fn duplicate_onto(&mut self, fd: i32, to: i32) -> Result<u32> {
         let open = self.stream(fd)?.clone();
-        let to = u32::try_from(to).ok().filter(|&to| (to as usize) < ENTRIES_MAX).ok_or(EBADF)?;
+        let to = u32::try_from(to)
+            .ok()
+            .filter(|&to| (to as usize) < ENTRIES_MAX)
+            .ok_or(EBADF)?;
         self.open.insert(to, open);
         self.drop_unnamed();
         Ok(to)
@@ -264,7 +305,11 @@ impl Disk {
             Node::Device(_) => return Ok(bytes.len()),
             Node::File(file) => file,
         };
-        let at = if open.flags & O_APPEND != 0 { self.files[&file].len() as u64 } else { open.position };
+        let at = if open.flags & O_APPEND != 0 {
+            self.files[&file].len() as u64
+        } else {
+            open.position
+        };
         let end = at + bytes.len() as u64;
         self.resize(file, end.max(self.files[&file].len() as u64))?;
         let data = Arc::make_mut(self.files.get_mut(&file).ok_or(EBADF)?);
@@ -301,7 +346,10 @@ impl Disk {
             (2, _) => 0,
             _ => return Err(EINVAL),
         };
-        let position = base.checked_add_signed(offset).filter(|p| *p <= i64::MAX as u64).ok_or(EINVAL)?;
+        let position = base
+            .checked_add_signed(offset)
+            .filter(|p| *p <= i64::MAX as u64)
+            .ok_or(EINVAL)?;
         self.stream_mut(fd)?.position = position;
         Ok(position)
     }
@@ -320,11 +368,23 @@ impl Disk {
 
     fn status_of(&self, node: &Node) -> Result<Status> {
         Ok(match node {
-            Node::Folder => Status { mode: 0o40777, size: 4096, number: 1 },
-            Node::Device(_) => Status { mode: 0o20666, size: 0, number: 2 },
+            Node::Folder => Status {
+                mode: 0o40777,
+                size: 4096,
+                number: 1,
+            },
+            Node::Device(_) => Status {
+                mode: 0o20666,
+                size: 0,
+                number: 2,
+            },
             Node::File(file) => {
                 let size = self.files.get(file).ok_or(ENOENT)?.len() as u64;
-                Status { mode: 0o100666, size, number: 16 + file }
+                Status {
+                    mode: 0o100666,
+                    size,
+                    number: 16 + file,
+                }
             }
         })
     }
@@ -342,8 +402,14 @@ impl Disk {
     }
 
     fn has_children(&self, path: &str) -> bool {
-        let prefix = if path == "/" { "/".to_string() } else { format!("{path}/") };
-        self.names.keys().any(|n| n.len() > prefix.len() && n.starts_with(&prefix))
+        let prefix = if path == "/" {
+            "/".to_string()
+        } else {
+            format!("{path}/")
+        };
+        self.names
+            .keys()
+            .any(|n| n.len() > prefix.len() && n.starts_with(&prefix))
     }
 
     pub fn remove_folder(&mut self, path: &str) -> Result<()> {
@@ -433,7 +499,12 @@ impl Disk {
         if bytes.is_empty() {
             return Some(Disk::default());
         }
-        let mut disk = Disk { names: BTreeMap::new(), files: BTreeMap::new(), open: BTreeMap::new(), next_file: 0 };
+        let mut disk = Disk {
+            names: BTreeMap::new(),
+            files: BTreeMap::new(),
+            open: BTreeMap::new(),
+            next_file: 0,
+        };
         let mut r = Reader(bytes);
         disk.next_file = r.number()?;
         for _ in 0..r.count()? {
@@ -445,7 +516,15 @@ impl Disk {
         for _ in 0..r.count()? {
             let fd = u32::try_from(r.number()?).ok()?;
             let (node, path, position) = (r.node()?, r.text()?, r.number()?);
-            disk.open.insert(fd, Open { node, path, position, flags: r.number()? as u32 as i32 });
+            disk.open.insert(
+                fd,
+                Open {
+                    node,
+                    path,
+                    position,
+                    flags: r.number()? as u32 as i32,
+                },
+            );
         }
         (r.0.is_empty() && disk.is_consistent()).then_some(disk)
     }

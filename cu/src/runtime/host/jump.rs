@@ -10,10 +10,14 @@ pub fn link_invoke(linker: &mut Linker<Host>, from: &str, name: &str, ty: FuncTy
     let results = ty.results().len();
     match (&params[..], results) {
         ([ValType::I32, ValType::I32, ValType::I32], 0) => {
-            linker.func_wrap(from, name, |caller: Caller<'_, Host>, i: i32, a: i32, b: i32| narrow(caller, i, a, b))?;
+            linker.func_wrap(from, name, |caller: Caller<'_, Host>, i: i32, a: i32, b: i32| {
+                narrow(caller, i, a, b)
+            })?;
         }
         ([ValType::I64, ValType::I64, ValType::I64], 0) => {
-            linker.func_wrap(from, name, |caller: Caller<'_, Host>, i: i64, a: i64, b: i64| wide(caller, i, a, b))?;
+            linker.func_wrap(from, name, |caller: Caller<'_, Host>, i: i64, a: i64, b: i64| {
+                wide(caller, i, a, b)
+            })?;
         }
         _ => {
             linker.func_new(from, name, ty, any)?;
@@ -31,7 +35,9 @@ struct Mark {
 impl Mark {
     fn set(caller: &mut Caller<'_, Host>) -> wasmtime::Result<Mark> {
         let stack = caller.data().handles().stack.clone();
-        let stack = stack.ok_or_else(|| missing("stack functions"))?.save(caller.as_context_mut())?;
+        let stack = stack
+            .ok_or_else(|| missing("stack functions"))?
+            .save(caller.as_context_mut())?;
         let depth = caller.data().handles().depth;
         let depth = depth.map(|d| d.get(caller.as_context_mut()));
         Ok(Mark { stack, depth })
@@ -47,15 +53,22 @@ impl Mark {
 
     fn land(self, caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
         let handles = caller.data().handles().clone();
-        handles.stack.ok_or_else(|| missing("stack functions"))?.restore(caller.as_context_mut(), self.stack)?;
+        handles
+            .stack
+            .ok_or_else(|| missing("stack functions"))?
+            .restore(caller.as_context_mut(), self.stack)?;
         if let (Some(global), Some(depth)) = (handles.depth, self.depth) {
             global.set(caller.as_context_mut(), depth)?;
         }
         let set_threw = handles.set_threw.ok_or_else(|| missing("setThrew"))?;
         if caller.data().wide() {
-            set_threw.typed::<(i64, i32), ()>(&*caller)?.call(caller.as_context_mut(), (1, 0))
+            set_threw
+                .typed::<(i64, i32), ()>(&*caller)?
+                .call(caller.as_context_mut(), (1, 0))
         } else {
-            set_threw.typed::<(i32, i32), ()>(&*caller)?.call(caller.as_context_mut(), (1, 0))
+            set_threw
+                .typed::<(i32, i32), ()>(&*caller)?
+                .call(caller.as_context_mut(), (1, 0))
         }
     }
 }
@@ -65,30 +78,42 @@ fn missing(what: &str) -> wasmtime::Error {
 }
 
 fn table_entry(caller: &mut Caller<'_, Host>, index: u64) -> wasmtime::Result<Func> {
-    let table = caller.data().handles().table.ok_or_else(|| missing("__indirect_function_table"))?;
+    let table = caller
+        .data()
+        .handles()
+        .table
+        .ok_or_else(|| missing("__indirect_function_table"))?;
     match table.get(caller.as_context_mut(), index) {
         Some(Ref::Func(Some(function))) => Ok(function),
-        _ => Err(wasmtime::Error::new(Stop::Abort("table index is out of bounds".into()))),
+        _ => Err(wasmtime::Error::new(Stop::Abort(
+            "table index is out of bounds".into(),
+        ))),
     }
 }
 
 fn narrow(mut caller: Caller<'_, Host>, index: i32, a: i32, b: i32) -> wasmtime::Result<()> {
     let mark = Mark::set(&mut caller)?;
     let function = table_entry(&mut caller, index as u32 as u64)?;
-    let outcome = function.typed::<(i32, i32), ()>(&caller).and_then(|f| f.call(&mut caller, (a, b)));
+    let outcome = function
+        .typed::<(i32, i32), ()>(&caller)
+        .and_then(|f| f.call(&mut caller, (a, b)));
     mark.catch(&mut caller, outcome)
 }
 
 fn wide(mut caller: Caller<'_, Host>, index: i64, a: i64, b: i64) -> wasmtime::Result<()> {
     let mark = Mark::set(&mut caller)?;
     let function = table_entry(&mut caller, index as u64)?;
-    let outcome = function.typed::<(i64, i64), ()>(&caller).and_then(|f| f.call(&mut caller, (a, b)));
+    let outcome = function
+        .typed::<(i64, i64), ()>(&caller)
+        .and_then(|f| f.call(&mut caller, (a, b)));
     mark.catch(&mut caller, outcome)
 }
 
 fn any(mut caller: Caller<'_, Host>, args: &[Val], results: &mut [Val]) -> wasmtime::Result<()> {
     let mark = Mark::set(&mut caller)?;
-    let [index, args @ ..] = args else { return Err(missing("an index for invoke")) };
+    let [index, args @ ..] = args else {
+        return Err(missing("an index for invoke"));
+    };
     let function = table_entry(&mut caller, super::word(index))?;
     let outcome = function.call(&mut caller, args, results);
     mark.catch(&mut caller, outcome)

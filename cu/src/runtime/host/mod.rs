@@ -13,7 +13,9 @@ pub mod time;
 
 use super::format::ModuleFormat;
 use disk::Disk;
-use wasmtime::{AsContextMut, Caller, ExternType, Func, FuncType, Global, Linker, Memory, Table, TypedFunc, Val, ValType};
+use wasmtime::{
+    AsContextMut, Caller, ExternType, Func, FuncType, Global, Linker, Memory, Table, TypedFunc, Val, ValType,
+};
 
 /// State of a process that is not in its linear memory or globals. Part of every image and of the state root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +28,10 @@ pub struct HostState {
 
 impl Default for HostState {
     fn default() -> Self {
-        HostState { clock: 10_000, disk: Disk::default() }
+        HostState {
+            clock: 10_000,
+            disk: Disk::default(),
+        }
     }
 }
 
@@ -54,8 +59,16 @@ pub struct Handles {
 /// The module's own stack, on which strings are passed.
 #[derive(Clone)]
 pub enum Stack {
-    Narrow { save: TypedFunc<(), i32>, restore: TypedFunc<i32, ()>, alloc: TypedFunc<i32, i32> },
-    Wide { save: TypedFunc<(), i64>, restore: TypedFunc<i64, ()>, alloc: TypedFunc<i64, i64> },
+    Narrow {
+        save: TypedFunc<(), i32>,
+        restore: TypedFunc<i32, ()>,
+        alloc: TypedFunc<i32, i32>,
+    },
+    Wide {
+        save: TypedFunc<(), i64>,
+        restore: TypedFunc<i64, ()>,
+        alloc: TypedFunc<i64, i64>,
+    },
 }
 
 impl Stack {
@@ -96,11 +109,20 @@ pub struct Host {
 impl Host {
     pub fn new(format: ModuleFormat, memory_bytes_max: u64) -> Host {
         let gas = Gas::default();
-        Host { format, state: HostState::default(), gas, memory_bytes_max, starved: false, handles: None }
+        Host {
+            format,
+            state: HostState::default(),
+            gas,
+            memory_bytes_max,
+            starved: false,
+            handles: None,
+        }
     }
 
     fn handles(&self) -> &Handles {
-        self.handles.as_ref().expect("set after instantiation, before any call; modules have no start function")
+        self.handles
+            .as_ref()
+            .expect("set after instantiation, before any call; modules have no start function")
     }
 
     /// Bytes of a pointer.
@@ -321,20 +343,28 @@ pub enum Reply {
 /// Binds every import of a module.
 pub fn link(linker: &mut Linker<Host>, module: &wasmtime::Module) -> wasmtime::Result<()> {
     for import in module.imports() {
-        let ExternType::Func(ty) = import.ty() else { continue };
+        let ExternType::Func(ty) = import.ty() else {
+            continue;
+        };
         let (from, name) = (import.module(), import.name());
         match Call::find(from, name) {
             Some(Call::Invoke) => jump::link_invoke(linker, from, name, ty)?,
             Some(Call::LongJump) => {
-                linker.func_new(from, name, ty, |_, _, _| Err(wasmtime::Error::new(Stop::LongJump)))?;
+                linker.func_new(from, name, ty, |_, _, _| {
+                    Err(wasmtime::Error::new(Stop::LongJump))
+                })?;
             }
             Some(Call::UseGas) => {
-                linker.func_new(from, name, ty, |mut caller, args, _| use_gas(caller.data_mut(), word(&args[0])))?;
+                linker.func_new(from, name, ty, |mut caller, args, _| {
+                    use_gas(caller.data_mut(), word(&args[0]))
+                })?;
             }
             Some(call) => link_call(linker, from, name, ty, call)?,
             None => {
                 let full = format!("{from}.{name}");
-                linker.func_new(from, name, ty, move |_, _, _| Err(wasmtime::Error::new(Stop::Missing(full.clone()))))?;
+                linker.func_new(from, name, ty, move |_, _, _| {
+                    Err(wasmtime::Error::new(Stop::Missing(full.clone())))
+                })?;
             }
         }
     }
@@ -343,7 +373,11 @@ pub fn link(linker: &mut Linker<Host>, module: &wasmtime::Module) -> wasmtime::R
 
 fn use_gas(host: &mut Host, amount: u64) -> wasmtime::Result<()> {
     host.gas.used = host.gas.used.saturating_add(amount);
-    if host.gas.used > host.gas.limit { Err(wasmtime::Error::new(Stop::OutOfGas)) } else { Ok(()) }
+    if host.gas.used > host.gas.limit {
+        Err(wasmtime::Error::new(Stop::OutOfGas))
+    } else {
+        Ok(())
+    }
 }
 
 /// An argument as 64 bits; 32-bit integers count from 0.
@@ -370,7 +404,13 @@ fn to_val(ty: &ValType, reply: Reply) -> Val {
     }
 }
 
-fn link_call(linker: &mut Linker<Host>, from: &str, name: &str, ty: FuncType, call: Call) -> wasmtime::Result<()> {
+fn link_call(
+    linker: &mut Linker<Host>,
+    from: &str,
+    name: &str,
+    ty: FuncType,
+    call: Call,
+) -> wasmtime::Result<()> {
     let result = ty.results().next();
     linker.func_new(from, name, ty, move |caller, args, results| {
         let words: Vec<u64> = args.iter().map(word).collect();

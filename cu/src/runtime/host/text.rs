@@ -25,13 +25,18 @@ impl Guest<'_, '_> {
     pub fn read(&self, at: u64, bytes: usize) -> wasmtime::Result<&[u8]> {
         let start = usize::try_from(at).ok();
         let end = start.and_then(|s| s.checked_add(bytes));
-        start.zip(end).and_then(|(s, e)| self.data().get(s..e)).ok_or_else(out_of_bounds)
+        start
+            .zip(end)
+            .and_then(|(s, e)| self.data().get(s..e))
+            .ok_or_else(out_of_bounds)
     }
 
     pub fn write(&mut self, at: u64, bytes: &[u8]) -> wasmtime::Result<()> {
         let memory = self.0.data().handles().memory;
         let at = usize::try_from(at).map_err(|_| out_of_bounds())?;
-        memory.write(self.0.as_context_mut(), at, bytes).map_err(|_| out_of_bounds())
+        memory
+            .write(self.0.as_context_mut(), at, bytes)
+            .map_err(|_| out_of_bounds())
     }
 
     pub fn u32(&self, at: u64) -> wasmtime::Result<u32> {
@@ -53,7 +58,11 @@ impl Guest<'_, '_> {
 
     pub fn pointer(&self, at: u64) -> wasmtime::Result<u64> {
         let low = self.u32(at)? as u64;
-        Ok(if self.pointer_bytes() == 8 { low | (self.u32(at.wrapping_add(4))? as u64) << 32 } else { low })
+        Ok(if self.pointer_bytes() == 8 {
+            low | (self.u32(at.wrapping_add(4))? as u64) << 32
+        } else {
+            low
+        })
     }
 
     pub fn put_pointer(&mut self, at: u64, value: u64) -> wasmtime::Result<()> {

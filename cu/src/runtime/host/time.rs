@@ -35,7 +35,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
     let mp = (5 * doy + 2) / 153;
     let month = (mp + 2) % 12;
-    (yoe + era * 400 + (month < 2) as i64, month, doy - (153 * mp + 2) / 5 + 1)
+    (
+        yoe + era * 400 + (month < 2) as i64,
+        month,
+        doy - (153 * mp + 2) / 5 + 1,
+    )
 }
 
 /// Seconds since 1970 as broken-down UTC; all zero outside the host's calendar.
@@ -64,14 +68,35 @@ pub fn seconds(tm: &Tm) -> Option<i64> {
     (seconds.abs() <= SECONDS_MAX).then_some(seconds)
 }
 
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+const DAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 
 fn name(list: &[&'static str], index: i32) -> &'static str {
-    usize::try_from(index).ok().and_then(|i| list.get(i).copied()).unwrap_or("")
+    usize::try_from(index)
+        .ok()
+        .and_then(|i| list.get(i).copied())
+        .unwrap_or("")
 }
 
 /// ISO week and the year it belongs to.
@@ -81,12 +106,20 @@ fn iso_week(tm: &Tm) -> (i64, i64) {
     if week < 1 {
         return (weeks_of(year - 1), year - 1);
     }
-    if week > weeks_of(year) { (1, year + 1) } else { (week, year) }
+    if week > weeks_of(year) {
+        (1, year + 1)
+    } else {
+        (week, year)
+    }
 }
 
 fn weeks_of(year: i64) -> i64 {
     let last_weekday = |y: i64| (days_from_civil(y, 11, 31) + 4).rem_euclid(7);
-    if last_weekday(year) == 4 || last_weekday(year - 1) == 3 { 53 } else { 52 }
+    if last_weekday(year) == 4 || last_weekday(year - 1) == 3 {
+        53
+    } else {
+        52
+    }
 }
 
 /// What composite directives stand for.
@@ -152,8 +185,18 @@ fn number_field(directive: char, tm: &Tm) -> String {
     let year = tm.year as i64 + 1900;
     match directive {
         'H' => format!("{:02}", tm.hour),
-        'I' => format!("{:02}", if tm.hour == 0 { 12 } else { tm.hour - 12 * (tm.hour > 12) as i32 }),
-        'j' => format!("{:03}", days_from_civil(year, tm.mon as i64, 1) - days_from_civil(year, 0, 1) + tm.mday as i64),
+        'I' => format!(
+            "{:02}",
+            if tm.hour == 0 {
+                12
+            } else {
+                tm.hour - 12 * (tm.hour > 12) as i32
+            }
+        ),
+        'j' => format!(
+            "{:03}",
+            days_from_civil(year, tm.mon as i64, 1) - days_from_civil(year, 0, 1) + tm.mday as i64
+        ),
         'm' => format!("{:02}", tm.mon as i64 + 1),
         'M' => format!("{:02}", tm.min),
         'p' => if (0..12).contains(&tm.hour) { "AM" } else { "PM" }.into(),
@@ -162,7 +205,10 @@ fn number_field(directive: char, tm: &Tm) -> String {
         'U' => format!("{:02}", (tm.yday as i64 + 7 - tm.wday as i64).div_euclid(7)),
         'V' => format!("{:02}", iso_week(tm).0),
         'w' => tm.wday.to_string(),
-        'W' => format!("{:02}", (tm.yday as i64 + 7 - (tm.wday as i64 + 6).rem_euclid(7)).div_euclid(7)),
+        'W' => format!(
+            "{:02}",
+            (tm.yday as i64 + 7 - (tm.wday as i64 + 6).rem_euclid(7)).div_euclid(7)
+        ),
         other => format!("%{other}"),
     }
 }
@@ -175,19 +221,53 @@ mod tests {
     fn known_dates() {
         assert_eq!(format("%c", &utc(10), "GMT"), "Thu Jan 01 00:00:10 1970");
         let tm = utc(1_700_000_000);
-        assert_eq!(format("%F %T %j %V %G %a %Z%%", &tm, "GMT"), "2023-11-14 22:13:20 318 46 2023 Tue GMT%");
+        assert_eq!(
+            format("%F %T %j %V %G %a %Z%%", &tm, "GMT"),
+            "2023-11-14 22:13:20 318 46 2023 Tue GMT%"
+        );
         assert_eq!(format("%I%p %u %y %Ex %q", &tm, ""), "10PM 2 23 11/14/23 %q");
-        assert_eq!(utc(-1), Tm { sec: 59, min: 59, hour: 23, mday: 31, mon: 11, year: 69, wday: 3, yday: 364 });
+        assert_eq!(
+            utc(-1),
+            Tm {
+                sec: 59,
+                min: 59,
+                hour: 23,
+                mday: 31,
+                mon: 11,
+                year: 69,
+                wday: 3,
+                yday: 364
+            }
+        );
     }
 
     #[test]
     fn seconds_undo_utc_and_normalise() {
-        for s in [-SECONDS_MAX, -86_401, -1, 0, 951_782_400, 4_107_542_400, SECONDS_MAX] {
+        for s in [
+            -SECONDS_MAX,
+            -86_401,
+            -1,
+            0,
+            951_782_400,
+            4_107_542_400,
+            SECONDS_MAX,
+        ] {
             assert_eq!(seconds(&utc(s)), Some(s));
         }
-        let odd = Tm { mday: 32, mon: 13, year: 70, ..Tm::default() };
+        let odd = Tm {
+            mday: 32,
+            mon: 13,
+            year: 70,
+            ..Tm::default()
+        };
         assert_eq!(utc(seconds(&odd).unwrap()).mon, 2);
-        assert_eq!(seconds(&Tm { year: i32::MAX, ..Tm::default() }), None);
+        assert_eq!(
+            seconds(&Tm {
+                year: i32::MAX,
+                ..Tm::default()
+            }),
+            None
+        );
     }
 
     #[test]
