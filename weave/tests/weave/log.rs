@@ -1,7 +1,5 @@
 //! The log's promises: order, groups whole or not at all, torn tails, damage, withholding.
 
-#![allow(clippy::unwrap_used)]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -378,6 +376,23 @@ fn what_is_too_large_or_too_much_is_refused_and_stores_nothing() {
     assert_eq!(log.end(), None);
     log.append(group(1, 1), Class::Local).wait().unwrap();
     assert_eq!(dump(&log).len(), 3);
+}
+
+#[test]
+fn a_disk_without_room_to_reserve_ahead_still_takes_what_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        preallocate_bytes: 1 << 55,
+        ..Config::default()
+    };
+    let log = Log::open(&config, folder.path()).unwrap();
+    for n in 0..3 {
+        log.append(group(3 * n, 30), Class::Local).wait().unwrap();
+    }
+    let all = dump(&log);
+    assert_eq!(all.len(), 9);
+    drop(log);
+    assert_eq!(dump(&open(folder.path())), all);
 }
 
 #[test]

@@ -1,15 +1,12 @@
 //! The derived index: equal to looking at every record, live, rebuilt, and caught up; pages stay
 //! what they are while the log grows.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::*;
+use crate::common::*;
 use spec::contract::{Class, Permanent, Query, TagFilter};
 use spec::{DataItem, ItemId};
 use weave::{Record, Weave};
