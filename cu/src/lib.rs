@@ -4,6 +4,7 @@
 //! a replay of the log and changes nothing.
 
 mod admission;
+pub mod bench;
 mod checkpoint;
 mod config;
 mod cron;

@@ -80,7 +80,11 @@ fn load(text: &str, format: ModuleFormat) -> Result<Module, Error> {
     engine().load(&Bytes::from(wat::parse_str(text).unwrap()), format)
 }
 
-const LIMITS: Limits = Limits { memory_bytes_max: 1 << 30, gas_max: 10_000_000_000, metered_gas_max: 1 << 40 };
+const LIMITS: Limits = Limits {
+    memory_bytes_max: 1 << 30,
+    gas_max: 10_000_000_000,
+    metered_gas_max: 1 << 40,
+};
 
 fn start() -> Machine {
     Machine::start(module(), LIMITS).unwrap()
@@ -127,7 +131,10 @@ fn every_fault_is_typed_and_leaves_the_state_before() {
         ("o", trap("memory access out of bounds")),
         ("x", trap("import env.nobody_has_this is not provided")),
         ("f", Fault::Thrown("\"no\"".into())),
-        ("a", Fault::BadResponse("its address is outside the memory".into())),
+        (
+            "a",
+            Fault::BadResponse("its address is outside the memory".into()),
+        ),
         ("r", Fault::StackDepth),
         ("w", Fault::StackDepth),
     ] {
@@ -154,7 +161,14 @@ fn an_endless_loop_runs_out_of_gas_and_a_long_one_does_not() {
     assert_eq!(number(&mut m, "L"), 2);
     assert_eq!(number(&mut m, "c"), 3);
     // Too little gas for the watch: counted from the start.
-    let mut poor = Machine::start(module(), Limits { gas_max: 1_000_000, ..LIMITS }).unwrap();
+    let mut poor = Machine::start(
+        module(),
+        Limits {
+            gas_max: 1_000_000,
+            ..LIMITS
+        },
+    )
+    .unwrap();
     assert_eq!(fault(&mut poor, "L"), Fault::OutOfGas);
     assert_eq!(number(&mut poor, "c"), 1);
     assert_eq!(fault(&mut poor, "l"), Fault::OutOfGas);
@@ -165,7 +179,14 @@ fn an_endless_loop_runs_out_of_gas_and_a_long_one_does_not() {
 #[test]
 fn counting_gas_changes_nothing_else() {
     let mut rich = start();
-    let mut poor = Machine::start(module(), Limits { gas_max: 4_000_000_000, ..LIMITS }).unwrap();
+    let mut poor = Machine::start(
+        module(),
+        Limits {
+            gas_max: 4_000_000_000,
+            ..LIMITS
+        },
+    )
+    .unwrap();
     for what in ["c", "t", "L", "g", "t", "c"] {
         assert_eq!(number(&mut rich, what), number(&mut poor, what), "{what}");
         assert_eq!(rich.state_root().unwrap(), poor.state_root().unwrap(), "{what}");
@@ -174,12 +195,22 @@ fn counting_gas_changes_nothing_else() {
 
 #[test]
 fn memory_grows_to_the_limit_of_process_and_module() {
-    let mut m = Machine::start(module(), Limits { memory_bytes_max: 10 << 16, ..LIMITS }).unwrap();
+    let mut m = Machine::start(
+        module(),
+        Limits {
+            memory_bytes_max: 10 << 16,
+            ..LIMITS
+        },
+    )
+    .unwrap();
     assert_eq!(number(&mut m, "g"), 10);
     assert_eq!(m.memory_bytes(), 10 << 16);
     let mut m = start();
     assert_eq!(number(&mut m, "g"), 64, "what the module itself declares");
-    let small = Limits { memory_bytes_max: 1 << 16, ..LIMITS };
+    let small = Limits {
+        memory_bytes_max: 1 << 16,
+        ..LIMITS
+    };
     assert!(matches!(Machine::start(module(), small), Err(Error::Refused(_))));
 }
 
@@ -253,7 +284,12 @@ fn damaged_and_foreign_images_are_refused() {
     let mut m = start();
     number(&mut m, "c");
     let image = m.encode().unwrap();
-    let refused = |bytes: Vec<u8>| matches!(Machine::restore(module(), LIMITS, &bytes.into()), Err(Error::Image(_)));
+    let refused = |bytes: Vec<u8>| {
+        matches!(
+            Machine::restore(module(), LIMITS, &bytes.into()),
+            Err(Error::Image(_))
+        )
+    };
     for at in [0, 7, 8, 50, 100, image.len() / 2, image.len() - 1] {
         let mut bytes = image.to_vec();
         bytes[at] ^= 1;
@@ -263,9 +299,18 @@ fn damaged_and_foreign_images_are_refused() {
         assert!(refused(image[..length].to_vec()), "cut at {length}");
     }
     let other = load(&FIXTURE.replace("rubbish", "RUBBISH"), ModuleFormat::Emscripten2).unwrap();
-    assert!(matches!(Machine::restore(&other, LIMITS, &image), Err(Error::Image(_))));
-    let small = Limits { memory_bytes_max: 1 << 16, ..LIMITS };
-    assert!(matches!(Machine::restore(module(), small, &image), Err(Error::Image(_))));
+    assert!(matches!(
+        Machine::restore(&other, LIMITS, &image),
+        Err(Error::Image(_))
+    ));
+    let small = Limits {
+        memory_bytes_max: 1 << 16,
+        ..LIMITS
+    };
+    assert!(matches!(
+        Machine::restore(module(), small, &image),
+        Err(Error::Image(_))
+    ));
 }
 
 /// Failing calls between good ones cost no more than a bounded number of repetitions.
@@ -286,39 +331,88 @@ fn errors_are_no_amplifier() {
 #[test]
 fn compile_bombs_are_refused_before_they_are_compiled() {
     let refused = |text: &str, why: &str| {
-        let e = load(text, ModuleFormat::Emscripten2).err().expect("refused").to_string();
+        let e = load(text, ModuleFormat::Emscripten2)
+            .err()
+            .expect("refused")
+            .to_string();
         assert!(e.contains(why), "{e}");
     };
     let body = "(local.set 0 (i32.add (local.get 0) (i32.const 1)))".repeat(60_000);
-    refused(&format!("(module (memory (export \"memory\") 1) (func (local i32) {body}))"), "bytes, more than");
+    refused(
+        &format!("(module (memory (export \"memory\") 1) (func (local i32) {body}))"),
+        "bytes, more than",
+    );
     let locals = "(local i64)".repeat(10_001);
-    refused(&format!("(module (memory (export \"memory\") 1) (func {locals}))"), "locals");
+    refused(
+        &format!("(module (memory (export \"memory\") 1) (func {locals}))"),
+        "locals",
+    );
     let blocks = "(block (br_if 0 (i32.const 1)))".repeat(9_000);
     let locals = "(local i64)".repeat(9_000);
-    refused(&format!("(module (memory 1) (func {locals} {blocks}))"), "locals meet at");
-    refused(&format!("(module (memory 1) (func (param {})))", "i32 ".repeat(65)), "parameters");
-    refused(&format!("(module (memory 1) {})", "(func)".repeat(50_001)), "functions");
+    refused(
+        &format!("(module (memory 1) (func {locals} {blocks}))"),
+        "locals meet at",
+    );
+    refused(
+        &format!("(module (memory 1) (func (param {})))", "i32 ".repeat(65)),
+        "parameters",
+    );
+    refused(
+        &format!("(module (memory 1) {})", "(func)".repeat(50_001)),
+        "functions",
+    );
     refused("(module (memory 1) (table 2000000 funcref))", "table starts with");
-    let tight = Bounds { module_bytes_max: 100, ..Bounds::default() };
-    let engine = Engine::new(Config { bounds: tight, ..Config::default() }).unwrap();
-    let e = engine.load(&Bytes::from(wat::parse_str(FIXTURE).unwrap()), ModuleFormat::Emscripten2);
+    let tight = Bounds {
+        module_bytes_max: 100,
+        ..Bounds::default()
+    };
+    let engine = Engine::new(Config {
+        bounds: tight,
+        ..Config::default()
+    })
+    .unwrap();
+    let e = engine.load(
+        &Bytes::from(wat::parse_str(FIXTURE).unwrap()),
+        ModuleFormat::Emscripten2,
+    );
     assert!(e.err().expect("refused").to_string().contains("exceed 100"));
 }
 
 #[test]
 fn state_out_of_reach_is_refused() {
     for (text, why) in [
-        ("(module (import \"env\" \"memory\" (memory 1)))", "not a function"),
-        ("(module (import \"env\" \"g\" (global i32)) (memory 1))", "not a function"),
+        (
+            "(module (import \"env\" \"memory\" (memory 1)))",
+            "not a function",
+        ),
+        (
+            "(module (import \"env\" \"g\" (global i32)) (memory 1))",
+            "not a function",
+        ),
         ("(module (memory 1) (func $s) (start $s))", "start function"),
-        ("(module (memory 1) (table 1 funcref) (func (table.set (i32.const 0) (ref.null func))))", "TableSet"),
-        ("(module (memory 1) (data $d \"x\") (func (data.drop $d)))", "DataDrop"),
+        (
+            "(module (memory 1) (table 1 funcref) (func (table.set (i32.const 0) (ref.null func))))",
+            "TableSet",
+        ),
+        (
+            "(module (memory 1) (data $d \"x\") (func (data.drop $d)))",
+            "DataDrop",
+        ),
         ("(module (memory 1) (memory 1))", "memories"),
         ("(module (func))", "no memory"),
-        ("(module (memory (export \"memory\") 1) (func (export \"weft:g0\")))", "weft:"),
-        ("(module (memory (export \"memory\") 1))", "does not export handle"),
+        (
+            "(module (memory (export \"memory\") 1) (func (export \"weft:g0\")))",
+            "weft:",
+        ),
+        (
+            "(module (memory (export \"memory\") 1))",
+            "does not export handle",
+        ),
     ] {
-        let e = load(text, ModuleFormat::Emscripten2).err().expect(why).to_string();
+        let e = load(text, ModuleFormat::Emscripten2)
+            .err()
+            .expect(why)
+            .to_string();
         assert!(e.contains(why), "{text}: {e}");
     }
 }
@@ -349,7 +443,10 @@ fn metering_counts_what_the_table_says() {
     let handle = (120 + 45 + 1 + 91) + (120 + 1 + 36_000 + 120 + 91) + (1 + 91);
     // Placing a text asks for the stack pointer as well.
     assert_eq!(answer.gas_used, (3 * save + 2 * alloc + handle) as u64);
-    let poor = Limits { metered_gas_max: 10_000, ..LIMITS };
+    let poor = Limits {
+        metered_gas_max: 10_000,
+        ..LIMITS
+    };
     let mut m = Machine::start(&metered, poor).unwrap();
     assert_eq!(fault(&mut m, "{}"), Fault::OutOfGas);
 }
@@ -358,12 +455,20 @@ fn metering_counts_what_the_table_says() {
 fn compiled_modules_come_from_the_cache() {
     let folder = tempfile::tempdir().unwrap();
     let wasm = Bytes::from(wat::parse_str(FIXTURE).unwrap());
-    let config = Config { cache: Some(folder.path().join("code")), ..Config::default() };
+    let config = Config {
+        cache: Some(folder.path().join("code")),
+        ..Config::default()
+    };
     for round in 0..3 {
         let engine = Engine::new(config.clone()).unwrap();
         let module = engine.load(&wasm, ModuleFormat::Emscripten2).unwrap();
         assert_eq!(number(&mut Machine::start(&module, LIMITS).unwrap(), "c"), 1);
-        let file = std::fs::read_dir(folder.path().join("code")).unwrap().next().unwrap().unwrap().path();
+        let file = std::fs::read_dir(folder.path().join("code"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path();
         if round == 1 {
             std::fs::write(&file, b"rubbish").unwrap();
         }

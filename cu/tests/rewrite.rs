@@ -6,7 +6,9 @@ use wasmtime::{Config, Engine, Instance, Module, OptLevel, Store, Trap, Val, Val
 
 fn engine() -> Engine {
     let mut c = Config::new();
-    c.wasm_memory64(true).wasm_backtrace_max_frames(None).cranelift_opt_level(OptLevel::None);
+    c.wasm_memory64(true)
+        .wasm_backtrace_max_frames(None)
+        .cranelift_opt_level(OptLevel::None);
     Engine::new(&c).unwrap()
 }
 
@@ -67,7 +69,10 @@ impl Accesses {
     fn new() -> Accesses {
         let text = "(module (memory (export \"memory\") i64 1 3)
             (data (i64.const 4) \"0123456789abcdefghijklmnopq\") (data $p \"passive\")";
-        Accesses { text: text.into(), names: Vec::new() }
+        Accesses {
+            text: text.into(),
+            names: Vec::new(),
+        }
     }
 
     fn add(&mut self, name: &str, arguments: usize, rest: &str) {
@@ -77,7 +82,10 @@ impl Accesses {
 
     fn add_offset(&mut self, offset: u64) {
         for op in LOADS.split_whitespace() {
-            let body = format!("(param i64) (result {}) ({op} offset={offset} (local.get 0))", &op[..3]);
+            let body = format!(
+                "(param i64) (result {}) ({op} offset={offset} (local.get 0))",
+                &op[..3]
+            );
             self.add(&format!("{op} {offset}"), 1, &body);
         }
         for op in VECTOR_LOADS.split_whitespace() {
@@ -104,12 +112,36 @@ impl Accesses {
 
     fn add_bulk(&mut self) {
         self.add("size", 1, "(param i64) (result i64) (memory.size)");
-        self.add("grow", 1, "(param i64) (result i64 i64) (memory.grow (local.get 0)) (memory.size)");
-        self.add("fill", 2, "(param i64 i64) (memory.fill (local.get 0) (i32.const 7) (local.get 1))");
-        self.add("copy", 2, "(param i64 i64) (memory.copy (local.get 0) (i64.const 4) (local.get 1))");
-        self.add("copy2", 2, "(param i64 i64) (memory.copy (i64.const 4) (local.get 0) (local.get 1))");
-        self.add("init", 1, "(param i64) (memory.init $p (local.get 0) (i32.const 1) (i32.const 5))");
-        self.add("init0", 1, "(param i64) (memory.init $p (local.get 0) (i32.const 0) (i32.const 0))");
+        self.add(
+            "grow",
+            1,
+            "(param i64) (result i64 i64) (memory.grow (local.get 0)) (memory.size)",
+        );
+        self.add(
+            "fill",
+            2,
+            "(param i64 i64) (memory.fill (local.get 0) (i32.const 7) (local.get 1))",
+        );
+        self.add(
+            "copy",
+            2,
+            "(param i64 i64) (memory.copy (local.get 0) (i64.const 4) (local.get 1))",
+        );
+        self.add(
+            "copy2",
+            2,
+            "(param i64 i64) (memory.copy (i64.const 4) (local.get 0) (local.get 1))",
+        );
+        self.add(
+            "init",
+            1,
+            "(param i64) (memory.init $p (local.get 0) (i32.const 1) (i32.const 5))",
+        );
+        self.add(
+            "init0",
+            1,
+            "(param i64) (memory.init $p (local.get 0) (i32.const 0) (i32.const 0))",
+        );
     }
 
     /// Where a fact about an address must not outlive the address.
@@ -146,15 +178,26 @@ fn every_access_at_every_kind_of_address() {
     accesses.add_bulk();
     accesses.add_flow();
     let original = wat::parse_str(accesses.text.clone() + ")").unwrap();
-    let plain = Options { elide_guards: false, fold: false, ..Options::default() };
+    let plain = Options {
+        elide_guards: false,
+        fold: false,
+        ..Options::default()
+    };
     let all = simplify(&original, &plain).unwrap().0;
     let engine = engine();
     let compile = |wasm: &[u8]| Module::new(&engine, wasm).unwrap();
-    let (stock, variants) = (compile(&original), [compile(&rewritten(&original)), compile(&all)]);
+    let (stock, variants) = (
+        compile(&original),
+        [compile(&rewritten(&original)), compile(&all)],
+    );
     let mut compared = 0;
     for (name, count) in accesses.names {
         for a in ADDRESSES {
-            for b in if count == 2 { &ADDRESSES[..] } else { &ADDRESSES[..1] } {
+            for b in if count == 2 {
+                &ADDRESSES[..]
+            } else {
+                &ADDRESSES[..1]
+            } {
                 let args = [Val::I64(a as i64), Val::I64(*b as i64)];
                 let expected = observe(&stock, &name, &args[..count]);
                 for variant in &variants {
@@ -172,21 +215,33 @@ fn every_access_at_every_kind_of_address() {
 #[test]
 fn refusals() {
     const STATE: &str = "(func (export \"asyncify_get_state\") (result i32) (global.get $s))";
-    let outside = format!("(module (global $s (mut i32) (i32.const 0)) {STATE} (func (global.set $s (i32.const 1))))");
+    let outside =
+        format!("(module (global $s (mut i32) (i32.const 0)) {STATE} (func (global.set $s (i32.const 1))))");
     let exported = format!("(module (global $s (export \"s\") (mut i32) (i32.const 0)) {STATE})");
     let started = format!("(module (global $s (mut i32) (i32.const 1)) {STATE})");
     for (text, why) in [
         ("(module (memory i64 65536))", "too many"),
         ("(module (memory i64 1 2) (memory 1))", "multiple memories"),
         ("(module (import \"a\" \"m\" (memory i64 1 2)))", "imports"),
-        ("(module (import \"a\" \"g\" (global $g i64)) (memory i64 1) (data (global.get $g) \"x\"))", "offset"),
-        ("(module (memory i64 1) (func (drop (i32.load offset=0x100000000 (i64.const 0)))))", "offset of 4 GiB"),
+        (
+            "(module (import \"a\" \"g\" (global $g i64)) (memory i64 1) (data (global.get $g) \"x\"))",
+            "offset",
+        ),
+        (
+            "(module (memory i64 1) (func (drop (i32.load offset=0x100000000 (i64.const 0)))))",
+            "offset of 4 GiB",
+        ),
         (&outside, "outside its runtime"),
         (&exported, "is exported"),
         (&started, "does not start at 0"),
-        ("(module (func (export \"asyncify_get_state\") (result i32) (i32.const 3)))", "plain read"),
+        (
+            "(module (func (export \"asyncify_get_state\") (result i32) (i32.const 3)))",
+            "plain read",
+        ),
     ] {
-        let e = simplify(&wat::parse_str(text).unwrap(), &Options::default()).unwrap_err().to_string();
+        let e = simplify(&wat::parse_str(text).unwrap(), &Options::default())
+            .unwrap_err()
+            .to_string();
         assert!(e.contains(why), "{text}: {e}");
     }
 }
@@ -197,7 +252,10 @@ fn a_larger_declared_maximum_is_clamped() {
     let engine = engine();
     let module = Module::new(&engine, rewritten(&module)).unwrap();
     let mut store = Store::new(&engine, ());
-    let memory = Instance::new(&mut store, &module, &[]).unwrap().get_memory(&mut store, "memory").unwrap();
+    let memory = Instance::new(&mut store, &module, &[])
+        .unwrap()
+        .get_memory(&mut store, "memory")
+        .unwrap();
     assert!(!memory.ty(&store).is_64());
     assert_eq!(memory.ty(&store).maximum(), Some(65535));
 }
@@ -253,7 +311,10 @@ fn behaviour(engine: &Engine, wasm: &[u8]) -> Vec<String> {
         Err(e) => return vec![format!("{:?}", e.downcast_ref::<Trap>())],
     };
     let mut seen = vec![];
-    let exports: Vec<_> = instance.exports(&mut store).filter(|e| !e.name().starts_with("weft:")).collect();
+    let exports: Vec<_> = instance
+        .exports(&mut store)
+        .filter(|e| !e.name().starts_with("weft:"))
+        .collect();
     let exports: Vec<_> = exports.into_iter().map(|e| e.into_extern()).collect();
     for f in exports.iter().filter_map(|e| e.clone().into_func()) {
         for seed in [0u64, 5, 1 << 32] {
@@ -268,7 +329,12 @@ fn behaviour(engine: &Engine, wasm: &[u8]) -> Vec<String> {
     for e in exports {
         if let Some(m) = e.clone().into_memory() {
             let data = m.data(&store);
-            let sum: u64 = data.iter().zip(1..).filter(|(b, _)| **b != 0).map(|(b, i)| i * *b as u64).sum();
+            let sum: u64 = data
+                .iter()
+                .zip(1..)
+                .filter(|(b, _)| **b != 0)
+                .map(|(b, i)| i * *b as u64)
+                .sum();
             seen.push(format!("{} {sum}", data.len()));
         } else if let Some(g) = e.into_global() {
             seen.push(format!("{:?}", g.get(&mut store)));
@@ -291,7 +357,10 @@ fn argument(ty: &ValType, seed: u64) -> Val {
 /// Random modules end the same way before and after the rewrites. `RANDOM_MODULES` sets how many.
 #[test]
 fn random_modules() {
-    let count = std::env::var("RANDOM_MODULES").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
+    let count = std::env::var("RANDOM_MODULES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(150);
     let engine = engine();
     let (mut observations, mut guards, mut refused) = (0, 0, 0);
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
@@ -308,8 +377,19 @@ fn random_modules() {
             continue;
         };
         guards += stats.guards;
-        let guarded = guard::instrument(&simple, guard::Options { depth: true, safepoints: false }).unwrap();
-        let (a, b, c) = (behaviour(&engine, &original), behaviour(&engine, &simple), behaviour(&engine, &guarded));
+        let guarded = guard::instrument(
+            &simple,
+            guard::Options {
+                depth: true,
+                safepoints: false,
+            },
+        )
+        .unwrap();
+        let (a, b, c) = (
+            behaviour(&engine, &original),
+            behaviour(&engine, &simple),
+            behaviour(&engine, &guarded),
+        );
         // The depth of recursion is defined on the rewritten form.
         if a.iter().chain(&b).chain(&c).any(|s| s.contains("StackOverflow")) {
             continue;
@@ -319,5 +399,8 @@ fn random_modules() {
         assert_eq!(a, c, "module {n}, guarded");
     }
     assert!(observations > 5 * count as usize, "{observations} observations");
-    assert!(guards > 50 && refused < count / 4, "{guards} guards, {refused} refused");
+    assert!(
+        guards > 50 && refused < count / 4,
+        "{guards} guards, {refused} refused"
+    );
 }

@@ -11,6 +11,9 @@ use spec::{ItemId, ProcessId};
 /// Most traces of one page.
 pub const PAGE_MAX: usize = 100;
 
+/// Longest text of a trace, in bytes: texts may quote what strangers wrote.
+pub const LOG_LEN_MAX: usize = 1_000;
+
 /// The ring.
 pub struct Traces {
     max: usize,
@@ -52,8 +55,12 @@ impl Traces {
         }
     }
 
-    /// Adds a trace; the oldest one goes if there are too many.
-    pub fn add(&self, step: Step<'_>) {
+    /// Adds a trace, its text cut at [`LOG_LEN_MAX`]; the oldest one goes if there are too many.
+    pub fn add(&self, mut step: Step<'_>) {
+        let end = (0..=step.log.len().min(LOG_LEN_MAX))
+            .rev()
+            .find(|end| step.log.is_char_boundary(*end));
+        step.log.truncate(end.unwrap_or(0));
         let mut ring = self.ring.lock().unwrap_or_else(|poison| poison.into_inner());
         let number = ring.next;
         ring.next += 1;
@@ -175,5 +182,10 @@ mod tests {
             ("2".into(), false)
         );
         assert_eq!(traces.page(&all).traces[0].parent_id.as_deref(), Some("2"));
+        traces.add(Step {
+            log: "ü".repeat(LOG_LEN_MAX),
+            ..step(9, 9, None)
+        });
+        assert_eq!(traces.page(&all).traces[0].logs[0].len(), LOG_LEN_MAX);
     }
 }

@@ -7,7 +7,7 @@ use mu::Mu;
 use serde_json::json;
 use spec::contract::{Field, Messenger, Scheduler, TraceQuery};
 use spec::{DataItem, ItemId, ItemParts, Kind, ProcessId};
-use wire::messenger::MessengerClient;
+use wire::messenger::Client;
 
 use crate::world::{World, settle};
 
@@ -102,5 +102,5 @@ async fn the_client_over_http() {
         std::future::pending(),
     ));
     let http = wire::client::Http::new(&base, &Default::default()).unwrap();
-    suite(&world, &mu, &MessengerClient(http)).await;
+    suite(&world, &mu, &Client::new(http)).await;
 }

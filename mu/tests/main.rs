@@ -5,4 +5,5 @@ mod checklist;
 mod conformance;
 mod crank;
 mod crash;
+mod outbox;
 mod world;

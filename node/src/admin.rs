@@ -48,16 +48,23 @@ async fn add_module(
 ) -> Result<Json<serde_json::Value>, Reject> {
     check(&peer, &headers)?;
     let weave = node.weave.as_ref();
-    let weave = weave.ok_or_else(|| Refusal::invalid("no-weave", "this node has no weave: ask the gateway's node"))?;
+    let weave = weave
+        .ok_or_else(|| Refusal::invalid("no-weave", "this node has no weave: ask the gateway's node"))?;
     let description = Description::from_params(&params)?;
     let id: ItemId = match params.get("id") {
         Some(_) => {
             let id = params.id("id")?;
-            weave.register(id, description.tags(), body, node.signer.address()).await?;
+            weave
+                .register(id, description.tags(), body, node.signer.address())
+                .await?;
             id
         }
         None => {
-            let parts = ItemParts { tags: description.tags(), data: body, ..ItemParts::default() };
+            let parts = ItemParts {
+                tags: description.tags(),
+                data: body,
+                ..ItemParts::default()
+            };
             let item = DataItem::sign(&parts, &node.signer)?;
             weave.append(vec![item.clone()], Class::Permanent).await?;
             item.id()

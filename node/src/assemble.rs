@@ -71,7 +71,12 @@ impl Node {
             true => Some(open_su(config, weave.as_ref(), keys.su, &data)?),
             false => None,
         };
-        let neighbours = || Ok::<_, anyhow::Error>((scheduler(config, su.as_ref())?, permanent(config, weave.as_ref())?));
+        let neighbours = || {
+            Ok::<_, anyhow::Error>((
+                scheduler(config, su.as_ref())?,
+                permanent(config, weave.as_ref())?,
+            ))
+        };
         let cu = match config.has(Role::Cu) {
             true => Some(open_cu(config, neighbours()?, own.2, &data)?),
             false => None,
@@ -85,7 +90,16 @@ impl Node {
             su: su.is_some().then_some(own.1),
             cu: cu.is_some().then_some(own.2),
         };
-        Ok(Node { weave, su, cu, mu, addresses, signer: keys.mu, data, _lock: lock })
+        Ok(Node {
+            weave,
+            su,
+            cu,
+            mu,
+            addresses,
+            signer: keys.mu,
+            data,
+            _lock: lock,
+        })
     }
 
     /// All routes: the gateway at the root, each unit under its name.
@@ -148,7 +162,10 @@ type Neighbours = (Arc<dyn Scheduler>, Arc<dyn Permanent>);
 /// Makes a folder that only its owner can enter.
 fn make_private(folder: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
     made.with_context(|| format!("cannot make the folder {}", folder.display()))
 }
 
@@ -157,7 +174,12 @@ fn lock(data: &Path) -> Result<std::fs::File> {
     let path = data.join("lock");
     let file = std::fs::File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     let taken = file.try_lock();
-    taken.map_err(|_| anyhow!("{} is in use by another node; stop it or take another --data", data.display()))?;
+    taken.map_err(|_| {
+        anyhow!(
+            "{}: another node uses this data folder; stop it, or take another --data",
+            data.display()
+        )
+    })?;
     Ok(file)
 }
 
@@ -225,7 +247,13 @@ fn open_cu(
     address: Address,
     data: &Path,
 ) -> Result<Arc<cu::Cu>> {
-    Ok(cu::Cu::open(config.cu.clone(), scheduler, permanent, data, address.to_string())?)
+    Ok(cu::Cu::open(
+        config.cu.clone(),
+        scheduler,
+        permanent,
+        data,
+        address.to_string(),
+    )?)
 }
 
 fn open_mu(
@@ -240,6 +268,15 @@ fn open_mu(
         (None, Some(url)) => Arc::new(wire::compute::ComputeClient::new(http(config, url)?)),
         (None, None) => return Err(missing("compute unit", "--cu-url")),
     };
-    let units = mu::Units { scheduler, compute, permanent };
-    Ok(mu::Mu::open(config.mu.clone(), &data.join("cache"), signer.clone(), units)?)
+    let units = mu::Units {
+        scheduler,
+        compute,
+        permanent,
+    };
+    Ok(mu::Mu::open(
+        config.mu.clone(),
+        &data.join("cache"),
+        signer.clone(),
+        units,
+    )?)
 }

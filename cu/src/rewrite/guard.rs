@@ -305,7 +305,10 @@ impl Guard {
                 _ => {}
             }
             let reaches = self.options.safepoints && static_offset(&op) >= OFFSET_MAX;
-            require(!reaches, format!("an access at a static offset of {OFFSET_MAX} or more"))?;
+            require(
+                !reaches,
+                format!("an access at a static offset of {OFFSET_MAX} or more"),
+            )?;
             let is_loop = matches!(op, Op::Loop { .. });
             match op {
                 Op::Return if counted => I::Br(nesting).encode(&mut code),

@@ -166,7 +166,10 @@ impl Plan {
         let maximum = memory.maximum.unwrap_or(PAGES_MAX).min(PAGES_MAX);
         require(
             memory.initial <= maximum,
-            format!("its memory starts with {} pages, too many for 32 bits", memory.initial),
+            format!(
+                "its memory starts with {} pages, too many for 32 bits",
+                memory.initial
+            ),
         )?;
         require(memory.page_size_log2.is_none(), "its memory has custom pages")?;
         self.lower = true;

@@ -233,6 +233,12 @@ impl Live {
         if self.store.data().starved {
             return Err(host("no memory for a process within its limit"));
         }
+        if let Err(e) = &outcome
+            && e.downcast_ref::<Trap>() == Some(&Trap::StackOverflow)
+        {
+            // Its depth differs between machines, so no result may come of it.
+            return Err(host("the native stack ended before the module's own limit"));
+        }
         match outcome {
             Ok(verdict) => Ok(Ended::Verdict(verdict)),
             Err(e) if stopped && e.downcast_ref::<Trap>() == Some(&Trap::MemoryOutOfBounds) => {
@@ -324,7 +330,6 @@ impl Live {
             .is_some_and(|d| d.unwrap_i32() as u32 > DEPTH_MAX as u32);
         match e.downcast_ref::<Trap>() {
             Some(Trap::OutOfFuel) => Fault::OutOfGas,
-            Some(Trap::StackOverflow) => Fault::StackDepth,
             Some(Trap::UnreachableCodeReached) if too_deep => Fault::StackDepth,
             Some(trap) => Fault::Trap(trap_text(*trap).into()),
             None => Fault::Trap("the call failed".into()),

@@ -78,7 +78,9 @@ const GOOD: [&str; 36] = [
 ];
 
 /// Evals whose outcome has `Error`.
-const FAILING: [&str; 7] = [
+const FAILING: [&str; 9] = [
+    "Big = string.rep('x', 1500 * 1024 * 1024)",
+    "local t = {} for i = 1, 40 do t[i] = string.rep('x', 100 * 1024 * 1024) .. i end",
     "error('boom')",
     "x = = 1",
     "Count = 999; local t = nil; return t.x",

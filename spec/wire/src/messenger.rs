@@ -71,12 +71,25 @@ impl From<TracePage> for Connection {
 
 /// A messenger reached over HTTP.
 #[derive(Clone)]
-pub struct MessengerClient(pub Http);
+pub struct Client {
+    http: Http,
+}
+
+impl Client {
+    /// A messenger whose root is the client's base URL.
+    pub fn new(http: Http) -> Client {
+        Client { http }
+    }
+}
 
 #[async_trait]
-impl Messenger for MessengerClient {
+impl Messenger for Client {
     async fn push(&self, item: DataItem) -> Answer<Pushed> {
-        let accepted: Accepted = self.0.post("/", ITEM_TYPE, item.bytes().clone()).await?.json()?;
+        let accepted: Accepted = self
+            .http
+            .post("/", ITEM_TYPE, item.bytes().clone())
+            .await?
+            .json()?;
         Ok(Pushed {
             id: accepted.id,
             process: accepted.process_id,
@@ -98,13 +111,13 @@ impl Messenger for MessengerClient {
             let names: Vec<_> = exclude.into_iter().map(Field::name).collect();
             path.push_str(&format!("&exclude={}", names.join(",")));
         }
-        let accepted: Accepted = self.0.post(&path, "", Bytes::new()).await?.json()?;
+        let accepted: Accepted = self.http.post(&path, "", Bytes::new()).await?.json()?;
         Ok(accepted.id)
     }
 
     async fn monitor(&self, process: ProcessId, item: DataItem) -> Answer<()> {
         let path = format!("/monitor/{process}");
-        self.0
+        self.http
             .post(&path, ITEM_TYPE, item.bytes().clone())
             .await?
             .success()?;
@@ -113,7 +126,7 @@ impl Messenger for MessengerClient {
 
     async fn unmonitor(&self, process: ProcessId, item: DataItem) -> Answer<()> {
         let path = format!("/monitor/{process}");
-        self.0
+        self.http
             .delete(&path, ITEM_TYPE, item.bytes().clone())
             .await?
             .success()?;
@@ -132,7 +145,7 @@ impl Messenger for MessengerClient {
                 path.push_str(&format!("&{name}={}", encode(&value)));
             }
         }
-        let connection: Connection = self.0.get(&path).await?.json()?;
+        let connection: Connection = self.http.get(&path).await?.json()?;
         let traces = connection.edges.into_iter().map(|edge| edge.node).collect();
         Ok(TracePage {
             traces,
