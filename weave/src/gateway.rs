@@ -62,6 +62,10 @@ const RESERVED_WHOLE: [&str; 19] = [
     "set-cookie2",
 ];
 
+/// What anybody stored is a page of nobody here: it runs in an origin of its own, so that its scripts
+/// cannot speak for this node's origin.
+const SANDBOX: &str = "sandbox allow-scripts allow-forms allow-popups allow-downloads";
+
 /// The data under an id, whole or the range asked for.
 pub fn data(found: &Found, request: &HeaderMap) -> Response {
     let Some(data) = found.stored.data() else {
@@ -130,6 +134,7 @@ fn headers(found: &Found, etag: &str) -> HeaderMap {
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::ETAG, text_value(etag));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX));
     // Nobody can prove registered bytes, and a signed item may come for the id.
     let is_signed = !matches!(found.stored, Stored::Registered(_));
     let (cache, verified) = match is_signed {
