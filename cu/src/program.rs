@@ -162,7 +162,6 @@ impl Modules {
 
 async fn load(shared: &Shared, id: ModuleId) -> Answer<Arc<Source>> {
     let stored = shared
-        .permanent
         .fetch(id.into())
         .await
         .map_err(|refusal| missing(id, refusal))?;

@@ -449,7 +449,7 @@ mod tests {
         } else {
             Outcome::default()
         };
-        let message = cron.is_none().then(|| ItemId([slot as u8; 32]));
+        let message = cron.is_none().then_some(ItemId([slot as u8; 32]));
         let tick = Tick {
             timestamp_ms: ms,
             block_height: 1,

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use spec::contract::{Permanent, Scheduler};
+use spec::contract::{Answer, Permanent, Scheduler, Stored};
+use spec::{ItemId, Refusal};
 use tokio::sync::Semaphore;
 
 use crate::checkpoint::Checkpoints;
@@ -42,4 +43,19 @@ pub struct Shared {
     pub reads_waiting: AtomicUsize,
     /// Whether evaluations are to end soon.
     pub is_closing: AtomicBool,
+}
+
+impl Shared {
+    /// What the weave holds under an id, proven as far as it can be.
+    pub async fn fetch(&self, id: ItemId) -> Answer<Stored> {
+        let stored = self.permanent.fetch(id).await?;
+        if stored.id() != id {
+            let text = format!("the weave answers with {} where {id} was asked for", stored.id());
+            return Err(Refusal::upstream("wrong-item", text));
+        }
+        if let Some(item) = stored.item() {
+            item.verify()?;
+        }
+        Ok(stored)
+    }
 }

@@ -1,4 +1,5 @@
 //! The compute contract holds on both of its carriers: the unit itself, and the client over HTTP.
+#![allow(clippy::unwrap_used)]
 
 mod fakes;
 
@@ -6,8 +7,8 @@ use std::sync::Arc;
 
 use fakes::*;
 use serde_json::value::RawValue;
-use spec::Kind;
-use spec::contract::{Compute, DryRun, OutcomesQuery, Position};
+use spec::contract::{Compute, DryRun, Evaluated, OutcomesQuery, Position, Tick};
+use spec::{ItemId, Kind, ProcessId};
 use wire::compute::ComputeClient;
 
 /// A unit's client over loopback HTTP.
@@ -34,55 +35,50 @@ async fn conforms(world: &World, compute: Arc<dyn Compute>) {
     let last = world.scheduler.send(process, "x", &[]);
 
     let boot = compute.result(process, process.into()).await.unwrap();
-    assert_eq!(
-        (boot.slot, boot.message, boot.cron),
-        (0, Some(process.into()), None)
-    );
+    let booted = (boot.slot, boot.message, boot.cron);
+    assert_eq!(booted, (0, Some(process.into()), None));
     let at = compute.result(process, first).await.unwrap();
-    let entry = world.scheduler.entry(process, 1);
-    assert_eq!(
-        (at.slot, at.tick, at.message),
-        (1, entry.assignment.tick, Some(first))
-    );
+    let tick = world.scheduler.entry(process, 1).assignment.tick;
+    assert_eq!((at.slot, at.tick, at.message), (1, tick, Some(first)));
     assert!(at.outcome.messages.get().contains(r#""value":1"#));
     assert!(compute.result(process, failed).await.unwrap().outcome.is_error());
     assert_eq!(compute.result(process, last).await.unwrap().slot, 3);
 
+    lists(world, &*compute, process, tick.timestamp_ms).await;
+    reads(&*compute, process, first, tick).await;
+    refuses(world, &*compute).await;
+}
+
+/// Slots 0, 1 and 3 have outcomes to list; crons are due every two seconds.
+async fn lists(world: &World, compute: &dyn Compute, process: ProcessId, first_ms: u64) {
     let query = OutcomesQuery {
         limit: 2,
         ..OutcomesQuery::default()
     };
-    let page = compute.results(process, query.clone()).await.unwrap();
-    let slots =
-        |page: &spec::contract::OutcomesPage| page.outcomes.iter().map(|at| at.slot).collect::<Vec<_>>();
-    assert_eq!((slots(&page), page.has_next_page), (vec![0, 1], true));
-    let from = Position::Evaluation {
-        timestamp_ms: at.tick.timestamp_ms,
+    let list = async |query| {
+        let page = compute.results(process, query).await.unwrap();
+        let slots: Vec<_> = page.outcomes.iter().map(|at| at.slot).collect();
+        (slots, page.has_next_page)
+    };
+    assert_eq!(list(query.clone()).await, (vec![0, 1], true));
+    let from = Some(Position::Evaluation {
+        timestamp_ms: first_ms,
         slot: 1,
         cron: None,
+    });
+    assert_eq!(
+        list(OutcomesQuery {
+            from,
+            ..query.clone()
+        })
+        .await,
+        (vec![3], false)
+    );
+    let newest = OutcomesQuery {
+        descending: true,
+        ..query.clone()
     };
-    let rest = compute
-        .results(
-            process,
-            OutcomesQuery {
-                from: Some(from),
-                ..query.clone()
-            },
-        )
-        .await
-        .unwrap();
-    assert_eq!((slots(&rest), rest.has_next_page), (vec![3], false));
-    let newest = compute
-        .results(
-            process,
-            OutcomesQuery {
-                descending: true,
-                ..query.clone()
-            },
-        )
-        .await
-        .unwrap();
-    assert_eq!(slots(&newest), [3, 1]);
+    assert_eq!(list(newest).await, (vec![3, 1], true));
 
     world.scheduler.pass(5_000);
     let crons = compute
@@ -90,28 +86,26 @@ async fn conforms(world: &World, compute: Arc<dyn Compute>) {
         .await
         .unwrap();
     assert_eq!(crons.outcomes.len(), 2);
-    assert!(
-        crons
-            .outcomes
-            .iter()
-            .all(|at| at.cron.as_deref() == Some("0-2-seconds") && at.message.is_none())
-    );
-
-    let message = RawValue::from_string(r#"{"Owner":"me"}"#.into()).unwrap();
-    let run = DryRun {
-        message,
-        to: Some(first),
-    };
-    let dry = compute.dry_run(process, run.clone()).await.unwrap();
-    assert!(dry.output.get().starts_with(r#"{"count":3,"#), "{}", dry.output);
-
-    let state = compute.state(process, Some(at.tick.timestamp_ms)).await.unwrap();
-    assert_eq!((state.slot, state.tick, state.memory[512]), (1, at.tick, 2));
-    assert_eq!(compute.watch(process, Some(2)).await.unwrap(), 3);
-    refuses(world, compute, run).await;
+    let is_cron = |at: &Evaluated| at.cron.as_deref() == Some("0-2-seconds") && at.message.is_none();
+    assert!(crons.outcomes.iter().all(is_cron));
 }
 
-async fn refuses(world: &World, compute: Arc<dyn Compute>, run: DryRun) {
+fn dry_run(to: Option<ItemId>) -> DryRun {
+    DryRun {
+        message: RawValue::from_string(r#"{"Owner":"me"}"#.into()).unwrap(),
+        to,
+    }
+}
+
+async fn reads(compute: &dyn Compute, process: ProcessId, first: ItemId, tick: Tick) {
+    let dry = compute.dry_run(process, dry_run(Some(first))).await.unwrap();
+    assert!(dry.output.get().starts_with(r#"{"count":3,"#), "{}", dry.output);
+    let state = compute.state(process, Some(tick.timestamp_ms)).await.unwrap();
+    assert_eq!((state.slot, state.tick, state.memory[512]), (1, tick, 2));
+    assert_eq!(compute.watch(process, Some(2)).await.unwrap(), 3);
+}
+
+async fn refuses(world: &World, compute: &dyn Compute) {
     let unknown = spec::ProcessId([1; 32]);
     assert_eq!(
         compute.result(unknown, unknown.into()).await.unwrap_err().kind,
@@ -126,7 +120,7 @@ async fn refuses(world: &World, compute: Arc<dyn Compute>, run: DryRun) {
         Kind::NotFound
     );
     assert_eq!(
-        compute.dry_run(unknown, run).await.unwrap_err().kind,
+        compute.dry_run(unknown, dry_run(None)).await.unwrap_err().kind,
         Kind::NotFound
     );
     assert_eq!(

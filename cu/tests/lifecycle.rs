@@ -1,4 +1,5 @@
 //! What the compute unit keeps is a cache: it may be lost, damaged or foreign, and nothing changes.
+#![allow(clippy::unwrap_used)]
 
 mod fakes;
 
