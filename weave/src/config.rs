@@ -34,6 +34,8 @@ pub struct Config {
     pub query_values_max: usize,
     /// Most steps through the index that a query may take.
     pub query_steps_max: usize,
+    /// A page of hits ends early once its items have this many bytes.
+    pub query_bytes_max: u64,
     /// Longest GraphQL request, in bytes.
     pub graphql_bytes_max: usize,
     /// Deepest nesting of a GraphQL query.
@@ -64,6 +66,7 @@ impl Default for Config {
             index_cache_bytes: 64 << 20,
             query_values_max: 1_000,
             query_steps_max: 200_000,
+            query_bytes_max: 64 << 20,
             graphql_bytes_max: 256 << 10,
             graphql_depth_max: 16,
             graphql_complexity_max: 1_000,

@@ -10,6 +10,7 @@ use spec::{ItemId, Refusal};
 use crate::chain::Chain;
 use crate::error::{Error, Result};
 use crate::facts::{self, ANY, Facts, Term};
+use crate::frame::payload_len;
 use crate::index::{Index, View};
 use crate::log::Log;
 use crate::recent::Recent;
@@ -32,6 +33,8 @@ pub struct Finder<'a> {
     pub values_max: usize,
     /// Most steps through the index.
     pub steps_max: usize,
+    /// A page ends early once its items have so many bytes.
+    pub bytes_max: u64,
 }
 
 impl Finder<'_> {
@@ -97,14 +100,15 @@ impl Finder<'_> {
         let after = query.after.as_deref().map(read_cursor).transpose()?;
         let first = query.first.min(PAGE_MAX);
         // One more than asked for says whether more follow.
-        let mut hits = self.hits(query, after, first + 1)?;
+        let (mut hits, is_cut) = self.hits(query, after, first + 1)?;
         assert!(hits.len() <= first + 1, "a page is bounded");
-        let has_next_page = hits.len() > first;
+        let has_next_page = hits.len() > first || is_cut;
         hits.truncate(first);
         Ok(Hits { hits, has_next_page })
     }
 
-    fn hits(&self, query: &Query, after: Option<u64>, want: usize) -> Result<Vec<Hit>> {
+    /// The hits, and whether they were cut off because they are too large.
+    fn hits(&self, query: &Query, after: Option<u64>, want: usize) -> Result<(Vec<Hit>, bool)> {
         // First what is recent: what moves into the index meanwhile is then seen twice, not missed.
         let recent = self.recent.snapshot();
         let view = self.index.view()?;
@@ -122,19 +126,20 @@ impl Finder<'_> {
         }
         let mut page = Page {
             finder: self,
+            view: &view,
             want,
             hits: Vec::new(),
+            bytes: 0,
         };
         if !query.ascending {
             page.take_all(&fresh)?;
         }
-        if page.hits.len() < want {
-            self.search(query, &view, after, times, &mut page)?;
-        }
+        self.search(query, after, times, &mut page)?;
         if query.ascending {
             page.take_all(&fresh)?;
         }
-        Ok(page.hits)
+        let is_cut = page.bytes >= self.bytes_max;
+        Ok((page.hits, is_cut))
     }
 
     /// The times that the heights asked for stand for: from, and up to (exclusive).
@@ -151,11 +156,11 @@ impl Finder<'_> {
     fn search(
         &self,
         query: &Query,
-        view: &View,
         after: Option<u64>,
         times: (u64, u64),
         page: &mut Page<'_, '_>,
     ) -> Result<()> {
+        let view = page.view;
         let mut walk = Walk::new(view, query, self.steps_max);
         if !query.ids.is_empty() {
             let mut positions = self.id_positions(query)?;
@@ -172,7 +177,7 @@ impl Finder<'_> {
                 None => return Ok(()),
             },
         };
-        while page.hits.len() < page.want {
+        while !page.is_full() {
             let Some(position) = walk.next(at)? else { break };
             assert!(
                 if query.ascending {
@@ -244,14 +249,20 @@ fn read_cursor(text: &str) -> Result<u64> {
 /// The hits found so far.
 struct Page<'a, 'b> {
     finder: &'a Finder<'b>,
+    view: &'a View,
     want: usize,
     hits: Vec<Hit>,
+    bytes: u64,
 }
 
 impl Page<'_, '_> {
+    fn is_full(&self) -> bool {
+        self.hits.len() >= self.want || self.bytes >= self.finder.bytes_max
+    }
+
     fn take_all(&mut self, positions: &[u64]) -> Result<()> {
         for position in positions {
-            if self.hits.len() == self.want {
+            if self.is_full() {
                 break;
             }
             self.take(self.finder.log.entry(Position(*position))?)?;
@@ -261,13 +272,19 @@ impl Page<'_, '_> {
 
     /// Adds a record, unless its id is listed at another position.
     fn take(&mut self, entry: Entry) -> Result<()> {
-        let Some(id) = Facts::of(&entry.record).map(|facts| facts.id) else {
+        let identity = facts::identity(&entry.record);
+        let Some((id, is_signed)) = identity else {
             return Ok(());
         };
-        let listed = self.finder.id(&id)?;
-        if listed.is_none_or(|listed| listed.position != entry.position) {
-            return Ok(());
+        // The first position of a signed item is the one that is listed; else it has to be looked up.
+        let is_first = self.view.first_from(facts::id_term(&id), 0)? == Some(entry.position.0);
+        if !(is_signed && is_first) {
+            let listed = self.finder.id(&id)?;
+            if listed.is_none_or(|listed| listed.position != entry.position) {
+                return Ok(());
+            }
         }
+        self.bytes += payload_len(&entry.record);
         let (cursor, block_height) = (cursor(entry.position), self.finder.chain.height_at(entry.time_ms));
         let stored = facts::stored(entry.record).expect("what has facts is stored");
         self.hits.push(Hit {

@@ -73,11 +73,9 @@ impl FrameKind {
     }
 }
 
-/// A frame's head, read.
+/// A frame's head, read; its checksum is checked with the whole frame.
 #[derive(Debug, Clone, Copy)]
 pub struct FrameHead {
-    /// CRC-32 over the rest of the head and the payload, started from the salt.
-    pub crc: u32,
     /// Bytes of the payload.
     pub len: u32,
     /// When, ms since 1970.
@@ -92,7 +90,6 @@ impl FrameHead {
         let bytes: &[u8; FRAME_LEN] = bytes.first_chunk()?;
         (bytes[18..] == [0, 0]).then_some(())?;
         Some(FrameHead {
-            crc: u32_at(bytes, 0),
             len: u32_at(bytes, 4),
             time_ms: u64_at(bytes, 8),
             kind: FrameKind::from_number(u16::from_le_bytes([bytes[16], bytes[17]]))?,

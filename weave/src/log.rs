@@ -396,7 +396,7 @@ impl Opened {
 
     fn add(&mut self, segment: Segment, is_newest: bool) -> Result<()> {
         let sealed = segment.footer()?;
-        let is_sealed = sealed.is_some();
+        let goes_on = is_newest && sealed.is_none();
         let content = match sealed {
             Some(content) => content,
             None => recover(&segment, is_newest)?,
@@ -408,7 +408,7 @@ impl Opened {
             segment: segment.clone(),
         }));
         self.contents.push((segment.head().number, content.clone()));
-        if !is_sealed {
+        if goes_on {
             self.active.push(Active::resume(segment, content)?);
         }
         Ok(())

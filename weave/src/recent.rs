@@ -192,7 +192,7 @@ impl Recent {
     /// Waits until all that was here is in the index.
     pub fn settle(&self) {
         let mut state = self.lock();
-        while !state.failed && (state.flushing.is_some() || state.since.is_some()) {
+        while !state.failed && !state.closed && (state.flushing.is_some() || state.since.is_some()) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -225,6 +225,7 @@ impl Shared {
             chain: &self.chain,
             values_max: self.config.query_values_max,
             steps_max: self.config.query_steps_max,
+            bytes_max: self.config.query_bytes_max,
         })
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::common::*;
 use spec::contract::{Class, Permanent, Query, TagFilter};
 use spec::{DataItem, ItemId};
-use weave::{Record, Weave};
+use weave::{Config, Record, Weave};
 
 /// A small generator: the same numbers at every run.
 struct Seed(u64);
@@ -255,6 +255,41 @@ async fn ten_thousand_items_are_paged_without_loss_while_more_come() {
     .await;
     assert_eq!(oldest_first.len(), 10_600);
     assert!(oldest_first[..10_000].iter().eq(seen.iter().rev()));
+}
+
+#[tokio::test]
+async fn a_page_of_large_items_ends_early_and_loses_none() {
+    let (data, time) = (tempfile::tempdir().unwrap(), Time::new());
+    let config = Config {
+        query_bytes_max: 10_000,
+        ..Config::default()
+    };
+    let weave = Weave::open_with(config, data.path(), time.clock()).unwrap();
+    let items: Vec<_> = (0..10u8)
+        .map(|n| item(n, &[("Size", "large")], vec![n; 4_000]))
+        .collect();
+    weave.append(items.clone(), Class::Local).await.unwrap();
+    let tags = vec![TagFilter {
+        name: "Size".into(),
+        values: vec!["large".into()],
+    }];
+    let query = Query {
+        tags,
+        first: 100,
+        ascending: true,
+        ..Query::default()
+    };
+    for settled in [false, true] {
+        if settled {
+            weave.settle();
+        }
+        let page = weave.find(query.clone()).await.unwrap();
+        assert_eq!((page.hits.len(), page.has_next_page), (3, true));
+        assert_eq!(
+            all(&weave, &query).await,
+            items.iter().map(DataItem::id).collect::<Vec<_>>()
+        );
+    }
 }
 
 #[tokio::test]

@@ -243,10 +243,19 @@ fn a_lost_footer_is_written_again_and_a_lost_segment_is_noticed() {
         // Part of the footer's own name may be missing: then it reads as damage.
         if let Ok(log) = opened {
             assert_eq!(dump(&log), before, "cut at {cut}");
+            assert!(log.segments()[0].footer().unwrap().is_some());
         } else {
             assert!((1..8).contains(&(cut - end as usize)), "cut at {cut}");
         }
     }
+    fs::write(&first, &bytes[..end as usize]).unwrap();
+    let log = open(folder.path());
+    log.append(vec![note("goes into a new one")], Class::Local)
+        .wait()
+        .unwrap();
+    drop(log);
+    assert_eq!(dump(&open(folder.path()))[..9], before);
+    assert_eq!(fs::read(&first).unwrap(), bytes);
     fs::remove_file(folder.path().join("00000002-local.seg")).unwrap();
     let error = Log::open(&Config::default(), folder.path()).unwrap_err();
     assert!(
