@@ -67,7 +67,7 @@ pub struct Writer {
 impl Writer {
     /// Starts the thread. It ends when this is dropped and all requests are answered.
     pub fn start(parts: Parts, config: &Config) -> Result<(Writer, std::thread::JoinHandle<()>)> {
-        let (queue, requests) = mpsc::channel(config.queue_max);
+        let (queue, requests) = mpsc::channel(config.queue_max.max(1));
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let (heads, lost) = (HashMap::new(), false);
         let desk = Desk {
@@ -343,6 +343,7 @@ impl Desk {
     fn place(&mut self, work: Box<Work>, reply: Reply<Scheduled>, batch: &mut Batch) {
         let lane = batch.lanes.get_mut(&work.process).expect("admitted just now");
         let tick = self.parts.clock.stamp(lane.last);
+        assert!(tick > lane.last, "a lane moves forward in time");
         lane.last = tick;
         lane.placements.push(Placement {
             work,
@@ -365,7 +366,17 @@ impl Desk {
             self.heads.retain(|process, _| batch.lanes.contains_key(process));
         }
         let mut lanes: HashMap<Class, Vec<Lane>> = HashMap::new();
-        for (_, lane) in batch.lanes.drain() {
+        for (process, lane) in batch.lanes.drain() {
+            let last = lane
+                .placements
+                .last()
+                .and_then(|placement| placement.assignment.as_ref());
+            let next = last.map(|last| (last.process, last.slot + 1));
+            assert_eq!(
+                next,
+                Some((process, lane.head.next_slot)),
+                "a lane ends where its head begins"
+            );
             lanes.entry(lane.head.class).or_default().push(lane);
         }
         let mut lease = self.parts.clock.lease().filter(|_| !batch.ticks.is_empty());
@@ -581,6 +592,11 @@ fn answer_rest(rest: Batch, failure: Option<&Refusal>) {
 fn answer(lanes: Vec<Lane>) {
     for placement in lanes.into_iter().flat_map(|lane| lane.placements) {
         let assignment = placement.assignment.expect("unsigned ones were refused");
+        assert_eq!(
+            assignment.subject(),
+            placement.work.subject,
+            "everybody is told of his own message"
+        );
         let scheduled = Scheduled {
             process: assignment.process,
             slot: assignment.slot,

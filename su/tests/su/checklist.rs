@@ -1,13 +1,10 @@
 //! The conformance checklist's items that a scheduler answers for, each as a named test over HTTP
 //! with the shapes that other nodes and clients expect.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::collections::BTreeSet;
 
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use serde_json::Value;
 use spec::assignment::Chain;
 use spec::contract::{Content, Scheduler, Span};
@@ -495,7 +492,7 @@ async fn item_47_the_hash_chain_covers_the_whole_log() {
     let entries = world.whole(process).await;
     assert_eq!(entries.len(), 501);
     verify_log(process, &entries);
-    let golden: Value = serde_json::from_str(include_str!("../../spec/vectors/chain.json")).unwrap();
+    let golden: Value = serde_json::from_str(include_str!("../../../spec/vectors/chain.json")).unwrap();
     for row in golden["chain"].as_array().unwrap() {
         let text = |name: &str| row[name].as_str().unwrap();
         let first = Chain::first(text("process").parse().unwrap());

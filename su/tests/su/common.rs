@@ -1,6 +1,5 @@
 //! A scheduler in a temporary folder for tests: a real log that can be told to fail, a clock that
 //! tests set, and both carriers of the contract.
-#![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

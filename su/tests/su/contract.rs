@@ -1,13 +1,10 @@
 //! One suite for the scheduler's contract, run on the unit and on its HTTP client, and what only the
 //! unit can show: concurrency, failures, restarts.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::*;
+use crate::common::*;
 use spec::contract::{Class, Content, Field, Scheduler, Span, Tick};
 use spec::{DataItem, ItemId, Kind, ProcessId, Signer};
 
