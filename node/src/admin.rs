@@ -29,13 +29,32 @@ pub fn router(node: Arc<Node>, limits: &Limits) -> Router {
         .with_state(node)
 }
 
+/// Browsers name the page that asks in these headers; the command line sends none of them. The header
+/// of ours keeps out forms, these keep out scripts of pages that the gateway itself serves.
+const BROWSER_HEADERS: [&str; 3] = ["origin", "referer", "sec-fetch-site"];
+
 fn check(peer: &Peer, headers: &HeaderMap) -> Answer<()> {
     let local = peer.0.is_some_and(|address| address.ip().is_loopback());
-    if local && headers.contains_key(ADMIN_HEADER) {
+    let browser = BROWSER_HEADERS.iter().any(|name| headers.contains_key(*name));
+    if local && !browser && headers.contains_key(ADMIN_HEADER) && names_loopback(headers) {
         return Ok(());
     }
-    let text = format!("this route answers only to the machine itself, with the header {ADMIN_HEADER}");
+    let text =
+        format!("this route answers only to programs on the machine itself, with the header {ADMIN_HEADER}");
     Err(Refusal::invalid("not-operator", text))
+}
+
+/// Whether the request was sent to a loopback name: a foreign name that resolves here is an attack.
+fn names_loopback(headers: &HeaderMap) -> bool {
+    let host = headers
+        .get("host")
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or("");
+    let name = host
+        .rsplit_once(':')
+        .map_or(host, |(name, _)| name)
+        .trim_matches(['[', ']']);
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Stores a module signed by the node, or registers its bytes under a published id.

@@ -52,6 +52,14 @@ impl Ready {
         }
     }
 
+    /// What anybody may know.
+    fn public(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(self).expect("texts only");
+        value["data"].take();
+        value["version"] = env!("CARGO_PKG_VERSION").into();
+        value
+    }
+
     /// One line on standard output. A reader that went away is no reason to stop.
     fn print(&self, json: bool) {
         let line = match json {
@@ -119,10 +127,12 @@ async fn serve(config: Config, json: bool) -> Result<()> {
         });
     }
     let node = Arc::new(Node::open(&config).await?);
-    let open = wire::server::harden(node.router(&config).merge(health::router(metrics)), &config.http);
+    let ready = Ready::of(&config, &node, &url);
+    let own = health::router(metrics, ready.public());
+    let open = wire::server::harden(node.router(&config).merge(own), &config.http);
     // Outside the hardened routes: administration must not answer to any web page's request.
     let router = open.merge(admin::router(node.clone(), &config.http));
-    Ready::of(&config, &node, &url).print(json);
+    ready.print(json);
     wire::server::serve(listener, router, config.http.clone(), stop.wait()).await;
     tracing::info!("stopping");
     if tokio::time::timeout(Duration::from_millis(CLOSE_TIME_MS), node.close())

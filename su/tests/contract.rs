@@ -383,6 +383,40 @@ async fn heads_and_pages_stay_within_their_bounds() {
     );
 }
 
+/// Heads that are dropped while their batches are under way must not come back stale.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_may_go_at_any_moment() {
+    let config = su::Config {
+        heads_max: 1,
+        batch_max: 5,
+        ..small()
+    };
+    let world = World::with(config, Signer::ed25519(&[1; 32]));
+    let mut processes = Vec::new();
+    for n in 0..5 {
+        processes.push(world.spawn(n).await);
+    }
+    let callers = (0..32usize).map(|caller| {
+        let (su, processes) = (world.su.clone(), processes.clone());
+        tokio::spawn(async move {
+            for n in 0..20 {
+                let item = message(processes[(caller + n) % 5], &format!("{caller}.{n}"));
+                su.schedule(item).await.unwrap();
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    let mut total = 0;
+    for process in &processes {
+        let entries = world.whole(*process).await;
+        verify_log(*process, &entries);
+        total += entries.len() - 1;
+    }
+    assert_eq!(total, 32 * 20);
+}
+
 /// A full queue refuses; nothing waits without bound.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_refuses_as_busy() {

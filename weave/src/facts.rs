@@ -89,6 +89,15 @@ impl Facts<'_> {
     }
 }
 
+/// A record's id and whether it was signed under it: what the log's writer can afford to ask.
+pub fn identity(record: &Record) -> Option<(ItemId, bool)> {
+    match record {
+        Record::Item(item) => Some((item.id(), true)),
+        Record::Withheld(withheld) => Some((withheld.id(), true)),
+        Record::Note(note) => registered::read(note).map(|registered| (registered.id, false)),
+    }
+}
+
 /// The record as the contract shows it; `None` for notes that hold nothing to be found.
 pub fn stored(record: Record) -> Option<Stored> {
     match record {
@@ -138,4 +147,25 @@ fn hashed(parts: &[&[u8]]) -> Term {
 
 fn not_any(term: Term) -> Term {
     term.max(ANY + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_things_have_different_terms() {
+        let bytes = [7; 32];
+        let terms = [
+            ANY,
+            id_term(&ItemId(bytes)),
+            owner_term(&Address(bytes)),
+            recipient_term(&bytes),
+            tag_term(b"ab", b"c"),
+            tag_term(b"a", b"bc"),
+        ];
+        for (i, term) in terms.iter().enumerate() {
+            assert!(!terms[..i].contains(term), "term {i}");
+        }
+    }
 }

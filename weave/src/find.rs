@@ -98,6 +98,7 @@ impl Finder<'_> {
         let first = query.first.min(PAGE_MAX);
         // One more than asked for says whether more follow.
         let mut hits = self.hits(query, after, first + 1)?;
+        assert!(hits.len() <= first + 1, "a page is bounded");
         let has_next_page = hits.len() > first;
         hits.truncate(first);
         Ok(Hits { hits, has_next_page })
@@ -173,6 +174,14 @@ impl Finder<'_> {
         };
         while page.hits.len() < page.want {
             let Some(position) = walk.next(at)? else { break };
+            assert!(
+                if query.ascending {
+                    position >= at
+                } else {
+                    position <= at
+                },
+                "a walk never turns"
+            );
             let entry = self.log.entry(Position(position))?;
             let passed = match query.ascending {
                 true => entry.time_ms >= times.1,

@@ -415,6 +415,10 @@ impl View {
             let after = lower_bound(row, (term, limit.saturating_add(1)));
             let found = after.checked_sub(1).map(|index| pair_at(row, index));
             if let Some((_, position)) = found.filter(|found| found.0 == term) {
+                assert!(
+                    position <= limit && position >= run.first,
+                    "a run keeps to its stretch"
+                );
                 return Ok(Some(position));
             }
         }
@@ -434,6 +438,10 @@ impl View {
                 let index = lower_bound(row, (term, limit));
                 let found = (index * PAIR_LEN < row.len()).then(|| pair_at(row, index));
                 if let Some((_, position)) = found.filter(|found| found.0 == term) {
+                    assert!(
+                        position >= limit && position <= run.last,
+                        "a run keeps to its stretch"
+                    );
                     return Ok(Some(position));
                 }
             }

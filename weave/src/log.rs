@@ -79,6 +79,11 @@ impl Map {
             segment: segment.clone(),
         }));
         self.extents.sort_unstable_by_key(|extent| extent.span.logical);
+        let disjoint = |a: &Extent, b: &Extent| a.span.logical + a.span.len <= b.span.logical;
+        assert!(
+            self.extents.is_sorted_by(disjoint),
+            "every position lies in one place"
+        );
     }
 
     /// Index of the extent that holds a position.

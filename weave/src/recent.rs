@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use spec::ItemId;
 
 use crate::config::Config;
-use crate::facts::Facts;
+use crate::facts;
 use crate::frame::payload_len;
 use crate::record::{Entry, Position};
 
@@ -33,13 +33,17 @@ pub struct Generation {
 
 impl Generation {
     fn add(&mut self, entries: Vec<Entry>) {
+        assert!(
+            entries.is_sorted_by(|a, b| a.position < b.position),
+            "a batch is in the log's order"
+        );
         for entry in &entries {
             self.bytes += payload_len(&entry.record);
-            let Some(facts) = Facts::of(&entry.record) else {
+            let Some((id, is_signed)) = facts::identity(&entry.record) else {
                 continue;
             };
-            let (position, is_signed) = (entry.position, facts.is_signed);
-            match self.ids.entry(facts.id) {
+            let position = entry.position;
+            match self.ids.entry(id) {
                 Slot::Vacant(slot) => drop(slot.insert(Seen { position, is_signed })),
                 // A signed item wins over registered bytes; else the first one stays.
                 Slot::Occupied(mut slot) if is_signed && !slot.get().is_signed => {
@@ -105,15 +109,14 @@ impl Recent {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a durable batch. Waits while the index is too far behind.
+    /// Takes a durable batch. Waits while the index is too far behind; once it is closed, what is
+    /// too much is left for the next start.
     pub fn add(&self, entries: Vec<Entry>) {
         let mut state = self.lock();
-        while !state.failed
-            && (state.fresh.records >= self.records_max || state.fresh.bytes >= self.bytes_max)
-        {
+        while self.is_behind(&state) && !state.failed && !state.closed {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.failed {
+        if state.failed || self.is_behind(&state) {
             return;
         }
         let was_empty = state.fresh.records == 0;
@@ -124,6 +127,10 @@ impl Recent {
         if was_empty || self.is_full(&state) {
             self.changed.notify_all();
         }
+    }
+
+    fn is_behind(&self, state: &State) -> bool {
+        state.fresh.records >= self.records_max || state.fresh.bytes >= self.bytes_max
     }
 
     fn is_full(&self, state: &State) -> bool {
@@ -177,7 +184,8 @@ impl Recent {
 
     /// The index has the batch.
     pub fn flushed(&self) {
-        self.lock().flushing = None;
+        let flushed = self.lock().flushing.take();
+        assert!(flushed.is_some(), "only what was handed over is flushed");
         self.changed.notify_all();
     }
 

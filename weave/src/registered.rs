@@ -44,3 +44,35 @@ pub fn read(note: &Note) -> Option<Registered> {
         data: Bytes::slice(body, HEAD_LEN + len..),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use spec::Tag;
+
+    use super::*;
+
+    #[test]
+    fn a_note_reads_back_and_no_cut_passes() {
+        let registered = Registered {
+            id: ItemId([1; 32]),
+            by: Address([2; 32]),
+            tags: vec![Tag::new("Type", "Module")],
+            data: Bytes::new(),
+        };
+        let written = note(&registered);
+        assert_eq!(read(&written), Some(registered));
+        for end in 0..written.body.len() {
+            let body = written.body.slice(..end);
+            assert_eq!(
+                read(&Note {
+                    body,
+                    ..written.clone()
+                }),
+                None,
+                "cut at {end}"
+            );
+        }
+        let kind = NoteKind::GENESIS;
+        assert_eq!(read(&Note { kind, ..written }), None);
+    }
+}

@@ -235,7 +235,17 @@ impl Segment {
 
     /// Writes the footer after the last group and cuts the file there. Nothing follows it.
     pub fn seal(&self, content: &Content) -> Result<()> {
+        assert!(
+            content.spans.is_sorted_by(|a, b| a.logical + a.len <= b.logical),
+            "positions only grow"
+        );
         let footer = encode_footer(content, self.head.salt);
+        let read_back = decode_footer(&footer[..footer.len() - TRAILER_LEN as usize], self.head.salt);
+        assert_eq!(
+            read_back.as_ref(),
+            Some(content),
+            "a footer reads back as it was written"
+        );
         self.write(&footer, content.end)?;
         self.set_len(content.end + footer.len() as u64)?;
         self.sync_all()

@@ -1,5 +1,4 @@
 //! What the weave's tests share: items, a weave in a folder, requests without a socket.
-#![allow(clippy::unwrap_used, dead_code)]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,11 +1,8 @@
 //! Every GraphQL query that clients of the field send (legacynet.md 5.1), with the exact answers.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::sync::Arc;
 
-use common::*;
+use crate::common::*;
 use serde_json::{Value, json};
 use spec::contract::{Class, Permanent};
 use spec::ids::base64url;
@@ -442,8 +439,21 @@ async fn blocks_are_found_by_id() {
 #[tokio::test]
 async fn queries_that_cannot_be_meant_are_refused() {
     let world = world().await;
-    let deep = format!("{}{}", "{ transactions { edges ".repeat(1), "{ node { id } } } }");
-    assert!(ask(&world.weave, &deep, json!({})).await["transactions"]["edges"].is_array());
+    let nested = |depth: usize| {
+        format!(
+            "{{ __schema {{ types {{ fields {{ type {} }} }} }} }}",
+            "{ ofType ".repeat(depth) + "{ name }" + &" }".repeat(depth)
+        )
+    };
+    assert!(ask(&world.weave, &nested(6), json!({})).await["__schema"].is_object());
+    let answer = graphql(&world.weave, &nested(15), json!({})).await;
+    assert!(
+        answer["errors"][0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("nested too deep"),
+        "{answer}"
+    );
     let wide: String = (0..40)
         .map(|n| format!("a{n}: transactions {{ edges {{ node {{ id }} }} }} "))
         .collect();

@@ -1,11 +1,8 @@
 //! The gateway's routes, as clients of Arweave gateways use them (checklist 89-92).
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
+use crate::common::*;
 use axum::body::Body;
 use axum::http::Request;
-use common::*;
 use serde_json::json;
 use spec::contract::{Class, Permanent, Query, Stored, TagFilter};
 use spec::ids::base64url;
