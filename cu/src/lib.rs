@@ -35,7 +35,7 @@ use spec::contract::{
     State, Tick,
 };
 use spec::{ItemId, Outcome, ProcessId, Refusal};
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub use config::Config;
 pub use error::Error;
@@ -97,7 +97,7 @@ impl Cu {
             checkpoints: checkpoint::Checkpoints::open(&folder.join("checkpoints"))?,
             pool: pool::Pool::start(config.thread_count(), config.jobs_max)?,
             owners: owners::Owners::default(),
-            reads: Semaphore::new(config.read_count()),
+            reads: Arc::new(Semaphore::new(config.read_count())),
             reads_waiting: 0.into(),
             is_closing: false.into(),
             config,
@@ -204,17 +204,16 @@ impl Cu {
         self.shared.scheduler.message(process, message).await
     }
 
-    /// Waits for a turn to read; dry runs must not take every thread from the log.
-    async fn read_turn(&self) -> Answer<ReadTurn<'_>> {
-        let waiting = Waiting(&self.shared);
+    /// Waits for a turn to read; dry runs must not take every thread from the log. The turn belongs to the
+    /// work: a caller who goes away does not end it.
+    async fn read_turn(&self) -> Answer<ReadTurn> {
+        let waiting = Waiting(self.shared.clone());
         let before = self.shared.reads_waiting.fetch_add(1, Ordering::Relaxed);
         if before >= self.shared.config.reads_waiting_max.max(1) {
-            return Err(Refusal::busy(
-                "reads-waiting",
-                "too many dry runs and state reads wait already; try again",
-            ));
+            let text = "too many dry runs and state reads wait already; try again";
+            return Err(Refusal::busy("reads-waiting", text));
         }
-        let permit = self.shared.reads.acquire().await;
+        let permit = self.shared.reads.clone().acquire_owned().await;
         let permit = permit.map_err(|_| Refusal::internal("the semaphore is never closed"))?;
         Ok(ReadTurn {
             _permit: permit,
@@ -284,14 +283,14 @@ impl Drop for Cu {
 }
 
 /// A place among those who read.
-struct ReadTurn<'a> {
-    _permit: SemaphorePermit<'a>,
-    _waiting: Waiting<'a>,
+struct ReadTurn {
+    _permit: OwnedSemaphorePermit,
+    _waiting: Waiting,
 }
 
-struct Waiting<'a>(&'a Shared);
+struct Waiting(Arc<Shared>);
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.reads_waiting.fetch_sub(1, Ordering::Relaxed);
     }
@@ -343,7 +342,7 @@ impl Compute for Cu {
     async fn dry_run(&self, process: ProcessId, run: DryRun) -> Answer<Arc<Outcome>> {
         // A mistake of the caller must not cost an evaluation.
         message::dry_run(process, Tick::default(), &run.message)?;
-        let _turn = self.read_turn().await?;
+        let turn = self.read_turn().await?;
         let slot = match run.to {
             Some(id) => Some(self.entry(process, id).await?.assignment.slot),
             None => None,
@@ -355,6 +354,7 @@ impl Compute for Cu {
         } = self.fork(process, slot).await?;
         let message = message::dry_run(process, stand.tick, &run.message)?;
         let call = move || {
+            let _turn = turn;
             machine
                 .call(&message, &program.env)
                 .map(|verdict| eval::judge(verdict).0)
@@ -364,7 +364,7 @@ impl Compute for Cu {
     }
 
     async fn state(&self, process: ProcessId, to_ms: Option<u64>) -> Answer<State> {
-        let _turn = self.read_turn().await?;
+        let turn = self.read_turn().await?;
         let slot = match to_ms {
             Some(to_ms) => Some(self.slot_at(process, to_ms).await?),
             None => None,
@@ -373,6 +373,7 @@ impl Compute for Cu {
             mut machine, stand, ..
         } = self.fork(process, slot).await?;
         let read = move || {
+            let _turn = turn;
             machine
                 .state_root()
                 .map(|root| (root, Bytes::copy_from_slice(machine.memory())))

@@ -38,7 +38,7 @@ pub struct Shared {
     /// Owners of processes.
     pub owners: Owners,
     /// Lets only so many dry runs and state reads go on.
-    pub reads: Semaphore,
+    pub reads: Arc<Semaphore>,
     /// Dry runs and state reads under way or waiting.
     pub reads_waiting: AtomicUsize,
     /// Whether evaluations are to end soon.

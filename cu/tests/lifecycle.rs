@@ -305,6 +305,30 @@ async fn a_log_whose_chain_breaks_is_not_evaluated() {
 }
 
 #[tokio::test]
+async fn another_engine_epoch_is_refused_where_an_operator_asks_so() {
+    for is_strict in [false, true] {
+        let world = World::with(cu::Config {
+            engine_epoch_strict: is_strict,
+            ..small(4)
+        });
+        world.scheduler.note("Engine-Epoch", "another");
+        let process = world.scheduler.spawn(MODULE, &[]);
+        let answer = world.cu.result(process, process.into()).await;
+        match is_strict {
+            false => assert!(!answer.unwrap().outcome.is_error()),
+            true => assert_eq!(answer.unwrap_err().code, "module-epoch"),
+        }
+    }
+    let world = World::with(cu::Config {
+        engine_epoch_strict: true,
+        ..small(4)
+    });
+    world.scheduler.note("Engine-Epoch", cu::engine_epoch());
+    let process = world.scheduler.spawn(MODULE, &[]);
+    assert_eq!(world.outcome(process, process).await["Output"]["count"], 1);
+}
+
+#[tokio::test]
 async fn too_many_dry_runs_are_refused() {
     let config = cu::Config {
         reads_waiting_max: 2,

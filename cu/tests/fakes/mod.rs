@@ -39,6 +39,8 @@ pub struct FakeScheduler {
 
 #[derive(Default)]
 struct Logs {
+    /// Further tags of slot 0's assignment.
+    notes: Tags,
     logs: HashMap<ProcessId, Vec<LogEntry>>,
     now_ms: u64,
     count: u64,
@@ -48,12 +50,18 @@ impl FakeScheduler {
     pub fn new() -> Arc<FakeScheduler> {
         let state = Logs {
             now_ms: BEGIN_MS,
+            notes: tags(&[("Chain", "dev/1700000000000/10000")]),
             ..Logs::default()
         };
         Arc::new(FakeScheduler {
             signer: Signer::ed25519(&[9; 32]),
             state: Mutex::new(state),
         })
+    }
+
+    /// Puts a tag on the first assignment of processes made from now on.
+    pub fn note(&self, name: &str, value: &str) {
+        self.state.lock().unwrap().notes.push(Tag::new(name, value));
     }
 
     /// Moves the clock on.
@@ -72,7 +80,7 @@ impl FakeScheduler {
         let mut state = self.state.lock().unwrap();
         state.count += 1;
         state.now_ms += 1;
-        let (tick, count) = (tick_at(state.now_ms), state.count);
+        let (tick, count, notes) = (tick_at(state.now_ms), state.count, state.notes.clone());
         let log = state.logs.entry(process).or_default();
         let last = log.last().map(|entry| &entry.assignment);
         let mut anchor = [0; 32];
@@ -84,11 +92,7 @@ impl FakeScheduler {
             tick,
             message,
             exclude,
-            notes: tags(if log.is_empty() {
-                &[("Chain", "dev/1700000000000/10000")]
-            } else {
-                &[]
-            }),
+            notes: if log.is_empty() { notes } else { vec![] },
             anchor,
         };
         let entry = LogEntry {
