@@ -1,6 +1,8 @@
 //! Published modules, where this machine has them: they boot, answer, go back, and are saved small.
 //! Not here: equality with the reference evaluator (`oracle`).
 
+#[path = "support/stream.rs"]
+mod stream;
 mod support;
 use cu::runtime::{Limits, Machine};
 use support::*;
@@ -170,7 +172,7 @@ fn memory_limits_hold() {
 fn endless_lua_runs_out_of_gas() {
     let Some(module) = load("aos2_0_1") else { return };
     let limits = Limits {
-        gas_max: 6_000_000_000,
+        gas_max: 5_000_000_000,
         ..Limits::default()
     };
     let mut p = Process {
@@ -217,5 +219,58 @@ fn images_are_small_and_wake_fast() {
             assert_eq!(woken.state_root().unwrap(), p.machine.state_root().unwrap());
         }
         assert!(largest <= 512 << 10, "{name}: {largest} bytes");
+    }
+}
+
+/// The state root is the same live, replayed without interruption, and restored from a checkpoint on the way.
+#[test]
+fn states_are_equal_however_they_are_reached() {
+    for (seed, name) in AOS.into_iter().enumerate() {
+        let Some(module) = load(name) else { return };
+        let items = stream::stream(40 + seed as u64, "equal", 160);
+        let fresh = || Process {
+            machine: Machine::start(&module, Limits::default()).unwrap(),
+            env: env("equal"),
+            slot: 0,
+        };
+        let (mut live, mut images) = (fresh(), Vec::new());
+        for (i, item) in items.iter().enumerate() {
+            assert_eq!(live.send(&item.message).is_err(), item.fails, "{name} {i}");
+            if i % 80 == 7 {
+                images.push((
+                    i,
+                    live.machine.encode().unwrap(),
+                    live.machine.state_root().unwrap(),
+                ));
+            }
+        }
+        let root = live.machine.state_root().unwrap();
+        let mut replayed = fresh();
+        // What failed leaves nothing behind, so a log without it gives the same state.
+        for item in items.iter().filter(|i| !i.fails) {
+            replayed.send(&item.message).unwrap();
+        }
+        assert_eq!(replayed.machine.state_root().unwrap(), root, "{name}, replayed");
+        for (done, image, then) in images {
+            let machine = Machine::restore(&module, Limits::default(), &image).unwrap();
+            let mut restored = Process {
+                machine,
+                env: env("equal"),
+                slot: 0,
+            };
+            assert_eq!(
+                restored.machine.state_root().unwrap(),
+                then,
+                "{name}, as saved after {done}"
+            );
+            for item in &items[done + 1..] {
+                assert_eq!(restored.send(&item.message).is_err(), item.fails);
+            }
+            assert_eq!(
+                restored.machine.state_root().unwrap(),
+                root,
+                "{name}, restored after {done}"
+            );
+        }
     }
 }

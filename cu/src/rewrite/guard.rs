@@ -227,7 +227,7 @@ impl Reencode for Guard {
         after: Option<SectionId>,
         before: Option<SectionId>,
     ) -> Reencoded<()> {
-        let order = |s: Option<SectionId>| s.map_or(0, |s| section_order(s));
+        let order = |s: Option<SectionId>| s.map_or(0, section_order);
         let here = order(after) < section_order(SectionId::Global)
             && before.is_none_or(|b| section_order(b) > section_order(SectionId::Global));
         if here && self.options.depth && self.shape.globals == 0 {

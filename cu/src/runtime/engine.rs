@@ -13,7 +13,7 @@ use std::time::Duration;
 use wasmtime::OptLevel;
 
 /// The engine epoch: engine, rewriter, and every setting that a result depends on. Part of slot 0's assignment.
-pub const EPOCH: &str = "weft-1;wasmtime-48.0.8;rewrite-1;nan-canonical;simd;wasm-stack-16MiB";
+pub const EPOCH: &str = "weft-1;wasmtime-48.0.8;rewrite-1;nan-canonical;simd;host-gas-1;wasm-stack-16MiB";
 
 /// Native stack for compiled code, bytes. A backstop only: the modules' own limits, or the call-depth counter, come first.
 pub const WASM_STACK_BYTES: usize = 16 << 20;

@@ -46,7 +46,10 @@ impl Live {
     pub fn new(build: &Build, limits: &Limits) -> Result<Live, Error> {
         let shape = &build.shape;
         let memory_max = limits.memory_bytes_max.min(shape.memory_bytes_max);
-        let mut store = Store::new(build.module.engine(), Host::new(build.format, memory_max));
+        let mut store = Store::new(
+            build.module.engine(),
+            Host::new(build.format, memory_max, build.fueled),
+        );
         store.limiter(|host| host);
         if build.fueled {
             store.set_fuel(u64::MAX).map_err(host)?;

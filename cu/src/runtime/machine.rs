@@ -57,6 +57,18 @@ struct Entry {
 struct Pending {
     entry: Entry,
     spent: Duration,
+    /// It was answered; only then may its effect stay.
+    answered: bool,
+}
+
+/// Whether the live instance is in the state it should be in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Good,
+    /// To be rebuilt from anchor and journal before the next use.
+    Lost,
+    /// The anchor itself could not be written: only an image or the log is a way back.
+    Dead,
 }
 
 /// A live process: one instance, its state, and the way back to the state before the last call. `Send`, not `Sync`.
@@ -70,8 +82,7 @@ pub struct Machine {
     journal_bytes: usize,
     spent: Duration,
     pending: Option<Pending>,
-    /// The live instance is not in the state it should be in; it is rebuilt before the next use.
-    lost: bool,
+    health: Health,
 }
 
 impl Machine {
@@ -110,7 +121,7 @@ impl Machine {
             journal_bytes: 0,
             spent: Duration::ZERO,
             pending: None,
-            lost: false,
+            health: Health::Good,
         })
     }
 
@@ -124,20 +135,25 @@ impl Machine {
         self.settle()?;
         let started = Instant::now();
         let verdict = on_big_stack(|| self.judge(message, env));
-        if verdict.is_err() {
-            self.lost = true;
-            return verdict;
-        }
+        let answered = match &verdict {
+            Ok(verdict) => verdict.is_ok(),
+            Err(_) => {
+                self.health = Health::Lost;
+                return verdict;
+            }
+        };
         let env = match self.journal.last() {
             Some(last) if *last.env == *env => last.env.clone(),
             _ => env.into(),
         };
+        let entry = Entry {
+            message: message.into(),
+            env,
+        };
         self.pending = Some(Pending {
-            entry: Entry {
-                message: message.into(),
-                env,
-            },
+            entry,
             spent: started.elapsed(),
+            answered,
         });
         verdict
     }
@@ -171,6 +187,7 @@ impl Machine {
     /// Keeps the last call's effect.
     pub fn commit(&mut self) -> Result<(), Error> {
         let pending = self.pending.take().expect("a call came before");
+        assert!(pending.answered, "the effect of a fault cannot be kept");
         self.spent += pending.spent;
         self.journal_bytes += pending.entry.message.len();
         self.journal.push(pending.entry);
@@ -188,19 +205,21 @@ impl Machine {
     /// (more where anchors themselves are expensive), and never repeats the same work twice.
     pub fn roll_back(&mut self) -> Result<(), Error> {
         assert!(self.pending.take().is_some(), "a call came before");
-        self.lost = true;
+        self.health = Health::Lost;
         self.settle()
     }
 
     /// Rebuilds the live instance from anchor and journal if it was lost.
     fn settle(&mut self) -> Result<(), Error> {
-        if !self.lost {
-            return Ok(());
+        match self.health {
+            Health::Good => return Ok(()),
+            Health::Dead => return Err(Error::Host("the process's state is lost; restore it".into())),
+            Health::Lost => {}
         }
         self.live = self.anchor.resume(&self.module.0.plain, &self.limits)?;
         let (live, journal, limits) = (&mut self.live, &self.journal, &self.limits);
         on_big_stack(|| replay(live, journal, limits))?;
-        self.lost = false;
+        self.health = Health::Good;
         if self.journal.is_empty() {
             Ok(())
         } else {
@@ -210,14 +229,13 @@ impl Machine {
 
     fn take_anchor(&mut self) -> Result<(), Error> {
         let started = Instant::now();
-        if let Err(e) = self.anchor.update(&mut self.live) {
-            // A half-written anchor is no way back; only the log is.
-            self.journal.clear();
-            return Err(e);
-        }
+        // A half-written anchor is no way back.
+        self.health = Health::Dead;
+        self.anchor.update(&mut self.live)?;
         if self.live.fueled {
             self.live = self.anchor.resume(&self.module.0.plain, &self.limits)?;
         }
+        self.health = Health::Good;
         self.journal.clear();
         self.journal_bytes = 0;
         self.spent = Duration::ZERO;
@@ -285,4 +303,68 @@ fn replay(live: &mut Live, journal: &[Entry], limits: &Limits) -> Result<(), Err
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::pages::tests::HIDDEN;
+    use crate::runtime::{Config, Engine, ModuleFormat};
+    use std::sync::atomic::Ordering;
+
+    /// Writes its own place to a new page at each message.
+    const WRITER: &str = r#"(module (memory (export "memory") 4 300)
+      (global $sp (mut i32) (i32.const 65536)) (global $next (mut i32) (i32.const 131072))
+      (data (i32.const 256) "{\"ok\":true,\"response\":{}}\00")
+      (func (export "stackSave") (result i32) (global.get $sp))
+      (func (export "stackRestore") (param i32) (global.set $sp (local.get 0)))
+      (func (export "stackAlloc") (param i32) (result i32)
+        (global.set $sp (i32.sub (global.get $sp) (local.get 0))) (global.get $sp))
+      (func (export "handle") (param i32 i32) (result i32)
+        (i32.store (global.get $next) (global.get $next))
+        (global.set $next (i32.add (global.get $next) (i32.const 12288)))
+        (i32.const 256)))"#;
+
+    fn run(machine: &mut Machine, calls: usize) {
+        for i in 0..calls {
+            machine.call(b"{}", b"{}").unwrap().unwrap();
+            if i % 3 == 2 {
+                machine.roll_back().unwrap()
+            } else {
+                machine.commit().unwrap()
+            }
+        }
+    }
+
+    #[test]
+    fn states_are_kept_where_the_page_map_is_hidden() {
+        let wasm = Bytes::from(wat::parse_str(WRITER).unwrap());
+        let module = Engine::new(Config::default())
+            .unwrap()
+            .load(&wasm, ModuleFormat::Emscripten2)
+            .unwrap();
+        let mut seen = Machine::start(&module, Limits::default()).unwrap();
+        run(&mut seen, 10);
+        HIDDEN.store(true, Ordering::Relaxed);
+        let mut blind = Machine::start(&module, Limits::default()).unwrap();
+        run(&mut blind, 10);
+        let mut restored = Machine::restore(&module, Limits::default(), &blind.encode().unwrap()).unwrap();
+        let roots = [&mut seen, &mut blind, &mut restored].map(|m| m.state_root().unwrap());
+        HIDDEN.store(false, Ordering::Relaxed);
+        assert!(roots.iter().all(|r| *r == seen.state_root().unwrap()));
+        assert_eq!(root::slow_tree(seen.memory()), root::slow_tree(blind.memory()));
+    }
+
+    #[test]
+    #[should_panic(expected = "neither committed nor rolled back")]
+    fn calls_do_not_overlap() {
+        let wasm = Bytes::from(wat::parse_str(WRITER).unwrap());
+        let module = Engine::new(Config::default())
+            .unwrap()
+            .load(&wasm, ModuleFormat::Emscripten2)
+            .unwrap();
+        let mut machine = Machine::start(&module, Limits::default()).unwrap();
+        machine.call(b"{}", b"{}").unwrap().unwrap();
+        machine.call(b"{}", b"{}").ok();
+    }
 }

@@ -46,17 +46,21 @@ impl Shape {
             let wasmparser::Payload::MemorySection(section) = payload.map_err(refused)? else {
                 continue;
             };
-            for memory in section {
-                let memory = memory.map_err(refused)?;
-                let most = if memory.memory64 { (1 << 16) - 1 } else { 1 << 16 };
-                let maximum = memory.maximum.unwrap_or(most).min(most);
-                return Ok(Shape {
-                    memory_bytes_min: memory.initial.saturating_mul(65536),
-                    memory_bytes_max: (maximum * 65536).min(RESERVATION as u64),
-                });
+            // One at most: the bounds have been checked.
+            if let Some(memory) = section.into_iter().next() {
+                return Ok(Shape::of(&memory.map_err(refused)?));
             }
         }
         Err(Error::Refused("it has no memory".into()))
+    }
+
+    fn of(memory: &wasmparser::MemoryType) -> Shape {
+        let most = if memory.memory64 { (1 << 16) - 1 } else { 1 << 16 };
+        let maximum = memory.maximum.unwrap_or(most).min(most);
+        Shape {
+            memory_bytes_min: memory.initial.saturating_mul(65536),
+            memory_bytes_max: (maximum * 65536).min(RESERVATION as u64),
+        }
     }
 }
 

@@ -167,6 +167,10 @@ impl Region {
 
     /// `/proc/self/pagemap` has eight bytes a page: bit 63 present, 62 swapped, 61 a page of a file.
     fn read_pagemap(&self, pages: usize) -> io::Result<Vec<Run>> {
+        #[cfg(test)]
+        if tests::HIDDEN.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         let map = File::open("/proc/self/pagemap")?;
         let first = self.base as usize / PAGE;
         let mut buffer = vec![0u8; 8 * pages.min(1 << 15)];
@@ -324,5 +328,68 @@ fn lowest_stack_address() -> usize {
         let ok = libc::pthread_attr_getstack(&attributes, &mut lowest, &mut size) == 0;
         libc::pthread_attr_destroy(&mut attributes);
         if ok { lowest as usize } else { 0 }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    /// Makes the kernel's page map unavailable, as in some containers.
+    pub static HIDDEN: AtomicBool = AtomicBool::new(false);
+
+    /// Writes one byte as the module would.
+    fn poke(region: &Region, at: usize, value: u8) {
+        assert!(at < region.bytes());
+        // SAFETY: inside the accessible part (asserted), and nobody else uses this region.
+        unsafe { region.base.add(at).write_volatile(value) };
+    }
+
+    fn peek(region: &Region, at: usize) -> u8 {
+        assert!(at < region.bytes() || (SAFEPOINT..SAFEPOINT + PAGE).contains(&at));
+        // SAFETY: readable memory of this region (asserted), and nobody else uses it.
+        unsafe { region.base.add(at).read_volatile() }
+    }
+
+    #[test]
+    fn touched_pages_are_found_forgotten_and_viewed() {
+        let region = Region::reserve(64 * PAGE).unwrap();
+        poke(&region, 3 * PAGE, 7);
+        poke(&region, 10 * PAGE + 5, 8);
+        let found = region.private_runs();
+        let covers = |page: usize| found.iter().any(|r| r.start <= page && page < r.end());
+        assert!(covers(3) && covers(10), "{found:?}");
+        region.forget_private().unwrap();
+        assert_eq!((peek(&region, 3 * PAGE), peek(&region, 10 * PAGE + 5)), (0, 0));
+
+        let file = state_file().unwrap();
+        file.set_len(64 * PAGE as u64).unwrap();
+        file.write_all_at(&[9; PAGE], 20 * PAGE as u64).unwrap();
+        region.view(&file, Run { start: 18, len: 6 }).unwrap();
+        assert_eq!((peek(&region, 20 * PAGE), peek(&region, 19 * PAGE)), (9, 0));
+        poke(&region, 20 * PAGE, 1);
+        region.forget_private().unwrap();
+        assert_eq!(peek(&region, 20 * PAGE), 9, "back to what the file holds");
+    }
+
+    #[test]
+    fn the_safepoint_opens_and_closes() {
+        let region = Region::reserve(PAGE).unwrap();
+        assert_eq!(peek(&region, SAFEPOINT), 0);
+        region.close_safepoint().unwrap();
+        region.open_safepoint().unwrap();
+        assert_eq!(peek(&region, SAFEPOINT), 0);
+    }
+
+    #[test]
+    fn a_thread_knows_its_stack() {
+        let left = std::thread::Builder::new()
+            .stack_size(8 << 20)
+            .spawn(stack_left)
+            .unwrap()
+            .join()
+            .unwrap();
+        assert!(left > 7 << 20 && left <= 9 << 20, "{left}");
     }
 }

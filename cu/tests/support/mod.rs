@@ -1,5 +1,9 @@
 //! What the tests on real modules share: where the modules are, and messages of the field's shape.
 //! Not here: any expectation.
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests; the lint sees only functions marked as such"
+)]
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use bytes::Bytes;

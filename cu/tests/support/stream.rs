@@ -38,7 +38,7 @@ const SETUP: [&str; 8] = [
 ];
 
 /// Evals that succeed. None prints a NaN: its sign is the processor's in the reference, and fixed in ours.
-const GOOD: [&str; 36] = [
+const GOOD: [&str; 35] = [
     "1 + 1",
     "return {Count, #Inbox}",
     "print('hi') return {a = 1, b = {2, 3}, c = 'x'}",
@@ -64,7 +64,6 @@ const GOOD: [&str; 36] = [
     "local function fib(n) if n < 2 then return n end return fib(n - 1) + fib(n - 2) end; return fib(15)",
     "return {pcall(error, {1, 2})}",
     "return select(2, pcall(function() local x = nil; return x.y end))",
-    "return {pcall(function() local function f() return 1 + f() end return f() end)}",
     "local function f() return (pcall(f)) end; return f()",
     "return {pcall(string.rep, 'x', -1), ('abc'):byte(1, -1)}",
     "local co = coroutine.wrap(function() for i = 1, 3 do coroutine.yield(i) end end); return co() + co() * co()",
@@ -78,9 +77,8 @@ const GOOD: [&str; 36] = [
 ];
 
 /// Evals whose outcome has `Error`.
-const FAILING: [&str; 9] = [
+const FAILING: [&str; 8] = [
     "Big = string.rep('x', 1500 * 1024 * 1024)",
-    "local t = {} for i = 1, 40 do t[i] = string.rep('x', 100 * 1024 * 1024) .. i end",
     "error('boom')",
     "x = = 1",
     "Count = 999; local t = nil; return t.x",

@@ -1,7 +1,7 @@
 //! Imports that move or grow linear memory.
 //! Invariant: they leave memory, and its size, as the field's loaders do; addresses show in what Lua prints.
 
-use super::{Host, Reply, Stop};
+use super::{BYTES_PER_GAS, Host, PAGE_GAS, Reply, Stop, charge};
 use wasmtime::{AsContextMut, Caller, Func, Val};
 
 /// The heap that the loaders' growth rule never goes beyond.
@@ -19,6 +19,7 @@ const ASYNCIFY_STACK_BYTES: u64 = 41_943_040;
 /// A move that is cut where the memory ends and never traps, as the loaders' is: an allocation that failed ends up
 /// here with the address 0.
 pub fn copy(caller: &mut Caller<'_, Host>, to: u64, from: u64, bytes: u64) -> wasmtime::Result<Reply> {
+    charge(caller, bytes / BYTES_PER_GAS)?;
     let memory = caller.data().handles().memory;
     let data = memory.data_mut(caller);
     let end = data.len() as u64;
@@ -43,6 +44,7 @@ pub fn resize(caller: &mut Caller<'_, Host>, wanted: u64) -> wasmtime::Result<Re
         let target = (wanted as f64).max(over);
         let aligned = ((target / 65536.0).ceil() * 65536.0).min(limit as f64) as u64;
         let pages = (aligned - old).div_ceil(65536);
+        charge(caller, pages * PAGE_GAS)?;
         if memory.grow(caller.as_context_mut(), pages).is_ok() {
             return Ok(Reply::Int(1));
         }

@@ -1,7 +1,7 @@
 //! `setjmp` and `longjmp` as Emscripten does them: `invoke_*` calls a table entry and catches the jump.
 //! Invariant: after a caught jump the module's stack pointer and our depth counter are as before the call.
 
-use super::{Host, Stop};
+use super::{CALL_GAS, Host, JUMP_GAS, Stop, charge};
 use wasmtime::{AsContextMut, Caller, Func, FuncType, Linker, Ref, Val, ValType};
 
 /// Binds `invoke_X`: the first argument is a table index, the others go to the function found there.
@@ -34,6 +34,7 @@ struct Mark {
 
 impl Mark {
     fn set(caller: &mut Caller<'_, Host>) -> wasmtime::Result<Mark> {
+        charge(caller, CALL_GAS)?;
         let stack = caller.data().handles().stack.clone();
         let stack = stack
             .ok_or_else(|| missing("stack functions"))?
@@ -52,6 +53,7 @@ impl Mark {
     }
 
     fn land(self, caller: &mut Caller<'_, Host>) -> wasmtime::Result<()> {
+        charge(caller, JUMP_GAS)?;
         let handles = caller.data().handles().clone();
         handles
             .stack

@@ -101,19 +101,21 @@ pub struct Host {
     pub gas: Gas,
     /// Bytes that the memory may grow to: the lesser of the process's limit and the module's own.
     pub memory_bytes_max: u64,
+    /// This instance counts gas.
+    pub counts_gas: bool,
     /// The machine under us could not give memory that the module was entitled to.
     pub starved: bool,
     pub handles: Option<Handles>,
 }
 
 impl Host {
-    pub fn new(format: ModuleFormat, memory_bytes_max: u64) -> Host {
-        let gas = Gas::default();
+    pub fn new(format: ModuleFormat, memory_bytes_max: u64, counts_gas: bool) -> Host {
         Host {
             format,
             state: HostState::default(),
-            gas,
+            gas: Gas::default(),
             memory_bytes_max,
+            counts_gas,
             starved: false,
             handles: None,
         }
@@ -340,6 +342,28 @@ pub enum Reply {
     Float(f64),
 }
 
+/// Gas of a call into the host, of a caught jump, and of each byte or page that the host moves or grows: about what
+/// the same time buys in compiled code. Part of the engine epoch.
+const CALL_GAS: u64 = 2_000;
+const USE_GAS_GAS: u64 = 600;
+const JUMP_GAS: u64 = 15_000;
+const BYTES_PER_GAS: u64 = 2;
+const PAGE_GAS: u64 = 60_000;
+
+/// Charges for the host's work before it is done, where gas is counted.
+fn charge(caller: &mut Caller<'_, Host>, gas: u64) -> wasmtime::Result<()> {
+    if !caller.data().counts_gas {
+        return Ok(());
+    }
+    let left = caller.get_fuel()?;
+    caller.set_fuel(left.saturating_sub(gas))?;
+    if left < gas {
+        Err(wasmtime::Error::new(wasmtime::Trap::OutOfFuel))
+    } else {
+        Ok(())
+    }
+}
+
 /// Binds every import of a module.
 pub fn link(linker: &mut Linker<Host>, module: &wasmtime::Module) -> wasmtime::Result<()> {
     for import in module.imports() {
@@ -356,6 +380,7 @@ pub fn link(linker: &mut Linker<Host>, module: &wasmtime::Module) -> wasmtime::R
             }
             Some(Call::UseGas) => {
                 linker.func_new(from, name, ty, |mut caller, args, _| {
+                    charge(&mut caller, USE_GAS_GAS)?;
                     use_gas(caller.data_mut(), word(&args[0]))
                 })?;
             }
@@ -426,6 +451,7 @@ fn link_call(
 /// Answers one call. Too few arguments (a type nobody's compiler gives) read as 0.
 fn answer(call: Call, mut caller: Caller<'_, Host>, words: &[u64]) -> wasmtime::Result<Reply> {
     let w = |i: usize| words.get(i).copied().unwrap_or(0);
+    charge(&mut caller, CALL_GAS)?;
     let abort = |text: String| Err(wasmtime::Error::new(Stop::Abort(text)));
     match call {
         Call::Clock => Ok(Reply::Float(caller.data_mut().tick())),

@@ -1,7 +1,7 @@
 //! Reading and writing guest memory: numbers, strings, vectors of buffers.
 //! Invariant: nothing outside the memory is touched; an address that does not fit is the module's fault, a trap.
 
-use super::{Host, Stop};
+use super::{BYTES_PER_GAS, Host, Stop, charge};
 use wasmtime::{AsContext, AsContextMut, Caller};
 
 /// Longest path or format that is read.
@@ -80,7 +80,7 @@ impl Guest<'_, '_> {
     }
 
     /// The buffers of a vector: address and length of each.
-    pub fn buffers(&self, at: u64, count: u64) -> wasmtime::Result<Vec<(u64, usize)>> {
+    pub fn buffers(&mut self, at: u64, count: u64) -> wasmtime::Result<Vec<(u64, usize)>> {
         let width = self.pointer_bytes();
         let (mut buffers, mut total) = (Vec::new(), 0usize);
         for i in 0..count.min(1024) {
@@ -93,6 +93,7 @@ impl Guest<'_, '_> {
             }
             buffers.push((pointer, length));
         }
+        charge(self.0, total as u64 / BYTES_PER_GAS)?;
         Ok(buffers)
     }
 }
