@@ -29,13 +29,32 @@ pub fn router(node: Arc<Node>, limits: &Limits) -> Router {
         .with_state(node)
 }
 
+/// Browsers name the page that asks in these headers; the command line sends none of them. The header
+/// of ours keeps out forms, these keep out scripts of pages that the gateway itself serves.
+const BROWSER_HEADERS: [&str; 3] = ["origin", "referer", "sec-fetch-site"];
+
 fn check(peer: &Peer, headers: &HeaderMap) -> Answer<()> {
     let local = peer.0.is_some_and(|address| address.ip().is_loopback());
-    if local && headers.contains_key(ADMIN_HEADER) {
+    let browser = BROWSER_HEADERS.iter().any(|name| headers.contains_key(*name));
+    if local && !browser && headers.contains_key(ADMIN_HEADER) && names_loopback(headers) {
         return Ok(());
     }
-    let text = format!("this route answers only to the machine itself, with the header {ADMIN_HEADER}");
+    let text =
+        format!("this route answers only to programs on the machine itself, with the header {ADMIN_HEADER}");
     Err(Refusal::invalid("not-operator", text))
+}
+
+/// Whether the request was sent to a loopback name: a foreign name that resolves here is an attack.
+fn names_loopback(headers: &HeaderMap) -> bool {
+    let host = headers
+        .get("host")
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or("");
+    let name = host
+        .rsplit_once(':')
+        .map_or(host, |(name, _)| name)
+        .trim_matches(['[', ']']);
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Stores a module signed by the node, or registers its bytes under a published id.
@@ -48,16 +67,23 @@ async fn add_module(
 ) -> Result<Json<serde_json::Value>, Reject> {
     check(&peer, &headers)?;
     let weave = node.weave.as_ref();
-    let weave = weave.ok_or_else(|| Refusal::invalid("no-weave", "this node has no weave: ask the gateway's node"))?;
+    let weave = weave
+        .ok_or_else(|| Refusal::invalid("no-weave", "this node has no weave: ask the gateway's node"))?;
     let description = Description::from_params(&params)?;
     let id: ItemId = match params.get("id") {
         Some(_) => {
             let id = params.id("id")?;
-            weave.register(id, description.tags(), body, node.signer.address()).await?;
+            weave
+                .register(id, description.tags(), body, node.signer.address())
+                .await?;
             id
         }
         None => {
-            let parts = ItemParts { tags: description.tags(), data: body, ..ItemParts::default() };
+            let parts = ItemParts {
+                tags: description.tags(),
+                data: body,
+                ..ItemParts::default()
+            };
             let item = DataItem::sign(&parts, &node.signer)?;
             weave.append(vec![item.clone()], Class::Permanent).await?;
             item.id()

@@ -50,8 +50,8 @@ pub struct Addresses {
 /// The units' keys.
 struct UnitKeys {
     mu: Arc<Signer>,
-    su: Arc<Signer>,
-    cu: Arc<Signer>,
+    su: Signer,
+    cu: Signer,
 }
 
 impl Node {
@@ -61,30 +61,45 @@ impl Node {
         make_private(&data)?;
         make_private(&data.join("keys"))?;
         let keys = UnitKeys::read(config, &data)?;
+        let own = (keys.mu.address(), keys.su.address(), keys.cu.address());
         let has_weave = config.has(Role::Su) || config.has(Role::Gateway);
         let (weave, lock) = match has_weave {
-            true => (Some(weave::Weave::open(config.weave.clone(), &data)?), None),
+            true => (Some(open_weave(config, &data).await?), None),
             false => (None, Some(lock(&data)?)),
         };
         let su = match config.has(Role::Su) {
-            true => Some(open_su(config, weave.as_ref(), &keys, &data)?),
+            true => Some(open_su(config, weave.as_ref(), keys.su, &data)?),
             false => None,
         };
-        let neighbours = || Ok::<_, anyhow::Error>((scheduler(config, su.as_ref())?, permanent(config, weave.as_ref())?));
+        let neighbours = || {
+            Ok::<_, anyhow::Error>((
+                scheduler(config, su.as_ref())?,
+                permanent(config, weave.as_ref())?,
+            ))
+        };
         let cu = match config.has(Role::Cu) {
-            true => Some(open_cu(config, neighbours()?, &keys, &data)?),
+            true => Some(open_cu(config, neighbours()?, own.2, &data)?),
             false => None,
         };
         let mu = match config.has(Role::Mu) {
-            true => Some(open_mu(config, neighbours()?, cu.as_ref(), &keys, &data)?),
+            true => Some(open_mu(config, neighbours()?, cu.as_ref(), &keys.mu, &data)?),
             false => None,
         };
         let addresses = Addresses {
-            mu: mu.is_some().then(|| keys.mu.address()),
-            su: su.is_some().then(|| keys.su.address()),
-            cu: cu.is_some().then(|| keys.cu.address()),
+            mu: mu.is_some().then_some(own.0),
+            su: su.is_some().then_some(own.1),
+            cu: cu.is_some().then_some(own.2),
         };
-        Ok(Node { weave, su, cu, mu, addresses, signer: keys.su, data, _lock: lock })
+        Ok(Node {
+            weave,
+            su,
+            cu,
+            mu,
+            addresses,
+            signer: keys.mu,
+            data,
+            _lock: lock,
+        })
     }
 
     /// All routes: the gateway at the root, each unit under its name.
@@ -113,30 +128,28 @@ impl Node {
         if let Some(cu) = &self.cu {
             cu.close().await;
         }
-        let (su, weave) = (self.su.clone(), self.weave.clone());
-        let stores = tokio::task::spawn_blocking(move || close_stores(su.as_deref(), weave.as_deref()));
-        if let Ok(Err(error)) = stores.await {
-            tracing::warn!("an index was not written and will be rebuilt: {error:#}");
+        // The scheduler stops before the log it writes to.
+        if let Some(su) = self.su.clone() {
+            let closed = tokio::task::spawn_blocking(move || su.close()).await;
+            if let Ok(Err(error)) = closed {
+                tracing::warn!("the scheduler's index was not written and will be rebuilt: {error}");
+            }
+        }
+        if let Some(weave) = &self.weave {
+            weave.close().await;
         }
     }
-}
-
-/// The scheduler stops before the log it writes to.
-fn close_stores(su: Option<&su::Su>, weave: Option<&weave::Weave>) -> Result<()> {
-    su.map_or(Ok(()), su::Su::close)?;
-    weave.map_or(Ok(()), weave::Weave::close)?;
-    Ok(())
 }
 
 impl UnitKeys {
     fn read(config: &Config, data: &Path) -> Result<UnitKeys> {
         let read = |given: &Option<PathBuf>, name: &str| match given {
             // A key that was named must be there: making one instead would change who the unit is.
-            Some(path) => wallet::read(path).map(Arc::new),
-            None => wallet::read_or_create(&data.join("keys").join(name)).map(Arc::new),
+            Some(path) => wallet::read(path),
+            None => wallet::read_or_create(&data.join("keys").join(name)),
         };
         Ok(UnitKeys {
-            mu: read(&config.keys.mu, "mu.json")?,
+            mu: Arc::new(read(&config.keys.mu, "mu.json")?),
             su: read(&config.keys.su, "su.json")?,
             cu: read(&config.keys.cu, "cu.json")?,
         })
@@ -149,7 +162,10 @@ type Neighbours = (Arc<dyn Scheduler>, Arc<dyn Permanent>);
 /// Makes a folder that only its owner can enter.
 fn make_private(folder: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
     made.with_context(|| format!("cannot make the folder {}", folder.display()))
 }
 
@@ -158,7 +174,12 @@ fn lock(data: &Path) -> Result<std::fs::File> {
     let path = data.join("lock");
     let file = std::fs::File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     let taken = file.try_lock();
-    taken.map_err(|_| anyhow!("{} is in use by another node; stop it or take another --data", data.display()))?;
+    taken.map_err(|_| {
+        anyhow!(
+            "{}: another node uses this data folder; stop it, or take another --data",
+            data.display()
+        )
+    })?;
     Ok(file)
 }
 
@@ -187,16 +208,22 @@ fn scheduler(config: &Config, su: Option<&Arc<su::Su>>) -> Result<Arc<dyn Schedu
     }
 }
 
+/// Opening scans the log, which blocks.
+async fn open_weave(config: &Config, data: &Path) -> Result<Arc<weave::Weave>> {
+    let (config, data) = (config.weave.clone(), data.to_path_buf());
+    Ok(tokio::task::spawn_blocking(move || weave::Weave::open(config, &data)).await??)
+}
+
 fn open_su(
     config: &Config,
     weave: Option<&Arc<weave::Weave>>,
-    keys: &UnitKeys,
+    signer: Signer,
     data: &Path,
 ) -> Result<Arc<su::Su>> {
     let weave = weave.expect("a scheduler's node has a weave");
     let chain = weave.clone();
     let parts = su::Parts {
-        signer: keys.su.clone(),
+        signer,
         journal: weave.log().clone(),
         permanent: weave.clone(),
         now: su::clock::wall_clock(),
@@ -217,24 +244,39 @@ fn boot_tags() -> Tags {
 fn open_cu(
     config: &Config,
     (scheduler, permanent): Neighbours,
-    keys: &UnitKeys,
+    address: Address,
     data: &Path,
 ) -> Result<Arc<cu::Cu>> {
-    Ok(cu::Cu::open(config.cu.clone(), scheduler, permanent, keys.cu.address().to_string(), data)?)
+    Ok(cu::Cu::open(
+        config.cu.clone(),
+        scheduler,
+        permanent,
+        data,
+        address.to_string(),
+    )?)
 }
 
 fn open_mu(
     config: &Config,
     (scheduler, permanent): Neighbours,
     cu: Option<&Arc<cu::Cu>>,
-    keys: &UnitKeys,
+    signer: &Arc<Signer>,
     data: &Path,
 ) -> Result<Arc<mu::Mu>> {
     let compute: Arc<dyn Compute> = match (cu, &config.peers.cu) {
         (Some(cu), _) => cu.clone(),
-        (None, Some(url)) => Arc::new(wire::compute::Client::new(http(config, url)?)),
+        (None, Some(url)) => Arc::new(wire::compute::ComputeClient::new(http(config, url)?)),
         (None, None) => return Err(missing("compute unit", "--cu-url")),
     };
-    let units = mu::Units { scheduler, compute, permanent };
-    Ok(mu::Mu::open(config.mu.clone(), &data.join("cache"), keys.mu.clone(), units)?)
+    let units = mu::Units {
+        scheduler,
+        compute,
+        permanent,
+    };
+    Ok(mu::Mu::open(
+        config.mu.clone(),
+        &data.join("cache"),
+        signer.clone(),
+        units,
+    )?)
 }

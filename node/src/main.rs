@@ -31,7 +31,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Node(args) => serve::run(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
-        Command::Bench(BenchCommand::Verify(args)) => bench::verify::run(args.runs),
+        Command::Bench(BenchCommand::Verify(args)) => {
+            bench::verify::run(args.runs);
+            Ok(())
+        }
         Command::Bench(BenchCommand::Su(args)) => bench::su::run(&args),
         Command::Bench(BenchCommand::Cu(args)) => bench::cu::run(&args),
         Command::Bench(BenchCommand::Density(args)) => bench::density::run(&args),

@@ -27,14 +27,22 @@ impl Description {
         let format = params.get("format").ok_or_else(|| missing("format"))?;
         Ok(Description {
             format: ModuleFormat::from_name(format).ok_or_else(|| unknown_format(format))?,
-            memory_limit: params.get("memory-limit").ok_or_else(|| missing("memory-limit"))?.to_string(),
-            compute_limit: params.number("compute-limit")?.ok_or_else(|| missing("compute-limit"))?,
+            memory_limit: params
+                .get("memory-limit")
+                .ok_or_else(|| missing("memory-limit"))?
+                .to_string(),
+            compute_limit: params
+                .number("compute-limit")?
+                .ok_or_else(|| missing("compute-limit"))?,
         })
     }
 
     fn query(&self) -> String {
         let (format, memory) = (encode(self.format.name()), encode(&self.memory_limit));
-        format!("format={format}&memory-limit={memory}&compute-limit={}", self.compute_limit)
+        format!(
+            "format={format}&memory-limit={memory}&compute-limit={}",
+            self.compute_limit
+        )
     }
 
     /// The tags of the module item.
@@ -56,14 +64,25 @@ impl Description {
 /// A module item of a binary whose format shows, with the limits that `weft module add` sets.
 pub fn item(wasm: Bytes, signer: &Signer) -> Result<DataItem> {
     let format = ModuleFormat::detect(&wasm).context("the binary shows no format that processes run on")?;
-    let description = Description { format, memory_limit: "1-gb".into(), compute_limit: 9_000_000_000_000 };
-    let parts = ItemParts { tags: description.tags(), data: wasm, ..ItemParts::default() };
+    let description = Description {
+        format,
+        memory_limit: "1-gb".into(),
+        compute_limit: 9_000_000_000_000,
+    };
+    let parts = ItemParts {
+        tags: description.tags(),
+        data: wasm,
+        ..ItemParts::default()
+    };
     Ok(DataItem::sign(&parts, signer)?)
 }
 
 fn unknown_format(name: &str) -> Refusal {
     let known = ModuleFormat::ALL.map(ModuleFormat::name).join(", ");
-    Refusal::invalid("module-format", format!("module format `{name}` is unknown; known are: {known}"))
+    Refusal::invalid(
+        "module-format",
+        format!("module format `{name}` is unknown; known are: {known}"),
+    )
 }
 
 /// Runs the command: prints the module's id, and nothing else, on standard output.
@@ -72,12 +91,21 @@ pub fn add(args: &ModuleAddArgs) -> Result<()> {
     let format = match &args.format {
         Some(name) => ModuleFormat::from_name(name).ok_or_else(|| unknown_format(name))?,
         None => ModuleFormat::detect(&wasm).with_context(|| {
-            format!("{} shows no format that processes run on; say it with --format", args.file.display())
+            format!(
+                "{} shows no format that processes run on; say it with --format",
+                args.file.display()
+            )
         })?,
     };
     let (memory_limit, compute_limit) = (args.memory_limit.clone(), args.compute_limit);
-    let description = Description { format, memory_limit, compute_limit };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let description = Description {
+        format,
+        memory_limit,
+        compute_limit,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let id = runtime.block_on(upload(args, &description, wasm.into()))?;
     println!("{id}");
     if args.id.is_some() {
@@ -96,14 +124,25 @@ async fn upload(args: &ModuleAddArgs, description: &Description, wasm: Bytes) ->
     }
     let node = Http::new(&args.node, &Limits::default())?;
     let added: Added = match (&args.wallet, &args.id) {
-        (Some(_), Some(_)) => bail!("--wallet makes a new item with an id of its own; --id registers bytes: take one"),
+        (Some(_), Some(_)) => {
+            bail!("--wallet makes a new item with an id of its own; --id registers bytes: take one")
+        }
         (Some(wallet), None) => {
-            let parts = ItemParts { tags: description.tags(), data: wasm, ..ItemParts::default() };
+            let parts = ItemParts {
+                tags: description.tags(),
+                data: wasm,
+                ..ItemParts::default()
+            };
             let item = DataItem::sign(&parts, &wallet::read(wallet)?)?;
-            node.post("/tx/arweave", "application/octet-stream", item.bytes().clone()).await?.json()?
+            node.post("/tx/arweave", "application/octet-stream", item.bytes().clone())
+                .await?
+                .json()?
         }
         (None, id) => {
-            let id = id.as_ref().map(|id| format!("&id={}", encode(id))).unwrap_or_default();
+            let id = id
+                .as_ref()
+                .map(|id| format!("&id={}", encode(id)))
+                .unwrap_or_default();
             let path = format!("/weft/modules?{}{id}", description.query());
             let node = node.with_header(ADMIN_HEADER, "1");
             node.post(&path, "application/wasm", wasm).await?.json()?

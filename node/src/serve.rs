@@ -52,6 +52,14 @@ impl Ready {
         }
     }
 
+    /// What anybody may know.
+    fn public(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(self).expect("texts only");
+        value["data"].take();
+        value["version"] = env!("CARGO_PKG_VERSION").into();
+        value
+    }
+
     /// One line on standard output. A reader that went away is no reason to stop.
     fn print(&self, json: bool) {
         let line = match json {
@@ -63,16 +71,31 @@ impl Ready {
     }
 
     fn text(&self) -> String {
-        let units = [("mu", &self.mu), ("su", &self.su), ("cu", &self.cu), ("gateway", &self.gateway)];
-        let units = units.iter().filter_map(|(name, url)| url.as_ref().map(|url| format!("{name} {url}")));
-        format!("weft is ready: {} (data {})", units.collect::<Vec<_>>().join(", "), self.data)
+        let units = [
+            ("mu", &self.mu),
+            ("su", &self.su),
+            ("cu", &self.cu),
+            ("gateway", &self.gateway),
+        ];
+        let units = units
+            .iter()
+            .filter_map(|(name, url)| url.as_ref().map(|url| format!("{name} {url}")));
+        format!(
+            "weft is ready: {} (data {})",
+            units.collect::<Vec<_>>().join(", "),
+            self.data
+        )
     }
 }
 
 /// Runs a node until a signal stops it.
 pub fn run(args: &NodeArgs) -> Result<()> {
     let config = Config::load(args)?;
-    let form = if args.json { wire::telemetry::LogForm::Json } else { wire::telemetry::LogForm::Text };
+    let form = if args.json {
+        wire::telemetry::LogForm::Json
+    } else {
+        wire::telemetry::LogForm::Text
+    };
     let filter = std::env::var("RUST_LOG").ok().or_else(|| config.log.clone());
     wire::telemetry::start_logs(filter.as_deref().unwrap_or("warn,weft=info"), form);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -84,10 +107,14 @@ pub fn run(args: &NodeArgs) -> Result<()> {
 
 async fn serve(config: Config, json: bool) -> Result<()> {
     let mut stop = Stop::listen()?;
-    let address = config.listen.unwrap_or_else(|| LISTEN_DEFAULT.parse().expect("a constant address"));
+    let address = config
+        .listen
+        .unwrap_or_else(|| LISTEN_DEFAULT.parse().expect("a constant address"));
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| {
-        format!("cannot listen on {address}; another node may run there, `--listen 127.0.0.1:0` takes a free port")
+        format!(
+            "cannot listen on {address}; another node may run there, `--listen 127.0.0.1:0` takes a free port"
+        )
     })?;
     let url = format!("http://{}", listener.local_addr()?);
     let metrics = wire::telemetry::start_metrics().ok();
@@ -100,13 +127,18 @@ async fn serve(config: Config, json: bool) -> Result<()> {
         });
     }
     let node = Arc::new(Node::open(&config).await?);
-    let open = wire::server::harden(node.router(&config).merge(health::router(metrics)), &config.http);
+    let ready = Ready::of(&config, &node, &url);
+    let own = health::router(metrics, ready.public());
+    let open = wire::server::harden(node.router(&config).merge(own), &config.http);
     // Outside the hardened routes: administration must not answer to any web page's request.
     let router = open.merge(admin::router(node.clone(), &config.http));
-    Ready::of(&config, &node, &url).print(json);
+    ready.print(json);
     wire::server::serve(listener, router, config.http.clone(), stop.wait()).await;
     tracing::info!("stopping");
-    if tokio::time::timeout(Duration::from_millis(CLOSE_TIME_MS), node.close()).await.is_err() {
+    if tokio::time::timeout(Duration::from_millis(CLOSE_TIME_MS), node.close())
+        .await
+        .is_err()
+    {
         tracing::warn!("some units did not stop in time; the log is whole, caches are rebuilt from it");
     }
     Ok(())

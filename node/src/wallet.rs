@@ -15,7 +15,10 @@ use crate::cli::{KeyKind, WalletNewArgs};
 pub fn new(args: &WalletNewArgs) -> Result<()> {
     let signer = create(&args.file, args.kind)?;
     println!("{}", signer.address());
-    eprintln!("wrote {} (readable by you only); whoever has this file can sign as you", args.file.display());
+    eprintln!(
+        "wrote {} (readable by you only); whoever has this file can sign as you",
+        args.file.display()
+    );
     Ok(())
 }
 
@@ -27,7 +30,10 @@ pub fn create(path: &Path, kind: KeyKind) -> Result<Signer> {
     let mut file = match options.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            bail!("{} exists already and keys are never overwritten; choose another name", path.display())
+            bail!(
+                "{} exists already and keys are never overwritten; choose another name",
+                path.display()
+            )
         }
         Err(error) => return Err(error).with_context(|| format!("cannot create {}", path.display())),
     };

@@ -89,7 +89,7 @@ fn a_second_node_on_a_folder_is_refused() {
         "--data",
         data.to_str().unwrap(),
     ]);
-    assert!(text.contains("in use"), "{text}");
+    assert!(text.contains("another node uses this data folder"), "{text}");
     drop(node);
 }
 

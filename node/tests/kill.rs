@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use spec::{DataItem, Signer};
-use support::{Node, get, message_item, post, process_item, signer};
+use support::{Node, add_outcome_module, get, message_item, post, process_item, signer};
 
 /// Senders that post at once; each waits for its answer before the next message.
 const SENDERS: u8 = 4;
@@ -74,10 +74,7 @@ fn torture(rounds: u64) {
 /// A node with two processes: one that pushes what it is told, one that counts.
 async fn prepare(data: &Path) -> (String, String) {
     let node = Node::start(data);
-    let wat = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/outcome.wat");
-    let wasm = data.join("outcome.wasm");
-    std::fs::write(&wasm, wat::parse_file(wat).unwrap()).unwrap();
-    let module = node.add_module(&wasm, &["--format", "wasm32-unknown-emscripten4"]);
+    let module = add_outcome_module(&node);
     let mu = node.http("mu");
     let mut made = Vec::new();
     for name in ["from", "to"] {

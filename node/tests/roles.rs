@@ -3,9 +3,7 @@
 
 mod support;
 
-use std::path::Path;
-
-use support::{Node, get, message_item, post, process_item, signer};
+use support::{Node, add_outcome_module, get, message_item, post, process_item, signer};
 
 #[tokio::test]
 async fn three_programs_make_one_node() {
@@ -29,10 +27,7 @@ async fn three_programs_make_one_node() {
     ];
     let mu = Node::start_with(&path("mu"), &mu_flags);
 
-    let wat = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/outcome.wat");
-    let wasm = path("outcome.wasm");
-    std::fs::write(&wasm, wat::parse_file(wat).unwrap()).unwrap();
-    let module = su.add_module(&wasm, &["--format", "wasm32-unknown-emscripten4"]);
+    let module = add_outcome_module(&su);
     let key = signer(1);
     let [from, to] =
         ["from", "to"].map(|name| process_item(&key, &module, su.text("su_address"), &[("Name", name)]));

@@ -122,8 +122,14 @@ fn crates_import_only_what_the_house_allows() {
 fn third_party_versions_stand_in_the_root_only() {
     for (name, folder, _) in EDGES {
         let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
-        let (_, dependencies) = manifest.split_once("[dependencies]").unwrap();
-        for line in dependencies.lines().filter(|l| l.contains('=')) {
+        let mut section = "";
+        for line in manifest.lines() {
+            if line.starts_with('[') {
+                section = line.trim_matches(['[', ']']);
+            }
+            if !section.ends_with("dependencies") || !line.contains('=') {
+                continue;
+            }
             assert!(
                 line.contains("workspace = true"),
                 "{name}: `{line}` must take its version from the root"

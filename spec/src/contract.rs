@@ -346,9 +346,10 @@ pub enum Position {
 /// A page of outcomes to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OutcomesQuery {
-    /// Exclusive, in the direction asked for.
+    /// Only what is later than this, whichever direction is asked for: a reader who keeps the newest
+    /// position it has seen gets nothing twice.
     pub from: Option<Position>,
-    /// Inclusive.
+    /// Only what is not later than this.
     pub to: Option<Position>,
     /// At most this many.
     pub limit: usize,

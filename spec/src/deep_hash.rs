@@ -3,6 +3,8 @@
 //! A blob hashes to `H(H("blob" + length) + H(bytes))`; a list folds its elements into
 //! `H("list" + count)`. `H` is SHA-384 and lengths are decimal text (ANS-104, section 2).
 
+use std::sync::LazyLock;
+
 use aws_lc_rs::digest::{Context, SHA384, digest};
 
 /// Length of a deep hash, in bytes.
@@ -18,15 +20,32 @@ pub fn sha384(bytes: &[u8]) -> DeepHash {
 
 /// The deep hash of one blob.
 pub fn blob(bytes: &[u8]) -> DeepHash {
-    blob_of(bytes.len() as u64, &sha384(bytes))
+    match bytes {
+        [] => *EMPTY,
+        bytes => blob_of(bytes.len() as u64, &sha384(bytes)),
+    }
 }
+
+/// The deep hash of the empty blob: most items lack a field or two.
+static EMPTY: LazyLock<DeepHash> = LazyLock::new(|| pair(&length_tag(0), &sha384(b"")));
+
+/// Lengths whose tags are kept: all fields but the data are short.
+const KEPT_TAGS: u64 = 1024;
+/// The tags of short blobs, each hashed once instead of once per field of every item.
+static TAGS: LazyLock<Vec<DeepHash>> = LazyLock::new(|| (0..KEPT_TAGS).map(length_tag).collect());
 
 /// The deep hash of a blob known only by its length and its SHA-384: how an item whose data was
 /// withheld still verifies.
 pub fn blob_of(len: u64, inner: &DeepHash) -> DeepHash {
+    match len {
+        0..KEPT_TAGS => pair(&TAGS[len as usize], inner),
+        _ => pair(&length_tag(len), inner),
+    }
+}
+
+fn length_tag(len: u64) -> DeepHash {
     let mut text = *b"blob\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-    let tag = sha384(decimal(&mut text, len));
-    pair(&tag, inner)
+    sha384(decimal(&mut text, len))
 }
 
 /// The deep hash of a flat list of blobs.
@@ -38,9 +57,13 @@ pub fn list(blobs: &[&[u8]]) -> DeepHash {
 pub fn fold(count: usize, elements: impl IntoIterator<Item = DeepHash>) -> DeepHash {
     let mut text = *b"list\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let head = sha384(decimal(&mut text, count as u64));
-    elements
-        .into_iter()
-        .fold(head, |acc, element| pair(&acc, &element))
+    go_on(head, elements)
+}
+
+/// Folds further elements onto what a list's first ones came to.
+pub fn go_on(start: DeepHash, elements: impl IntoIterator<Item = DeepHash>) -> DeepHash {
+    let elements = elements.into_iter();
+    elements.fold(start, |acc, element| pair(&acc, &element))
 }
 
 /// Writes a number behind a four-letter word, without an allocation.

@@ -3,8 +3,8 @@
 //! An item is one refcounted buffer plus offsets: parsed once, never re-encoded. Reading accepts
 //! what the network carries; `DataItem::sign` writes only what the standard allows.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -69,6 +69,9 @@ struct Inner {
     tags: Tags,
     verified: AtomicBool,
 }
+
+/// Elements of the list that is signed.
+const ELEMENTS: usize = 8;
 
 /// Where the fields of an item lie; shared with items whose data was withheld.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,17 +145,26 @@ impl Header {
     /// The deep hash with the data given by its own deep hash.
     pub(crate) fn deep_hash(&self, bytes: &[u8], data: DeepHash) -> DeepHash {
         let field = |at: Option<usize>| at.map_or(&[][..], |at| &bytes[at..at + 32]);
-        let blobs: [&[u8]; 7] = [
-            b"dataitem",
-            b"1",
-            self.kind.text().as_bytes(),
+        let fields = [
             self.owner(bytes),
             field(self.target),
             field(self.anchor),
             &bytes[self.tags..self.data],
         ];
-        let elements = blobs.into_iter().map(deep_hash::blob).chain([data]);
-        deep_hash::fold(blobs.len() + 1, elements)
+        let elements = fields.into_iter().map(deep_hash::blob).chain([data]);
+        deep_hash::go_on(Header::opening(self.kind), elements)
+    }
+
+    /// What the first elements, which only the signature type decides, come to; hashed once.
+    fn opening(kind: SignatureType) -> DeepHash {
+        static OPENINGS: LazyLock<[DeepHash; SignatureType::ALL.len()]> = LazyLock::new(|| {
+            SignatureType::ALL.map(|kind| {
+                let blobs: [&[u8]; 3] = [b"dataitem", b"1", kind.text().as_bytes()];
+                deep_hash::fold(ELEMENTS, blobs.map(deep_hash::blob))
+            })
+        });
+        let at = SignatureType::ALL.iter().position(|one| *one == kind);
+        OPENINGS[at.expect("ALL holds every type")]
     }
 
     pub(crate) fn id(&self, bytes: &[u8]) -> ItemId {

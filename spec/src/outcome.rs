@@ -128,9 +128,37 @@ pub struct OutTag {
     /// The name; `None` if it is no text, number or boolean.
     #[serde(default, deserialize_with = "scalar_or_none")]
     pub name: Option<Scalar>,
-    /// The value; `None` if it is no text, number or boolean.
-    #[serde(default, deserialize_with = "scalar_or_none")]
-    pub value: Option<Scalar>,
+    /// The value.
+    #[serde(default)]
+    pub value: OutValue,
+}
+
+/// The value of an outgoing tag.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum OutValue {
+    /// A text, number or boolean, as text.
+    Scalar(Scalar),
+    /// A list of those: only the tag `Assignments` may hold one.
+    List(Vec<Scalar>),
+    /// Anything else, which no tag can hold.
+    #[default]
+    Other,
+}
+
+impl OutValue {
+    fn from_json(json: &str) -> OutValue {
+        if json.starts_with('[') {
+            return serde_json::from_str(json).map_or(OutValue::Other, OutValue::List);
+        }
+        Scalar::from_json(json).map_or(OutValue::Other, OutValue::Scalar)
+    }
+}
+
+impl<'de> Deserialize<'de> for OutValue {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let value = Box::<RawValue>::deserialize(d)?;
+        Ok(OutValue::from_json(value.get()))
+    }
 }
 
 /// Tables and nulls become `None`, so that the messenger can name the tag it cannot send.
@@ -154,7 +182,7 @@ impl<'de> Deserialize<'de> for OutTags {
 fn from_map(map: std::collections::BTreeMap<String, Box<RawValue>>) -> Vec<OutTag> {
     let tag = |(name, value): (_, Box<RawValue>)| OutTag {
         name: Some(Scalar(name)),
-        value: Scalar::from_json(value.get()),
+        value: OutValue::from_json(value.get()),
     };
     map.into_iter().map(tag).collect()
 }
@@ -193,13 +221,14 @@ mod tests {
             serde_json::from_str::<OutMessage>(r#"{"Target":"T","Tags":[{"name":"N","value":{}}]}"#).is_ok()
         );
         let message: OutMessage = serde_json::from_str(json).unwrap();
-        let values: Vec<_> = message
-            .tags
-            .0
-            .iter()
-            .map(|t| t.value.clone().unwrap().0)
-            .collect();
-        assert_eq!(values, ["1", "true", "1e3"]);
+        let scalar = |text: &str| OutValue::Scalar(Scalar(text.into()));
+        let values: Vec<_> = message.tags.0.into_iter().map(|t| t.value).collect();
+        assert_eq!(values, ["1", "true", "1e3"].map(scalar));
+        let list: OutTag = serde_json::from_str(r#"{"name":"Assignments","value":["a",2]}"#).unwrap();
+        assert_eq!(
+            list.value,
+            OutValue::List(["a", "2"].map(|t| Scalar(t.into())).into())
+        );
     }
 
     #[test]

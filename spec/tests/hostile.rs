@@ -162,3 +162,115 @@ fn an_account_text_is_never_somebodys_free_text() {
     let text = SignerText::of(owner);
     assert_eq!(text.as_str(), spec::signature::address(owner).to_string());
 }
+
+/// `a + b` of two little-endian numbers of 32 bytes, if it fits.
+fn sum(a: &[u8], b: &[u8; 32]) -> Option<Vec<u8>> {
+    let mut carry = 0u16;
+    let add = |(a, b): (&u8, &u8)| {
+        carry += u16::from(*a) + u16::from(*b);
+        let low = carry as u8;
+        carry >>= 8;
+        low
+    };
+    let bytes: Vec<u8> = a.iter().zip(b).map(add).collect();
+    (carry == 0).then_some(bytes)
+}
+
+#[test]
+fn an_ed25519_signature_has_one_form() {
+    // The order of the group, 2^252 + 27742317777372353535851937790883648493.
+    let order = *b"\xed\xd3\xf5\x5c\x1a\x63\x12\x58\xd6\x9c\xf7\xa2\xde\xf9\xde\x14\
+        \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10";
+    let (signer, hash) = (Signer::ed25519(&[5; 32]), [9; 48]);
+    let good = signer.sign(&hash).unwrap();
+    assert!(SignatureType::Ed25519.verify(signer.owner(), &good, &hash));
+    let mut s = good[32..].to_vec();
+    for _ in 0..15 {
+        s = sum(&s, &order).unwrap();
+        let twin = [&good[..32], &s].concat();
+        assert!(!SignatureType::Ed25519.verify(signer.owner(), &twin, &hash));
+    }
+}
+
+#[test]
+fn an_ethereum_signature_has_no_twin() {
+    // The order of secp256k1's group, big-endian.
+    let order = *b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe\
+        \xba\xae\xdc\xe6\xaf\x48\xa0\x3b\xbf\xd2\x5e\x8c\xd0\x36\x41\x41";
+    let (signer, hash) = (Signer::ethereum(&[5; 32]).unwrap(), [9; 48]);
+    let good = signer.sign(&hash).unwrap();
+    assert!(SignatureType::Ethereum.verify(signer.owner(), &good, &hash));
+    let mut borrow = 0i16;
+    let mut twin = good.clone();
+    for at in (0..32).rev() {
+        let digit = i16::from(order[at]) - i16::from(good[32 + at]) - borrow;
+        borrow = i16::from(digit < 0);
+        twin[32 + at] = digit.rem_euclid(256) as u8;
+    }
+    // The twin of `(r, s)` is `(r, order - s)` with the other parity; a lax verifier takes it.
+    twin[64] = 27 + 28 - good[64];
+    let mut normal = secp256k1::ecdsa::Signature::from_compact(&twin[..64]).unwrap();
+    normal.normalize_s();
+    assert_eq!(normal.serialize_compact()[32..], good[32..64], "it is the twin");
+    assert!(!SignatureType::Ethereum.verify(signer.owner(), &twin, &hash));
+}
+
+#[test]
+fn no_type_stands_in_for_another_of_its_size() {
+    let same_size: [(&str, &[u16]); 5] = [
+        ("ed25519", &[4, 5]),
+        ("solana_hex", &[2, 5]),
+        ("injected_aptos", &[2, 4]),
+        ("ethereum", &[101]),
+        ("kyve", &[3]),
+    ];
+    for (name, others) in same_size {
+        for other in others {
+            let mut bytes = item(name).to_vec();
+            bytes[..2].copy_from_slice(&other.to_le_bytes());
+            let item = DataItem::parse(bytes.into()).unwrap();
+            assert!(item.verify().is_err(), "{name} as type {other}");
+        }
+    }
+}
+
+#[test]
+fn absurd_rsa_keys_verify_nothing() {
+    let one: [u8; 512] = std::array::from_fn(|at| u8::from(at == 511));
+    let mut even = [0xff; 512];
+    even[511] = 0xfe;
+    let mut short = [0xff; 512];
+    short[..256].fill(0);
+    for modulus in [[0; 512], one, [0xff; 512], even, short] {
+        for signature in [[0; 512], one, [0xff; 512], even, short] {
+            assert!(!SignatureType::Arweave.verify(&modulus, &signature, &[0; 48]));
+        }
+    }
+}
+
+#[test]
+fn a_multi_signature_needs_enough_different_keys() {
+    let hash = [3; 48];
+    let signers = [1, 2, 3].map(|seed| Signer::ed25519(&[seed; 32]));
+    // Slot by slot: which signer's key stands there, and whether it signed.
+    let verify = |threshold: u8, slots: &[(usize, bool)]| {
+        let (mut owner, mut signature) = (vec![0; 1025], vec![0; 2052]);
+        owner[1024] = threshold;
+        for (at, (signer, signs)) in slots.iter().enumerate() {
+            owner[32 * at..][..32].copy_from_slice(signers[*signer].owner());
+            if *signs {
+                signature[64 * at..][..64].copy_from_slice(&signers[*signer].sign(&hash).unwrap());
+                signature[2048 + at / 8] |= 0x80 >> (at % 8);
+            }
+        }
+        SignatureType::MultiAptos.verify(&owner, &signature, &hash)
+    };
+    assert!(verify(1, &[(0, true)]));
+    assert!(verify(2, &[(0, true), (1, false), (2, true)]));
+    assert!(verify(2, &[(0, true), (1, true), (2, true)]));
+    assert!(!verify(0, &[(0, true)]), "a threshold of none");
+    assert!(!verify(1, &[(0, false)]), "nobody signed");
+    assert!(!verify(2, &[(0, true), (1, false), (2, false)]), "too few");
+    assert!(!verify(2, &[(0, true), (0, true)]), "one key twice");
+    assert!(!verify(33, &[(0, true)]), "more than there are");
+}

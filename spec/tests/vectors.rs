@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde::Deserialize;
 use spec::assignment::Chain;
-use spec::ids::base64url;
+use spec::ids::{base64url, from_base64url};
 use spec::push_hash::of_parts;
-use spec::{DataItem, ItemId, ProcessId, SignatureType, Tag};
+use spec::{Assignment, Bundle, DataItem, Draft, ItemId, ProcessId, SignatureType, Tag};
 
 fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
@@ -200,5 +200,156 @@ fn keys_have_the_listed_accounts_and_unfit_ones_are_refused() {
             .unwrap_or_else(|| panic!("{} was accepted", row.name))
             .to_string();
         assert!(error.contains(&row.error), "{}: {error}", row.name);
+    }
+}
+
+#[test]
+fn assignments_of_one_process_form_a_chain() {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Rows {
+        scheduler: spec::Address,
+        process: ProcessId,
+        chain_after: String,
+        assignments: Vec<Row>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Row {
+        slot: u64,
+        message: Option<ItemId>,
+        exclude: Vec<String>,
+        timestamp_ms: u64,
+        block_height: u64,
+        chain: String,
+        anchor: String,
+        id: ItemId,
+        item: String,
+    }
+    let rows: Rows = read("assignments.json");
+    let signer = test_signer("ed25519");
+    assert_eq!(signer.address(), rows.scheduler);
+    let mut chain = Chain::first(rows.process);
+    assert_eq!(rows.assignments.len(), 5);
+    for (slot, row) in (0..).zip(rows.assignments) {
+        let bytes = Bytes::from(from_base64url(&row.item).unwrap());
+        let read = Assignment::read(DataItem::parse_verified(bytes).unwrap()).unwrap();
+        assert_eq!((read.slot, read.process, read.epoch), (slot, rows.process, 0));
+        assert_eq!(
+            (read.slot, read.message, read.item.id()),
+            (row.slot, row.message, row.id)
+        );
+        assert_eq!(
+            (read.tick.timestamp_ms, read.tick.block_height),
+            (row.timestamp_ms, row.block_height)
+        );
+        assert_eq!(
+            read.exclude.iter().map(|field| field.name()).collect::<Vec<_>>(),
+            row.exclude
+        );
+        assert_eq!((read.chain, chain.to_string()), (chain, row.chain));
+        assert_eq!(read.subject(), row.message.unwrap_or(rows.process.into()));
+        // Ed25519 is deterministic: what we sign is the vector, bit for bit.
+        let notes = if slot == 0 {
+            vec![Tag::new("Engine-Epoch", "vector")]
+        } else {
+            vec![]
+        };
+        let anchor = from_base64url(&row.anchor).unwrap().try_into().unwrap();
+        let (process, tick, message) = (read.process, read.tick, read.message);
+        let draft = Draft {
+            process,
+            slot,
+            chain,
+            tick,
+            message,
+            exclude: read.exclude.clone(),
+            notes,
+            anchor,
+        };
+        assert_eq!(draft.sign(&signer).unwrap(), read);
+        chain = chain.next(row.id);
+    }
+    assert_eq!(chain.to_string(), rows.chain_after);
+}
+
+fn test_signer(name: &str) -> spec::Signer {
+    #[derive(Deserialize)]
+    struct Rows {
+        keys: Vec<Row>,
+    }
+    #[derive(Deserialize)]
+    struct Row {
+        name: String,
+        jwk: Box<serde_json::value::RawValue>,
+    }
+    let rows: Rows = read("keys.json");
+    let row = rows.keys.into_iter().find(|row| row.name == name).unwrap();
+    spec::Signer::from_jwk(row.jwk.get()).unwrap()
+}
+
+#[test]
+fn a_nested_bundle_unfolds_as_listed() {
+    #[derive(Deserialize)]
+    struct Rows {
+        bytes: usize,
+        items: Vec<Row>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Row {
+        id: ItemId,
+        signature_type: u16,
+        depth: usize,
+        parent: Option<ItemId>,
+        data_bytes: u64,
+    }
+    let rows: Rows = read("bundle_nested.json");
+    let bytes = Bytes::from(std::fs::read(vectors().join("bundle_nested.bin")).unwrap());
+    assert_eq!(bytes.len(), rows.bytes);
+    let outer = Bundle::parse(&bytes).unwrap();
+    assert_eq!(
+        outer.items.len(),
+        rows.items.iter().filter(|row| row.depth == 1).count()
+    );
+    let all = Bundle::parse_nested(&bytes).unwrap();
+    assert_eq!(all.len(), rows.items.len());
+    for (item, row) in all.iter().zip(&rows.items) {
+        item.verify().unwrap();
+        assert_eq!((item.id(), item.data_len()), (row.id, row.data_bytes));
+        assert_eq!(item.signature_type().number(), row.signature_type);
+        let parent = row
+            .parent
+            .map(|id| all.iter().find(|item| item.id() == id).unwrap());
+        let inside = parent.map(|parent| Bundle::parse(&parent.data()).unwrap().items);
+        assert!(inside.unwrap_or(outer.items.clone()).contains(item), "{}", row.id);
+    }
+}
+
+#[test]
+fn tag_blocks_read_as_listed() {
+    #[derive(Deserialize)]
+    struct Row {
+        name: String,
+        raw: String,
+        tags: Option<Vec<(String, String)>>,
+        canonical: bool,
+    }
+    let rows: Vec<Row> = read("tags.json");
+    assert!(rows.iter().filter(|row| row.tags.is_none()).count() >= 10);
+    for row in rows {
+        let digits = |at| u8::from_str_radix(&row.raw[at..at + 2], 16).unwrap();
+        let raw = Bytes::from((0..row.raw.len()).step_by(2).map(digits).collect::<Vec<u8>>());
+        let expected = row
+            .tags
+            .map(|tags| tags.into_iter().map(|(n, v)| Tag::new(n, v)).collect::<Vec<_>>());
+        assert_eq!(spec::tags::decode(&raw).ok(), expected, "{}", row.name);
+        let written = expected.and_then(|tags| spec::tags::encode(&tags).ok());
+        assert_eq!(
+            written.is_some_and(|written| written == raw),
+            row.canonical,
+            "{}",
+            row.name
+        );
     }
 }

@@ -84,6 +84,10 @@ impl Clock {
             .max(self.floor.timestamp_ms)
             .max(self.highest.timestamp_ms);
         let tick = self.at(timestamp_ms, self.highest);
+        assert!(
+            tick >= self.floor && tick >= self.highest,
+            "a tick undercuts nothing"
+        );
         self.floor = tick;
         tick
     }

@@ -170,6 +170,10 @@ impl Layer {
         let keys = placed.ids.iter().chain(&placed.pushed);
         self.places.extend(keys.map(|key| (key.0, placed.slot)));
         self.past.highest = later(self.past.highest, placed.tick);
+        assert!(
+            placed.row.timestamp_ms <= self.past.highest.timestamp_ms,
+            "no row is later than the past"
+        );
         self.count += 1;
         Ok(())
     }
@@ -298,6 +302,10 @@ impl Index {
     /// The growing layer becomes the flushing one. The one before is on disk by now.
     fn rotate(&self) -> Arc<Layer> {
         let mut layers = self.layers.write().expect("no holder of this lock panics");
+        assert!(
+            layers.flushing.is_none() || layers.growing.cursor.is_some(),
+            "layers follow each other"
+        );
         let next = Layer::after(&layers.growing);
         let full = Arc::new(std::mem::replace(&mut layers.growing, next));
         layers.flushing = Some(full.clone());

@@ -5,6 +5,7 @@
 //! timestamps strictly increase; the index is derived from the log and may be deleted.
 
 pub mod assign;
+pub mod bench;
 pub mod check;
 pub mod clock;
 pub mod config;

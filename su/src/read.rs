@@ -84,6 +84,10 @@ impl Reader {
             bytes += entry.assignment.item.bytes().len() + entry.item().map_or(0, |item| item.bytes().len());
             page.entries.push(entry);
         }
+        assert!(
+            page.entries.len() <= plan.rows.len(),
+            "a page holds what was planned, or less and says so"
+        );
         Ok(page)
     }
 

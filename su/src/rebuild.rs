@@ -39,6 +39,7 @@ pub fn catch_up(index: &Index, journal: &dyn Journal) -> Result<u64> {
             "a group of the scheduler is incomplete",
         ));
     }
+    assert!(replay.message.is_none(), "a message waits only inside a group");
     if let Some(end) = replay.end.filter(|_| !replay.placed.is_empty()) {
         total += replay.hand_over(index, end)?;
     }
@@ -104,6 +105,10 @@ impl Replay {
     }
 
     fn hand_over(&mut self, index: &Index, cursor: Position) -> Result<u64> {
+        assert!(
+            self.expected.is_empty() && self.message.is_none(),
+            "a cursor never stands inside a group"
+        );
         let placed = std::mem::take(&mut self.placed);
         index.apply(&placed, self.lease.take(), cursor)?;
         index.maintain()?;

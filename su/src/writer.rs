@@ -67,7 +67,7 @@ pub struct Writer {
 impl Writer {
     /// Starts the thread. It ends when this is dropped and all requests are answered.
     pub fn start(parts: Parts, config: &Config) -> Result<(Writer, std::thread::JoinHandle<()>)> {
-        let (queue, requests) = mpsc::channel(config.queue_max);
+        let (queue, requests) = mpsc::channel(config.queue_max.max(1));
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let (heads, lost) = (HashMap::new(), false);
         let desk = Desk {
@@ -165,7 +165,6 @@ struct Batch {
     lanes: HashMap<ProcessId, Lane>,
     refused: Vec<(Box<Work>, Reply<Scheduled>, Refusal)>,
     ticks: Vec<(Reply<Tick>, Tick)>,
-    lease: Option<u64>,
     /// What the index does not know yet.
     fresh: HashSet<Key>,
     /// Why nothing of it can be appended: the key failed.
@@ -222,13 +221,17 @@ impl Desk {
                 };
                 continue;
             }
-            let fresh = flight.as_ref().map(|flight| &flight.rest.fresh);
-            let mut batch = self.draft(requests, fresh);
-            if let Some(failed) = flight.take().map(|flight| !self.settle(flight))
-                && failed
-            {
-                // Drafted on heads that never became durable.
-                batch = self.draft(batch.undo(), None);
+            // Signed while the former batch becomes durable.
+            let mut batch = Batch::default();
+            let in_flight = flight.as_ref().map(|flight| &flight.rest.fresh);
+            self.draft(&mut batch, requests, in_flight);
+            if let Some(landed) = flight.take() {
+                let more = match self.settle(landed) {
+                    true => self.gather(false),
+                    // Drafted on heads that never became durable.
+                    false => std::mem::take(&mut batch).undo(),
+                };
+                self.draft(&mut batch, more, None);
             }
             flight = Some(self.launch(batch));
         }
@@ -253,31 +256,30 @@ impl Desk {
     }
 
     /// Gives each request its slot or its refusal, and signs.
-    fn draft(&mut self, requests: Vec<Request>, in_flight: Option<&HashSet<Key>>) -> Batch {
+    fn draft(&mut self, batch: &mut Batch, requests: Vec<Request>, in_flight: Option<&HashSet<Key>>) {
         let index = self.parts.index.clone();
-        let mut batch = Batch::default();
         let view = index.view().map_err(Refusal::from);
         for request in requests {
             match request {
                 Request::Tick(reply) => batch.ticks.push((reply, self.parts.clock.tick())),
                 Request::Slot(work, reply) => {
                     let lane = view.as_ref().map_err(Refusal::clone);
-                    let lane = lane.and_then(|view| self.admit(&work, &mut batch, in_flight, view));
+                    let lane = lane.and_then(|view| self.admit(&work, batch, in_flight, view));
                     match lane {
-                        Ok(()) => self.place(work, reply, &mut batch),
+                        Ok(()) => self.place(work, reply, batch),
                         Err(refusal) => batch.refused.push((work, reply, refusal)),
                     }
                 }
             }
         }
-        batch.lease = self.parts.clock.lease().filter(|_| !batch.ticks.is_empty());
-        batch.failed = sign(&mut batch.lanes, &self.parts.signer)
-            .err()
-            .map(|error| Error::from(error).into());
+        let signed = sign(&mut batch.lanes, &self.parts.signer);
+        batch.failed = batch
+            .failed
+            .take()
+            .or(signed.err().map(|error| Error::from(error).into()));
         for (process, lane) in &batch.lanes {
             self.heads.insert(*process, lane.head);
         }
-        batch
     }
 
     /// Whether a request may have a slot; if so its lane is there afterwards.
@@ -341,6 +343,7 @@ impl Desk {
     fn place(&mut self, work: Box<Work>, reply: Reply<Scheduled>, batch: &mut Batch) {
         let lane = batch.lanes.get_mut(&work.process).expect("admitted just now");
         let tick = self.parts.clock.stamp(lane.last);
+        assert!(tick > lane.last, "a lane moves forward in time");
         lane.last = tick;
         lane.placements.push(Placement {
             work,
@@ -358,11 +361,25 @@ impl Desk {
                 rest: batch,
             };
         }
+        if self.heads.len() > self.config.heads_max {
+            // All but those of this batch can be read again: nothing else is under way.
+            self.heads.retain(|process, _| batch.lanes.contains_key(process));
+        }
         let mut lanes: HashMap<Class, Vec<Lane>> = HashMap::new();
-        for (_, lane) in batch.lanes.drain() {
+        for (process, lane) in batch.lanes.drain() {
+            let last = lane
+                .placements
+                .last()
+                .and_then(|placement| placement.assignment.as_ref());
+            let next = last.map(|last| (last.process, last.slot + 1));
+            assert_eq!(
+                next,
+                Some((process, lane.head.next_slot)),
+                "a lane ends where its head begins"
+            );
             lanes.entry(lane.head.class).or_default().push(lane);
         }
-        let mut lease = batch.lease.take();
+        let mut lease = self.parts.clock.lease().filter(|_| !batch.ticks.is_empty());
         if lease.is_some() {
             lanes.entry(Class::Local).or_default();
         }
@@ -414,7 +431,9 @@ impl Desk {
             }
         }
         answer_rest(rest, failure.as_ref());
-        self.forget(failure.is_some());
+        if failure.is_some() {
+            self.heads.clear();
+        }
         failure.is_none()
     }
 
@@ -446,13 +465,6 @@ impl Desk {
         metrics::histogram!("su_batch_assignments").record(placed.len() as f64);
         entered
     }
-
-    /// Heads are a cache: too many, or some that may be wrong, and all go.
-    fn forget(&mut self, failed: bool) {
-        if failed || self.heads.len() > self.config.heads_max {
-            self.heads.clear();
-        }
-    }
 }
 
 fn size(request: &Request) -> usize {
@@ -483,7 +495,11 @@ fn sign(lanes: &mut HashMap<ProcessId, Lane>, signer: &Signer) -> std::result::R
 }
 
 fn sign_lane(lane: &mut Lane, signer: &Signer) -> std::result::Result<(), AssignmentError> {
-    for placement in &mut lane.placements {
+    let unsigned = lane
+        .placements
+        .iter_mut()
+        .filter(|placement| placement.assignment.is_none());
+    for placement in unsigned {
         // Kept, in case all this must be drafted again.
         let ask = placement.work.ask.clone();
         placement.assignment = Some(lane.head.assign(ask, placement.tick, signer)?);
@@ -576,6 +592,11 @@ fn answer_rest(rest: Batch, failure: Option<&Refusal>) {
 fn answer(lanes: Vec<Lane>) {
     for placement in lanes.into_iter().flat_map(|lane| lane.placements) {
         let assignment = placement.assignment.expect("unsigned ones were refused");
+        assert_eq!(
+            assignment.subject(),
+            placement.work.subject,
+            "everybody is told of his own message"
+        );
         let scheduled = Scheduled {
             process: assignment.process,
             slot: assignment.slot,

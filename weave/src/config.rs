@@ -18,6 +18,32 @@ pub struct Config {
     pub record_bytes_max: u64,
     /// Most records of one group.
     pub group_records_max: usize,
+    /// Records that wait for the index at most; beyond it the log waits.
+    pub index_backlog_records_max: usize,
+    /// Their bytes at most.
+    pub index_backlog_bytes_max: u64,
+    /// The index takes what is new once it is this many records ...
+    pub index_flush_records: usize,
+    /// ... or after this long.
+    pub index_flush_ms: u64,
+    /// The index is made durable this often; a crash costs re-reading so much of the log.
+    pub index_sync_ms: u64,
+    /// Memory for the index's pages.
+    pub index_cache_bytes: usize,
+    /// Most values of all conditions of a query together.
+    pub query_values_max: usize,
+    /// Most steps through the index that a query may take.
+    pub query_steps_max: usize,
+    /// A page of hits ends early once its items have this many bytes.
+    pub query_bytes_max: u64,
+    /// Longest GraphQL request, in bytes.
+    pub graphql_bytes_max: usize,
+    /// Deepest nesting of a GraphQL query.
+    pub graphql_depth_max: usize,
+    /// Fields of a GraphQL query at most; a list counts 50 besides its fields.
+    pub graphql_complexity_max: usize,
+    /// Blocks looked through, from the newest back, for a block's id.
+    pub block_search_max: usize,
     /// Milliseconds between blocks of the dev chain; fixed when a data folder is made.
     pub chain_interval_ms: u64,
 }
@@ -32,6 +58,19 @@ impl Default for Config {
             batch_bytes_max: 8 << 20,
             record_bytes_max: 256 << 20,
             group_records_max: 16_384,
+            index_backlog_records_max: 262_144,
+            index_backlog_bytes_max: 256 << 20,
+            index_flush_records: 16_384,
+            index_flush_ms: 200,
+            index_sync_ms: 5_000,
+            index_cache_bytes: 64 << 20,
+            query_values_max: 1_000,
+            query_steps_max: 200_000,
+            query_bytes_max: 64 << 20,
+            graphql_bytes_max: 256 << 10,
+            graphql_depth_max: 16,
+            graphql_complexity_max: 1_000,
+            block_search_max: 100_000,
             chain_interval_ms: 10_000,
         }
     }

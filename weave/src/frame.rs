@@ -73,11 +73,9 @@ impl FrameKind {
     }
 }
 
-/// A frame's head, read.
+/// A frame's head, read; its checksum is checked with the whole frame.
 #[derive(Debug, Clone, Copy)]
 pub struct FrameHead {
-    /// CRC-32 over the rest of the head and the payload, started from the salt.
-    pub crc: u32,
     /// Bytes of the payload.
     pub len: u32,
     /// When, ms since 1970.
@@ -92,7 +90,6 @@ impl FrameHead {
         let bytes: &[u8; FRAME_LEN] = bytes.first_chunk()?;
         (bytes[18..] == [0, 0]).then_some(())?;
         Some(FrameHead {
-            crc: u32_at(bytes, 0),
             len: u32_at(bytes, 4),
             time_ms: u64_at(bytes, 8),
             kind: FrameKind::from_number(u16::from_le_bytes([bytes[16], bytes[17]]))?,
@@ -125,6 +122,7 @@ pub fn put(out: &mut Vec<u8>, kind: FrameKind, time_ms: u64, salt: u32, fill: im
     out.extend_from_slice(&kind.number().to_le_bytes());
     out.extend_from_slice(&[0; 2]);
     fill(out);
+    assert!(out.len() >= start + FRAME_LEN, "a payload is only added");
     let len = out.len() - start - FRAME_LEN;
     let len = u32::try_from(len).expect("record_bytes_max is far below 4 GiB");
     out[start + 4..start + 8].copy_from_slice(&len.to_le_bytes());
@@ -206,6 +204,10 @@ impl GroupHead {
             }
             out.extend_from_slice(&[0; 4]);
         });
+        assert!(
+            out.len() >= GROUP_LEN && self.batch_at <= self.at,
+            "a group lies in its batch"
+        );
     }
 
     /// Reads a frame with its checksum; `None` if it is none.
@@ -309,4 +311,81 @@ pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
 pub fn payload(mut frame: BytesMut) -> Bytes {
     frame.advance(FRAME_LEN);
     frame.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use spec::{ItemParts, Signer};
+
+    use super::*;
+
+    fn records() -> [Record; 3] {
+        let parts = ItemParts {
+            data: Bytes::from_static(b"data"),
+            ..ItemParts::default()
+        };
+        let item = DataItem::sign(&parts, &Signer::ed25519(&[1; 32])).expect("a signed item");
+        let note = Note {
+            kind: NoteKind(0x0501),
+            body: Bytes::from_static(b"body"),
+        };
+        [
+            Record::Withheld(item.withhold()),
+            Record::Item(item),
+            Record::Note(note),
+        ]
+    }
+
+    #[test]
+    fn every_kind_of_record_reads_back() {
+        for written in records() {
+            let mut frame = Vec::new();
+            put_record(&mut frame, &written, 77, 5);
+            let head = FrameHead::read(&frame).expect("a head");
+            assert_eq!((head.time_ms, head.kind), (77, FrameKind::of(&written)));
+            assert_eq!(head.span(), frame.len() as u64);
+            assert_eq!(u64::from(head.len), payload_len(&written));
+            assert!(checks(&frame, 5) && !checks(&frame, 6), "the salt counts");
+            let read = record(head.kind, payload(BytesMut::from(&frame[..]))).expect("a record");
+            assert_eq!(read.id(), written.id());
+            assert_eq!(read.item(), written.item());
+            assert_eq!(read.note(), written.note());
+        }
+    }
+
+    #[test]
+    fn no_changed_byte_passes_in_a_group_or_a_head() {
+        let group = GroupHead {
+            time_ms: 1,
+            records: 2,
+            body_len: 3,
+            batch: 4,
+            batch_at: 64,
+            at: 64,
+            logical: 7,
+        };
+        let mut bytes = Vec::new();
+        group.put(&mut bytes, 9);
+        assert_eq!(bytes.len(), GROUP_LEN);
+        assert_eq!(GroupHead::read(&bytes, 9), Some(group));
+        let head = SegmentHead {
+            version: SEGMENT_VERSION,
+            class: Class::Permanent,
+            number: 3,
+            salt: 9,
+            created_ms: 1,
+        };
+        let encoded = head.encode();
+        assert!(SegmentHead::read(&encoded).is_ok_and(|read| read == head));
+        for at in 0..GROUP_LEN {
+            bytes[at] ^= 1;
+            assert_eq!(GroupHead::read(&bytes, 9), None, "byte {at}");
+            bytes[at] ^= 1;
+        }
+        for at in 0..HEAD_LEN {
+            let mut changed = encoded;
+            changed[at] ^= 1;
+            assert!(SegmentHead::read(&changed).is_err(), "byte {at}");
+        }
+    }
 }

@@ -2,18 +2,32 @@
 //! local dev chain, and the gateway that serves it all.
 //!
 //! Not here: slots, processes, evaluation. The invariant: what [`Log::append`] acknowledged is
-//! durable, and everything outside `DATA/log` can be deleted and is built again.
+//! durable, and everything in `DATA/cache` can be deleted and is built again.
 
+pub mod chain;
 pub mod config;
 pub mod error;
+mod facts;
+mod find;
 mod frame;
+mod gateway;
+mod graphql;
+pub mod http;
+mod index;
 pub mod log;
+mod recent;
 pub mod record;
+mod registered;
 mod scan;
 mod segment;
+pub mod weave;
 mod writer;
 
+pub use chain::{Block, Chain};
 pub use config::Config;
 pub use error::Error;
+pub use frame::SegmentHead;
 pub use log::{Append, Log};
 pub use record::{Entry, Note, NoteKind, Position, Record};
+pub use segment::{Content, Segment, Span};
+pub use weave::{Found, Weave};

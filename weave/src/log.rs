@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake};
 use std::thread::JoinHandle;
 
 use spec::contract::Class;
@@ -79,6 +79,11 @@ impl Map {
             segment: segment.clone(),
         }));
         self.extents.sort_unstable_by_key(|extent| extent.span.logical);
+        let disjoint = |a: &Extent, b: &Extent| a.span.logical + a.span.len <= b.span.logical;
+        assert!(
+            self.extents.is_sorted_by(disjoint),
+            "every position lies in one place"
+        );
     }
 
     /// Index of the extent that holds a position.
@@ -106,15 +111,28 @@ pub struct Log {
 pub struct Append(std::result::Result<oneshot::Receiver<Result<Vec<Position>>>, Error>);
 
 impl Append {
-    /// Waits, blocking the thread.
+    /// Waits, blocking the thread. Where async tasks run, `await` it instead.
     ///
     /// # Errors
     /// As for [`Log::append`].
-    ///
-    /// # Panics
-    /// On a thread that runs async tasks: `await` it there.
-    pub fn wait(self) -> Result<Vec<Position>> {
-        self.0?.blocking_recv().unwrap_or(Err(Error::Closed))
+    pub fn wait(mut self) -> Result<Vec<Position>> {
+        let waker = Arc::new(Unpark(std::thread::current())).into();
+        let mut context = Context::from_waker(&waker);
+        loop {
+            match Pin::new(&mut self).poll(&mut context) {
+                Poll::Ready(answer) => return answer,
+                Poll::Pending => std::thread::park(),
+            }
+        }
+    }
+}
+
+/// Wakes a thread that waits.
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 
@@ -378,7 +396,7 @@ impl Opened {
 
     fn add(&mut self, segment: Segment, is_newest: bool) -> Result<()> {
         let sealed = segment.footer()?;
-        let is_sealed = sealed.is_some();
+        let goes_on = is_newest && sealed.is_none();
         let content = match sealed {
             Some(content) => content,
             None => recover(&segment, is_newest)?,
@@ -390,7 +408,7 @@ impl Opened {
             segment: segment.clone(),
         }));
         self.contents.push((segment.head().number, content.clone()));
-        if !is_sealed {
+        if goes_on {
             self.active.push(Active::resume(segment, content)?);
         }
         Ok(())

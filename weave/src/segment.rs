@@ -54,7 +54,7 @@ pub struct Content {
 
 impl Content {
     /// Of a segment without groups.
-    pub fn empty() -> Content {
+    pub(crate) fn empty() -> Content {
         Content {
             end: HEAD_LEN as u64,
             ..Content::default()
@@ -62,7 +62,7 @@ impl Content {
     }
 
     /// Adds a stretch, joined to the last one where both orders allow it.
-    pub fn add(&mut self, span: Span) {
+    pub(crate) fn add(&mut self, span: Span) {
         match self.spans.last_mut() {
             Some(last) if last.logical + last.len == span.logical && last.at + last.len == span.at => {
                 last.len += span.len;
@@ -81,7 +81,7 @@ pub struct Segment {
 }
 
 /// `00000001-local.seg`.
-pub fn file_name(number: u64, class: Class) -> String {
+pub(crate) fn file_name(number: u64, class: Class) -> String {
     let class = match class {
         Class::Local => "local",
         Class::Permanent => "permanent",
@@ -90,14 +90,14 @@ pub fn file_name(number: u64, class: Class) -> String {
 }
 
 /// Makes names in a folder durable.
-pub fn sync_folder(folder: &Path) -> Result<()> {
+fn sync_folder(folder: &Path) -> Result<()> {
     let opened = File::open(folder).at(folder, "open the folder")?;
     opened.sync_all().at(folder, "sync the folder")
 }
 
 impl Segment {
     /// Makes a new file under `path`, durable together with its name.
-    pub fn create(path: &Path, head: SegmentHead) -> Result<Segment> {
+    pub(crate) fn create(path: &Path, head: SegmentHead) -> Result<Segment> {
         let draft = path.with_extension("tmp");
         let segment = Segment::draft(&draft, head)?;
         segment.sync_all()?;
@@ -105,7 +105,7 @@ impl Segment {
     }
 
     /// Makes a file that has no name among the segments yet.
-    pub fn draft(path: &Path, head: SegmentHead) -> Result<Segment> {
+    pub(crate) fn draft(path: &Path, head: SegmentHead) -> Result<Segment> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
         let file = options.open(path).at(path, "create the segment")?;
@@ -116,7 +116,7 @@ impl Segment {
     }
 
     /// Gives a draft its name, replacing what had it.
-    pub fn publish(self, path: &Path) -> Result<Segment> {
+    pub(crate) fn publish(self, path: &Path) -> Result<Segment> {
         std::fs::rename(&self.path, path).at(path, "name the segment")?;
         sync_folder(path.parent().expect("a segment lies in a folder"))?;
         Ok(Segment {
@@ -126,7 +126,7 @@ impl Segment {
     }
 
     /// Opens an existing file and checks its head.
-    pub fn open(path: &Path) -> Result<Segment> {
+    pub(crate) fn open(path: &Path) -> Result<Segment> {
         let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.at(path, "open the segment")?;
         let mut bytes = [0; HEAD_LEN];
@@ -166,7 +166,7 @@ impl Segment {
     }
 
     /// Writes at an offset; nothing is durable yet.
-    pub fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
+    pub(crate) fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
         assert!(at >= HEAD_LEN as u64, "the head is never overwritten");
         self.file
             .write_all_at(bytes, at)
@@ -174,24 +174,24 @@ impl Segment {
     }
 
     /// Makes the bytes durable.
-    pub fn sync_data(&self) -> Result<()> {
+    pub(crate) fn sync_data(&self) -> Result<()> {
         self.file.sync_data().at(&self.path, "sync the segment")
     }
 
     /// Makes bytes and length durable.
-    pub fn sync_all(&self) -> Result<()> {
+    pub(crate) fn sync_all(&self) -> Result<()> {
         self.file.sync_all().at(&self.path, "sync the segment")
     }
 
     /// Cuts the file, or gives reserved space back.
-    pub fn set_len(&self, len: u64) -> Result<()> {
+    pub(crate) fn set_len(&self, len: u64) -> Result<()> {
         self.file
             .set_len(len)
             .at(&self.path, "set the length of the segment")
     }
 
     /// Reserves zeroed space. File systems that cannot are left to grow by themselves.
-    pub fn reserve(&self, from: u64, len: u64) -> Result<()> {
+    pub(crate) fn reserve(&self, from: u64, len: u64) -> Result<()> {
         match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), from, len) {
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
             Err(errno) => Err(std::io::Error::from(errno)).at(&self.path, "reserve space for the segment"),
@@ -199,12 +199,12 @@ impl Segment {
     }
 
     /// Reads up to `buffer.len()` bytes; fewer only at the file's end.
-    pub fn read_some(&self, buffer: &mut [u8], at: u64) -> Result<usize> {
+    pub(crate) fn read_some(&self, buffer: &mut [u8], at: u64) -> Result<usize> {
         read_some(&self.file, buffer, at).at(&self.path, "read the segment")
     }
 
     /// Reads the frame at an offset and checks it.
-    pub fn frame(&self, at: u64) -> Result<(FrameHead, Bytes)> {
+    pub(crate) fn frame(&self, at: u64) -> Result<(FrameHead, Bytes)> {
         let mut bytes = BytesMut::zeroed(READ_AHEAD);
         let have = self.read_some(&mut bytes, at)?;
         let head = FrameHead::read(&bytes[..have]);
@@ -226,7 +226,7 @@ impl Segment {
     }
 
     /// Reads the record at an offset; with its time.
-    pub fn record(&self, at: u64) -> Result<(u64, Record)> {
+    pub(crate) fn record(&self, at: u64) -> Result<(u64, Record)> {
         let (head, payload) = self.frame(at)?;
         let record = frame::record(head.kind, payload);
         let record = record.map_err(|why| Error::corrupt(&self.path, at, why))?;
@@ -234,8 +234,18 @@ impl Segment {
     }
 
     /// Writes the footer after the last group and cuts the file there. Nothing follows it.
-    pub fn seal(&self, content: &Content) -> Result<()> {
+    pub(crate) fn seal(&self, content: &Content) -> Result<()> {
+        assert!(
+            content.spans.is_sorted_by(|a, b| a.logical + a.len <= b.logical),
+            "positions only grow"
+        );
         let footer = encode_footer(content, self.head.salt);
+        let read_back = decode_footer(&footer[..footer.len() - TRAILER_LEN as usize], self.head.salt);
+        assert_eq!(
+            read_back.as_ref(),
+            Some(content),
+            "a footer reads back as it was written"
+        );
         self.write(&footer, content.end)?;
         self.set_len(content.end + footer.len() as u64)?;
         self.sync_all()
@@ -262,7 +272,7 @@ impl Segment {
     }
 
     /// Whether the bytes at an offset begin like a footer.
-    pub fn footer_begins(&self, at: u64) -> Result<bool> {
+    pub(crate) fn footer_begins(&self, at: u64) -> Result<bool> {
         let mut magic = [0; 8];
         self.read_some(&mut magic, at)?;
         Ok(magic == *FOOTER_MAGIC)

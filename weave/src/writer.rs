@@ -221,6 +221,10 @@ impl Writer {
         let (positions, records) = self.encode(groups, at, active.segment.head().salt);
         let len = self.buffer.len() as u64;
         self.reserve(active, at + len)?;
+        assert!(
+            active.content.end == at && at + len <= active.reserved,
+            "a batch goes behind the last one"
+        );
         active.segment.write(&self.buffer, at)?;
         self.sync(&active.segment)?;
 

@@ -24,17 +24,26 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Runs the benchmark and prints what it saw.
 pub fn run(args: &BenchDensityArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let folder = args.dir.join(format!("weft-bench-density-{}", std::process::id()));
+    let folder = args
+        .dir
+        .join(format!("weft-bench-density-{}", std::process::id()));
     let done = runtime.block_on(measure(args, &folder));
     std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     done
 }
 
 async fn measure(args: &BenchDensityArgs, folder: &Path) -> Result<()> {
-    let flags = crate::cli::NodeArgs { data: Some(folder.to_path_buf()), ..Default::default() };
+    let flags = crate::cli::NodeArgs {
+        data: Some(folder.to_path_buf()),
+        ..Default::default()
+    };
     let node = Node::open(&Config::load(&flags)?).await?;
-    let (weave, cu) = (node.weave.as_ref().expect("all roles"), node.cu.as_ref().expect("all roles"));
-    let wasm = std::fs::read(&args.module).with_context(|| format!("cannot read {}", args.module.display()))?;
+    let (weave, cu) = (
+        node.weave.as_ref().expect("all roles"),
+        node.cu.as_ref().expect("all roles"),
+    );
+    let wasm =
+        std::fs::read(&args.module).with_context(|| format!("cannot read {}", args.module.display()))?;
     let module = crate::module::item(wasm.into(), &node.signer)?;
     weave.append(vec![module.clone()], Class::Local).await?;
     let start = Instant::now();
@@ -47,7 +56,8 @@ async fn measure(args: &BenchDensityArgs, folder: &Path) -> Result<()> {
     tokio::time::sleep(SETTLE).await;
     let awake = cu.live_count();
     let resident_mib = resident_mib()?;
-    let disk_kib = folder_bytes(&folder.join("cache/cu/checkpoints"))? as f64 / 1024.0 / args.processes as f64;
+    let disk_kib =
+        folder_bytes(&folder.join("cache/cu/checkpoints"))? as f64 / 1024.0 / args.processes as f64;
     let mut wakes = Vec::new();
     for process in processes.iter().take(args.wakes) {
         let start = Instant::now();
@@ -57,7 +67,11 @@ async fn measure(args: &BenchDensityArgs, folder: &Path) -> Result<()> {
     wakes.sort_by(f64::total_cmp);
     let (p50, p95) = (wakes[wakes.len() / 2], wakes[wakes.len() * 95 / 100]);
     let rate = args.processes as f64 / spawned_s;
-    println!("{} processes of {}: {rate:.0} spawned/s, {awake} awake", args.processes, args.module.display());
+    println!(
+        "{} processes of {}: {rate:.0} spawned/s, {awake} awake",
+        args.processes,
+        args.module.display()
+    );
     println!("resident memory      {resident_mib:>8.0} MiB   bar <= {RESIDENT_MIB_MAX}");
     println!("disk per process     {disk_kib:>8.1} KiB   bar <= {DISK_KIB_MAX}");
     println!("wake and answer p50  {p50:>8.1} ms    bar <= {WAKE_MS_MAX}");
@@ -77,9 +91,16 @@ async fn spawn(node: &Node, module: &DataItem, number: usize) -> Result<ProcessI
         Tag::new("Scheduler", node.signer.address().to_string()),
         Tag::new("Name", name),
     ];
-    let parts = ItemParts { tags, data: Bytes::from_static(b" "), ..ItemParts::default() };
+    let parts = ItemParts {
+        tags,
+        data: Bytes::from_static(b" "),
+        ..ItemParts::default()
+    };
     let item = DataItem::sign(&parts, &Signer::ed25519(&[7; 32]))?;
-    let (mu, cu) = (node.mu.as_ref().expect("all roles"), node.cu.as_ref().expect("all roles"));
+    let (mu, cu) = (
+        node.mu.as_ref().expect("all roles"),
+        node.cu.as_ref().expect("all roles"),
+    );
     let pushed = mu.push(item).await?;
     let process = ProcessId::from(pushed.id);
     cu.result(process, pushed.id).await?;
@@ -100,7 +121,9 @@ async fn dry_run(cu: &dyn Compute, process: ProcessId) -> Result<()> {
 fn resident_mib() -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS in /proc/self/status")?;
+    let kib = line
+        .and_then(|line| line.split_whitespace().next())
+        .context("no VmRSS in /proc/self/status")?;
     Ok(kib.parse::<f64>()? / 1024.0)
 }
 

@@ -31,8 +31,8 @@ await run({
     await until(ping, 'Kid ~= nil', 'true')
     const kid = await peek(ping, 'Kid')
     assert.match(kid, /^[\w-]{43}$/)
-    await until(kid, 'Name', 'kid')
-    assert.equal(await peek(kid, 'Owner'), ping)
+    await until(kid, 'Name', 'kid', ping)
+    assert.equal(await peek(kid, 'Owner', ping), ping)
     const boot = await ao.result({ process: kid, message: kid })
     assert.equal(boot.Error, undefined)
   }

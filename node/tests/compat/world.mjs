@@ -32,18 +32,18 @@ export async function send (process, tags, data) {
 /** Evaluates Lua in an aos process and waits for its outcome. */
 export const evaluate = (process, code) => send(process, { Action: 'Eval' }, code)
 
-/** Evaluates a Lua expression without a slot. */
-export async function peek (process, expression) {
-  const outcome = await ao.dryrun({ process, Owner: given.owner, data: `return ${expression}`, tags: [{ name: 'Action', value: 'Eval' }] })
+/** Evaluates a Lua expression without a slot; only a process's owner may. */
+export async function peek (process, expression, owner = given.owner) {
+  const outcome = await ao.dryrun({ process, Owner: owner, data: `return ${expression}`, tags: [{ name: 'Action', value: 'Eval' }] })
   assert.equal(outcome.Error, undefined, JSON.stringify(outcome.Error))
   return outcome.Output.data
 }
 
 /** Waits until a Lua expression has a value. */
-export async function until (process, expression, wanted) {
+export async function until (process, expression, wanted, owner) {
   let seen
   for (let tries = 0; tries < 200; tries++) {
-    seen = await peek(process, expression)
+    seen = await peek(process, expression, owner)
     if (seen === wanted) return
     await new Promise((resolve) => setTimeout(resolve, 50))
   }

@@ -184,3 +184,12 @@ pub async fn get(unit: &Http, path: &str) -> (u16, Value) {
         json.unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&reply.body).into_owned())),
     )
 }
+
+/// Adds the module whose answers are what it is sent (see the fixture) and answers its id.
+pub fn add_outcome_module(node: &Node) -> String {
+    let wat = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/outcome.wat");
+    let folder = tempfile::tempdir().unwrap();
+    let wasm = folder.path().join("outcome.wasm");
+    std::fs::write(&wasm, wat::parse_file(wat).unwrap()).unwrap();
+    node.add_module(&wasm, &["--format", "wasm32-unknown-emscripten4"])
+}

@@ -181,7 +181,10 @@ pub fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
-        let hex = tail.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+        let hex = tail
+            .get(..2)
+            .filter(|pair| pair.iter().all(u8::is_ascii_hexdigit));
+        let hex = hex.and_then(|pair| std::str::from_utf8(pair).ok());
         let byte = hex.and_then(|pair| u8::from_str_radix(pair, 16).ok());
         match (first, byte) {
             (b'%', Some(byte)) => {
@@ -350,7 +353,7 @@ mod tests {
         assert!(params.id::<spec::ProcessId>("process-id").is_err());
         assert!(params.number::<u64>("n").is_err());
         assert_eq!(params.number::<u64>("absent"), Ok(None));
-        assert_eq!(decode("%zz%4"), "%zz%4");
+        assert_eq!(decode("%zz%4%+f"), "%zz%4% f");
         assert_eq!(decode(&encode("a b/ü=&")), "a b/ü=&");
     }
 

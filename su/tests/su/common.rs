@@ -1,10 +1,9 @@
 //! A scheduler in a temporary folder for tests: a real log that can be told to fail, a clock that
 //! tests set, and both carriers of the contract.
-#![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -78,6 +77,8 @@ impl Permanent for Shelf {
     }
 }
 
+type Stop = tokio::sync::oneshot::Sender<()>;
+
 /// A running scheduler and all around it.
 pub struct World {
     pub su: Arc<Su>,
@@ -88,7 +89,7 @@ pub struct World {
     pub now_ms: Arc<AtomicU64>,
     pub folder: Arc<TempDir>,
     config: Config,
-    key: u8,
+    listeners: Mutex<Vec<(Stop, tokio::task::JoinHandle<()>)>>,
 }
 
 pub fn small() -> Config {
@@ -143,7 +144,7 @@ impl World {
             now_ms,
             folder,
             config,
-            key: 1,
+            listeners: Mutex::default(),
         }
     }
 
@@ -157,14 +158,32 @@ impl World {
             now_ms,
             folder,
             config,
-            key,
+            ..
         } = self;
         su.close().unwrap();
         assert_eq!(Arc::strong_count(&su), 1, "somebody still holds the scheduler");
         drop((su, journal, shelf));
         drop(Arc::into_inner(log).expect("somebody still holds the log"));
         meanwhile(folder.path());
-        World::open(folder, config, Signer::ed25519(&[key; 32]), now_ms)
+        World::open(folder, config, Signer::ed25519(&[1; 32]), now_ms)
+    }
+
+    /// As [`World::restart`], once the listener has let go.
+    pub async fn restart_after(mut self, http: Http) -> World {
+        drop(http);
+        for (stop, serving) in self.listeners.get_mut().unwrap().drain(..) {
+            stop.send(()).unwrap();
+            serving.await.unwrap();
+        }
+        let held = || Arc::strong_count(&self.su) > 1;
+        for _ in 0..5000 {
+            if !held() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        assert!(!held(), "a connection still holds the scheduler");
+        self.restart(|_| ())
     }
 
     pub async fn spawn(&self, n: u8) -> ProcessId {
@@ -191,12 +210,10 @@ impl World {
         let router = wire::server::harden(su::http::router(self.su.clone()), &limits);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(wire::server::serve(
-            listener,
-            router,
-            limits,
-            std::future::pending(),
-        ));
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let stopped = async move { stopped.await.unwrap_or_default() };
+        let serving = tokio::spawn(wire::server::serve(listener, router, limits, stopped));
+        self.listeners.lock().unwrap().push((stop, serving));
         Http::new(&base, &Limits::default()).unwrap()
     }
 }

@@ -1,13 +1,10 @@
 //! One suite for the scheduler's contract, run on the unit and on its HTTP client, and what only the
 //! unit can show: concurrency, failures, restarts.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::*;
+use crate::common::*;
 use spec::contract::{Class, Content, Field, Scheduler, Span, Tick};
 use spec::{DataItem, ItemId, Kind, ProcessId, Signer};
 
@@ -355,7 +352,7 @@ async fn heads_and_pages_stay_within_their_bounds() {
     let config = su::Config {
         heads_max: 2,
         page_entries_max: 5,
-        page_bytes_max: 3000,
+        page_bytes_max: 1500,
         batch_max: 3,
         ..small()
     };
@@ -381,6 +378,40 @@ async fn heads_and_pages_stay_within_their_bounds() {
         page.has_next_page && page.entries.len() < 5,
         "pages end at their bytes"
     );
+}
+
+/// Heads that are dropped while their batches are under way must not come back stale.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_may_go_at_any_moment() {
+    let config = su::Config {
+        heads_max: 1,
+        batch_max: 5,
+        ..small()
+    };
+    let world = World::with(config, Signer::ed25519(&[1; 32]));
+    let mut processes = Vec::new();
+    for n in 0..5 {
+        processes.push(world.spawn(n).await);
+    }
+    let callers = (0..32usize).map(|caller| {
+        let (su, processes) = (world.su.clone(), processes.clone());
+        tokio::spawn(async move {
+            for n in 0..20 {
+                let item = message(processes[(caller + n) % 5], &format!("{caller}.{n}"));
+                su.schedule(item).await.unwrap();
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    let mut total = 0;
+    for process in &processes {
+        let entries = world.whole(*process).await;
+        verify_log(*process, &entries);
+        total += entries.len() - 1;
+    }
+    assert_eq!(total, 32 * 20);
 }
 
 /// A full queue refuses; nothing waits without bound.

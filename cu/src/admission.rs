@@ -1,0 +1,145 @@
+//! Which modules a process may run with which limits, read from tags alone.
+//!
+//! Pure. The limits of a process are part of it or its module; configuration only refuses what asks
+//! for more than this node gives (invariant 6). Codes starting with `module-` are answered with 422.
+
+use spec::contract::Answer;
+use spec::tags;
+use spec::{Refusal, Tag};
+
+use crate::config::Config;
+use crate::runtime::{Limits, MEMORY_BYTES_MAX, ModuleFormat};
+
+/// What a process runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// The module's format.
+    pub format: ModuleFormat,
+    /// The process's limits.
+    pub limits: Limits,
+}
+
+/// Reads a process's and its module's tags.
+///
+/// # Errors
+/// `module-…` where the module can never run here; a limit where the process asks for too much.
+pub fn admit(process: &[Tag], module: &[Tag], config: &Config) -> Answer<Admitted> {
+    let format = format(module)?;
+    for name in ["Input-Encoding", "Output-Encoding"] {
+        check_encoding(name, tags::first(module, name))?;
+    }
+    check_extensions(process, module)?;
+    let memory = limit(process, module, "Memory-Limit", parse_bytes)?;
+    let compute = limit(process, module, "Compute-Limit", |text| text.trim().parse().ok())?;
+    within(
+        "Memory-Limit",
+        memory,
+        config.memory_limit_bytes_max.min(MEMORY_BYTES_MAX),
+        "bytes",
+    )?;
+    within("Compute-Limit", compute, config.compute_limit_max, "gas")?;
+    let limits = Limits {
+        memory_bytes_max: memory,
+        metered_gas_max: compute,
+        ..Limits::default()
+    };
+    Ok(Admitted { format, limits })
+}
+
+/// The format a module's tags name.
+pub fn format(module: &[Tag]) -> Answer<ModuleFormat> {
+    let name = tags::first(module, "Module-Format").unwrap_or("");
+    ModuleFormat::from_name(name).ok_or_else(|| unsupported_format(name))
+}
+
+fn unsupported_format(format: &str) -> Refusal {
+    let known: Vec<_> = ModuleFormat::ALL.iter().map(|format| format.name()).collect();
+    let text = format!(
+        "the module's tag `Module-Format` is `{format}`, which is not supported; supported are {}",
+        known.join(", ")
+    );
+    Refusal::invalid("module-format", text)
+}
+
+/// Both encodings of the field are the same JSON.
+fn check_encoding(name: &str, value: Option<&str>) -> Answer<()> {
+    let value = value.unwrap_or("");
+    if value.eq_ignore_ascii_case("JSON-1") || value.eq_ignore_ascii_case("JSON-V1") {
+        return Ok(());
+    }
+    let text =
+        format!("the module's tag `{name}` is `{value}`, which is not supported; JSON-1 and JSON-V1 are");
+    Err(Refusal::invalid("module-encoding", text))
+}
+
+/// WeaveDrive is what every module of the field may carry; its files are not served yet and read as absent.
+fn check_extensions(process: &[Tag], module: &[Tag]) -> Answer<()> {
+    let mut named = tags::all(module, "Extension").chain(tags::all(process, "Extension"));
+    let Some(name) = named.find(|name| *name != "WeaveDrive") else {
+        return Ok(());
+    };
+    let text = format!("the extension `{name}` is not supported; remove the tag `Extension`");
+    Err(Refusal::invalid("module-extension", text))
+}
+
+/// A limit of the process, or else of its module.
+fn limit(process: &[Tag], module: &[Tag], name: &str, parse: impl Fn(&str) -> Option<u64>) -> Answer<u64> {
+    let text = tags::first(process, name).or_else(|| tags::first(module, name));
+    let text = text.ok_or_else(|| {
+        let text = format!("neither the process nor its module has the tag `{name}`");
+        Refusal::limit("limit-missing", text)
+    })?;
+    parse(text).ok_or_else(|| {
+        let text = format!("the tag `{name}` is `{text}`, which cannot be read");
+        Refusal::limit("limit-unreadable", text)
+    })
+}
+
+fn within(name: &str, asked: u64, max: u64, unit: &str) -> Answer<()> {
+    if asked <= max {
+        return Ok(());
+    }
+    let text = format!("the tag `{name}` asks for {asked} {unit}, this node gives at most {max}");
+    Err(Refusal::limit("limit-exceeded", text))
+}
+
+/// Reads `1-gb`, `500-mb`, `64 kb`, `1.5-gb` or plain bytes; units are powers of 1,024.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim().replace(['-', ' '], "").to_ascii_lowercase();
+    let at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let shift = match unit {
+        "" | "b" => 0,
+        "kb" => 10,
+        "mb" => 20,
+        "gb" => 30,
+        "tb" => 40,
+        _ => return None,
+    };
+    let number: f64 = number.parse().ok()?;
+    let bytes = number * (1u64 << shift) as f64;
+    // Exact in f64 up to 2^53; whoever asks for more is refused all the same.
+    (1.0..9e15).contains(&bytes).then_some(bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_counts_read_as_the_field_writes_them() {
+        let cases = [
+            ("1-gb", 1 << 30),
+            ("500-mb", 500 << 20),
+            ("64kb", 64 << 10),
+            ("17", 17),
+            ("1.5-GB", 3 << 29),
+        ];
+        for (text, bytes) in cases {
+            assert_eq!(parse_bytes(text), Some(bytes), "{text}");
+        }
+        for text in ["", "gb", "x-gb", "1-zb", "-1-gb-", "inf", "nan", "1e99gb"] {
+            assert_eq!(parse_bytes(text).filter(|_| text != "-1-gb-"), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! Runs one process's log: wakes its machine, evaluates entries and crons in order, keeps checkpoints.
+//!
+//! A runner has a machine of its own and is used by one task at a time: the owner's runner records
+//! outcomes, a scratch runner (an earlier state, for a question) records nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use spec::assignment::Chain;
+use spec::contract::{Answer, Content, Evaluated, LogEntry, Span};
+use spec::{ProcessId, Refusal};
+use tokio::sync::watch;
+
+use crate::checkpoint::{Checkpoints, Stand};
+use crate::config::Config;
+use crate::cron::Due;
+use crate::error::Error;
+use crate::eval;
+use crate::message;
+use crate::program::Program;
+use crate::results::Results;
+use crate::runtime::Machine;
+use crate::shared::Shared;
+
+/// How far to evaluate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Up to a slot, no crons after it.
+    Slot(u64),
+    /// Up to the latest slot, no crons after it.
+    Latest,
+    /// Up to the scheduler's present, crons included.
+    Now,
+}
+
+/// Keeps what the owner evaluates.
+#[derive(Clone)]
+pub struct Recorder {
+    /// Where outcomes go.
+    pub results: Arc<Results>,
+    /// Where checkpoints go.
+    pub checkpoints: Checkpoints,
+    /// Tells waiters the newest slot.
+    pub progress: watch::Sender<Option<u64>>,
+}
+
+/// A process's machine and how far it is.
+pub struct Live {
+    /// The machine.
+    pub machine: Machine,
+    /// How far; `None` before the boot.
+    pub stand: Option<Stand>,
+    /// Evaluations since the last checkpoint.
+    unsaved: u64,
+    /// Evaluation time since the last checkpoint, in ms.
+    unsaved_ms: u64,
+}
+
+/// A second machine of a process, to ask questions that change nothing.
+pub struct Fork {
+    /// The machine.
+    pub machine: Machine,
+    /// How far it is.
+    pub stand: Stand,
+    /// What it runs.
+    pub program: Arc<Program>,
+}
+
+/// One process, run.
+pub struct Runner {
+    shared: Arc<Shared>,
+    process: ProcessId,
+    recorder: Option<Recorder>,
+    program: Option<Arc<Program>>,
+    live: Option<Live>,
+}
+
+/// A log entry and the message it becomes.
+struct Work {
+    entry: LogEntry,
+    message: Vec<u8>,
+}
+
+impl Runner {
+    /// A sleeping process.
+    pub fn new(shared: Arc<Shared>, process: ProcessId, recorder: Option<Recorder>) -> Runner {
+        Runner {
+            shared,
+            process,
+            recorder,
+            program: None,
+            live: None,
+        }
+    }
+
+    /// How far it is, if awake and booted.
+    pub fn stand(&self) -> Option<&Stand> {
+        self.live.as_ref()?.stand.as_ref()
+    }
+
+    /// Whether a machine is held.
+    pub fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// Evaluates everything up to `target` that is not evaluated yet.
+    ///
+    /// # Errors
+    /// What the scheduler or the weave refuse; busy once one request has waited for too many evaluations.
+    pub async fn catch_up(&mut self, target: Target) -> Answer<()> {
+        let (last, crons_until) = self.bounds(target).await?;
+        if let (Target::Slot(slot), Some(stand)) = (target, self.stand())
+            && stand.slot >= slot
+        {
+            return Ok(());
+        }
+        // Only who records nothing goes back in time.
+        self.wake(if self.recorder.is_some() { u64::MAX } else { last })
+            .await?;
+        let mut evaluated = 0;
+        loop {
+            let work = self.page(last).await?;
+            let reaches_last = work
+                .back()
+                .map_or(self.next_slot(), |work| work.entry.assignment.slot + 1)
+                > last;
+            let crons_until = crons_until.filter(|_| reaches_last);
+            evaluated += self.work_off(work, crons_until, evaluated).await?;
+            if reaches_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The last slot to evaluate, and until when crons after it.
+    async fn bounds(&self, target: Target) -> Answer<(u64, Option<u64>)> {
+        let scheduler = &self.shared.scheduler;
+        match target {
+            Target::Slot(slot) => Ok((slot, None)),
+            Target::Latest => Ok((scheduler.latest(self.process).await?.assignment.slot, None)),
+            Target::Now => {
+                // The tick first: every entry given out after it is later than it.
+                let now = scheduler.tick().await?;
+                let last = scheduler.latest(self.process).await?.assignment.slot;
+                Ok((last, Some(now.timestamp_ms)))
+            }
+        }
+    }
+
+    fn next_slot(&self) -> u64 {
+        self.stand().map_or(0, |stand| stand.slot + 1)
+    }
+
+    /// Takes the machine from its checkpoint, if that is not past `last`, or starts a fresh one.
+    async fn wake(&mut self, last: u64) -> Answer<()> {
+        if self.live.is_some() {
+            return Ok(());
+        }
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => Arc::new(Program::load(&self.shared, self.process).await?),
+        };
+        self.program = Some(program.clone());
+        let live = match self.resume(&program, last).await? {
+            Some(live) => live,
+            None => self.shared.pool.run(move || start(&program)).await??,
+        };
+        self.live = Some(live);
+        Ok(())
+    }
+
+    async fn resume(&self, program: &Arc<Program>, last: u64) -> Answer<Option<Live>> {
+        let (checkpoints, program) = (self.shared.checkpoints.clone(), program.clone());
+        let live = self
+            .shared
+            .pool
+            .run(move || restore(&checkpoints, &program, last))
+            .await?;
+        let Some(stand) = live.as_ref().and_then(|live| live.stand.as_ref()) else {
+            return Ok(None);
+        };
+        let page = self
+            .shared
+            .scheduler
+            .log(self.process, Span::Slots(stand.slot, stand.slot), 1)
+            .await?;
+        let is_of_this_log = page
+            .entries
+            .first()
+            .is_some_and(|entry| entry.assignment.item.id() == stand.assignment);
+        if !is_of_this_log {
+            tracing::warn!(process = %self.process, slot = stand.slot, "checkpoint of another log left out");
+        }
+        Ok(live.filter(|_| is_of_this_log))
+    }
+
+    /// The next entries of the log with everything they need; empty if there are none up to `last`.
+    async fn page(&self, last: u64) -> Answer<VecDeque<Work>> {
+        let first = self.next_slot();
+        if first > last {
+            return Ok(VecDeque::new());
+        }
+        let span = Span::Slots(first, last);
+        let page = self
+            .shared
+            .scheduler
+            .log(self.process, span, self.shared.config.log_page.max(1))
+            .await?;
+        if page.entries.is_empty() {
+            let text = format!("the scheduler does not give slot {first} of {}", self.process);
+            return Err(Refusal::upstream("log-incomplete", text));
+        }
+        let stand = self.stand();
+        check_chain(
+            self.process,
+            first,
+            stand.map(|stand| (stand.assignment, stand.chain)),
+            &page.entries,
+        )?;
+        let (mut work, mut bytes) = (VecDeque::with_capacity(page.entries.len()), 0);
+        for entry in page.entries {
+            if bytes > self.shared.config.log_page_bytes_max {
+                break;
+            }
+            match self.complete(entry).await {
+                Ok(done) => {
+                    bytes += done.message.len();
+                    work.push_back(done);
+                }
+                // What comes before it can be evaluated; the next page begins with the refusal.
+                Err(_) if !work.is_empty() => break,
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Ok(work)
+    }
+
+    async fn complete(&self, entry: LogEntry) -> Answer<Work> {
+        // Free for what our own log holds; a scheduler or gateway elsewhere has to prove what it says.
+        entry.assignment.item.verify()?;
+        if let Some(item) = entry.item() {
+            item.verify()?;
+        }
+        let elsewhere = match entry.content {
+            Content::Elsewhere => Some(self.shared.fetch(entry.assignment.subject()).await?),
+            _ => None,
+        };
+        let message = message::scheduled(&entry, elsewhere.as_ref())?;
+        Ok(Work { entry, message })
+    }
+
+    /// Evaluates a page turn by turn, so that other processes get their turns too.
+    async fn work_off(&mut self, work: VecDeque<Work>, crons_until: Option<u64>, before: u64) -> Answer<u64> {
+        let (mut work, mut evaluated) = (work, 0);
+        loop {
+            let (Some(live), Some(program)) = (self.live.take(), self.program.clone()) else {
+                return Err(Refusal::internal("a process is awake while it is evaluated"));
+            };
+            let config = &self.shared.config;
+            let turn = Turn {
+                live,
+                program,
+                recorder: self.recorder.clone(),
+                work,
+                crons_until,
+                left: config.turn_evaluations_max.max(1),
+                evaluated: 0,
+            };
+            let config = config.clone();
+            let done = self.shared.pool.run(move || turn.run(&config)).await??;
+            self.live = Some(done.live);
+            work = done.work;
+            evaluated += done.evaluated;
+            if done.left > 0 {
+                return Ok(evaluated);
+            }
+            self.check_patience(before + evaluated)?;
+        }
+    }
+
+    fn check_patience(&self, evaluated: u64) -> Answer<()> {
+        if self.shared.is_closing.load(Ordering::Relaxed) {
+            return Err(Refusal::busy(
+                "closing",
+                "this node is being shut down; ask again when it is back",
+            ));
+        }
+        if evaluated < self.shared.config.request_evaluations_max {
+            return Ok(());
+        }
+        let slot = self.stand().map_or(0, |stand| stand.slot);
+        let text = format!(
+            "{evaluated} evaluations were done up to slot {slot} and more are due; ask again to go on"
+        );
+        Err(Refusal::busy("evaluations-due", text))
+    }
+
+    /// Lets the machine go, and the program: what a module is may have changed.
+    pub fn give_up(&mut self) {
+        (self.live, self.program) = (None, None);
+    }
+
+    /// Keeps the state in a checkpoint and lets the machine go.
+    pub async fn sleep(&mut self) -> Answer<()> {
+        let (live, program) = (self.live.take(), self.program.take());
+        let (Some(mut live), Some(program), Some(recorder)) = (live, program, self.recorder.clone()) else {
+            return Ok(());
+        };
+        let save = move || live.save(&program, &recorder);
+        Ok(self.shared.pool.run(save).await??)
+    }
+
+    /// A second machine in the present state, which must be past the boot.
+    pub async fn fork(&mut self) -> Answer<Fork> {
+        let (Some(mut live), Some(program)) = (self.live.take(), self.program.clone()) else {
+            return Err(Refusal::internal("a process is awake while it is forked"));
+        };
+        let fork = move || live.machine.fork().map(|machine| (live, machine));
+        let (live, machine) = self.shared.pool.run(fork).await?.map_err(Error::from)?;
+        let stand = live.stand.clone();
+        self.live = Some(live);
+        let stand = stand.ok_or_else(|| Refusal::internal("a process is booted before it is forked"))?;
+        Ok(Fork {
+            machine,
+            stand,
+            program,
+        })
+    }
+}
+
+/// Entries must follow each other and what was evaluated: slot by slot, covered by the hash chain.
+fn check_chain(
+    process: ProcessId,
+    first: u64,
+    before: Option<(spec::ItemId, Chain)>,
+    entries: &[LogEntry],
+) -> Answer<()> {
+    let mut chain = before.map_or(Chain::first(process), |(assignment, chain)| {
+        chain.next(assignment)
+    });
+    for (slot, entry) in (first..).zip(entries) {
+        let assignment = &entry.assignment;
+        if assignment.slot != slot || assignment.chain != chain || assignment.process != process {
+            let text = format!("the log of {process} breaks at slot {slot}: its hash chain does not follow");
+            return Err(Refusal::upstream("hash-chain", text));
+        }
+        chain = chain.next(assignment.item.id());
+    }
+    Ok(())
+}
+
+fn start(program: &Program) -> Result<Live, Error> {
+    let machine = Machine::start(&program.module, program.limits)?;
+    Ok(Live {
+        machine,
+        stand: None,
+        unsaved: 0,
+        unsaved_ms: 0,
+    })
+}
+
+fn restore(checkpoints: &Checkpoints, program: &Program, last: u64) -> Option<Live> {
+    let (stand, image) = checkpoints.load(&program.key)?;
+    if stand.slot > last {
+        return None;
+    }
+    match Machine::restore(&program.module, program.limits, &image) {
+        Ok(machine) => Some(Live {
+            machine,
+            stand: Some(stand),
+            unsaved: 0,
+            unsaved_ms: 0,
+        }),
+        Err(error) => {
+            tracing::warn!(process = %program.key.process, "checkpoint left out, the log is replayed: {error}");
+            None
+        }
+    }
+}
+
+impl Live {
+    /// Writes a checkpoint, after every outcome up to it.
+    fn save(&mut self, program: &Program, recorder: &Recorder) -> Result<(), Error> {
+        let Some(stand) = &self.stand else { return Ok(()) };
+        recorder.results.flush()?;
+        if self.unsaved > 0 {
+            let image = self.machine.encode()?;
+            recorder.checkpoints.save(&program.key, stand, &image)?;
+        }
+        (self.unsaved, self.unsaved_ms) = (0, 0);
+        Ok(())
+    }
+
+    fn is_due_for_checkpoint(&self, config: &Config) -> bool {
+        self.unsaved >= config.checkpoint_evaluations || self.unsaved_ms >= config.checkpoint_ms
+    }
+}
+
+/// Evaluations of one process on one thread, until the work or the turn ends.
+struct Turn {
+    live: Live,
+    program: Arc<Program>,
+    recorder: Option<Recorder>,
+    work: VecDeque<Work>,
+    crons_until: Option<u64>,
+    /// Evaluations left; if some are left at the end, the work is done.
+    left: usize,
+    evaluated: u64,
+}
+
+impl Turn {
+    /// Evaluates. An error means that the host is in trouble: the machine is gone, nothing wrong was recorded.
+    fn run(mut self, config: &Config) -> Answer<Turn> {
+        let begun = Instant::now();
+        let spent_ms = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        while self.left > 0 && self.step()? {
+            self.left -= 1;
+            self.evaluated += 1;
+            if spent_ms() >= config.turn_ms_max {
+                self.left = 0;
+            }
+        }
+        metrics::counter!("cu_evaluations_total").increment(self.evaluated);
+        self.live.unsaved += self.evaluated;
+        self.live.unsaved_ms += spent_ms();
+        if let Some(recorder) = &self.recorder
+            && self.live.is_due_for_checkpoint(config)
+        {
+            self.live.save(&self.program, recorder)?;
+        }
+        Ok(self)
+    }
+
+    /// One evaluation: the cron that is due before the next entry, or else that entry.
+    fn step(&mut self) -> Answer<bool> {
+        let until = self
+            .work
+            .front()
+            .map(|work| work.entry.assignment.tick.timestamp_ms);
+        let program = self.program.clone();
+        if let (Some(stand), Some(until)) = (&self.live.stand, until.or(self.crons_until))
+            && let Some(due) = program.schedule.next(stand.tick, stand.order(), until)
+        {
+            self.cron(&due)?;
+            return Ok(true);
+        }
+        let Some(work) = self.work.pop_front() else {
+            return Ok(false);
+        };
+        self.entry(&work)?;
+        Ok(true)
+    }
+
+    fn entry(&mut self, work: &Work) -> Answer<()> {
+        let assignment = &work.entry.assignment;
+        let outcome =
+            eval::evaluate(&mut self.live.machine, &work.message, &self.program.env).map_err(Error::from)?;
+        self.live.stand = Some(Stand {
+            slot: assignment.slot,
+            assignment: assignment.item.id(),
+            chain: assignment.chain,
+            tick: assignment.tick,
+            cron: None,
+        });
+        self.record(Evaluated {
+            slot: assignment.slot,
+            tick: assignment.tick,
+            cron: None,
+            message: Some(assignment.subject()),
+            outcome: Arc::new(outcome),
+        })
+    }
+
+    fn cron(&mut self, due: &Due<'_>) -> Answer<()> {
+        let message = message::cron(&self.program.process, &due.cron.tags, due.tick);
+        let outcome =
+            eval::evaluate(&mut self.live.machine, &message, &self.program.env).map_err(Error::from)?;
+        let name: Arc<str> = due.cron.name.as_str().into();
+        let stand = self.live.stand.as_mut().expect("crons come after the boot");
+        assert!(
+            (due.tick.timestamp_ms, due.cron.order()) > (stand.tick.timestamp_ms, stand.order()),
+            "crons ascend"
+        );
+        (stand.tick, stand.cron) = (due.tick, Some(due.cron.name.clone()));
+        let slot = stand.slot;
+        self.record(Evaluated {
+            slot,
+            tick: due.tick,
+            cron: Some(name),
+            message: None,
+            outcome: Arc::new(outcome),
+        })
+    }
+
+    fn record(&mut self, at: Evaluated) -> Answer<()> {
+        let Some(recorder) = &self.recorder else {
+            return Ok(());
+        };
+        let slot = at.slot;
+        recorder.results.put(self.program.key.process, at)?;
+        recorder
+            .progress
+            .send_if_modified(|newest| std::mem::replace(newest, (*newest).max(Some(slot))) < Some(slot));
+        Ok(())
+    }
+}

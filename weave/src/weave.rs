@@ -1,0 +1,389 @@
+//! The weave: log, index and chain of one data folder, as one.
+//!
+//! Not here: HTTP. The invariant: one weave per data folder; what it answers is what the log holds,
+//! visible from the moment it is durable.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use spec::contract::{Answer, Class, Hits, Permanent, Query, Registered, Stored};
+use spec::{Address, DataItem, ItemId, Refusal, Tags};
+
+use crate::chain::Chain;
+use crate::config::Config;
+use crate::error::{At, Error, Result};
+use crate::facts;
+use crate::find::Finder;
+use crate::index::Index;
+use crate::log::{Clock, Log, system_clock};
+use crate::recent::{Recent, Work};
+use crate::record::{Entry, Record};
+use crate::registered;
+
+/// Permanent storage of one data folder. Share it by `Arc`.
+pub struct Weave {
+    shared: Arc<Shared>,
+    flusher: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What tasks that read the disk take with them.
+struct Shared {
+    log: Arc<Log>,
+    chain: Chain,
+    recent: Arc<Recent>,
+    index: Arc<Index>,
+    failed: Arc<AtomicBool>,
+    config: Config,
+    // Held as long as the log is open.
+    _lock: std::fs::File,
+}
+
+/// What an id stands for.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What is held.
+    pub stored: Stored,
+    /// When it was appended, ms since 1970.
+    pub time_ms: u64,
+    /// The chain's height then.
+    pub block_height: u64,
+}
+
+impl Weave {
+    /// Opens a data folder, made if it is missing: takes its lock, repairs the log's tail, brings
+    /// the index up to date.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another node uses the folder; whatever keeps the log from opening.
+    pub fn open(config: Config, data: &Path) -> Result<Arc<Weave>> {
+        Weave::open_with(config, data, system_clock())
+    }
+
+    /// As [`Weave::open`], with a clock.
+    pub fn open_with(config: Config, data: &Path, clock: Clock) -> Result<Arc<Weave>> {
+        let cache = data.join("cache");
+        std::fs::create_dir_all(&cache).at(&cache, "create the folder")?;
+        let lock = lock(data)?;
+        let recent = Arc::new(Recent::new(&config));
+        // While the index catches up, what the chain notes is not to be seen twice.
+        let (is_open, seen) = (Arc::new(AtomicBool::new(false)), recent.clone());
+        let is_ready = is_open.clone();
+        let observer = move |entries: Vec<Entry>| {
+            if is_ready.load(Ordering::Acquire) {
+                seen.add(entries);
+            }
+        };
+        let log = Log::open_with(
+            &config,
+            &data.join("log"),
+            clock.clone(),
+            Some(Box::new(observer)),
+        )?;
+        let chain = Chain::open(&log, config.chain_interval_ms, clock)?;
+        let mark = log
+            .segments()
+            .first()
+            .map_or(0, |segment| u64::from(segment.head().salt));
+        let index = Index::open(
+            &cache.join("weave.redb"),
+            config.index_cache_bytes,
+            mark,
+            log.end(),
+        )?;
+        catch_up(&log, &index, config.index_flush_records)?;
+        is_open.store(true, Ordering::Release);
+
+        let (index, failed) = (Arc::new(index), Arc::new(AtomicBool::new(false)));
+        let flusher = Flusher {
+            index: index.clone(),
+            recent: recent.clone(),
+            failed: failed.clone(),
+            sync_after: Duration::from_millis(config.index_sync_ms),
+        };
+        let thread = std::thread::Builder::new().name("weave-index".into());
+        let thread = thread
+            .spawn(move || flusher.run())
+            .at(data, "start the index's thread")?;
+        let shared = Shared {
+            log: Arc::new(log),
+            chain,
+            recent,
+            index,
+            failed,
+            config,
+            _lock: lock,
+        };
+        Ok(Arc::new(Weave {
+            shared: Arc::new(shared),
+            flusher: Mutex::new(Some(thread)),
+        }))
+    }
+
+    /// The log; what is appended to it directly is found like all else.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.shared.log
+    }
+
+    /// The chain that gives heights.
+    pub fn chain(&self) -> &Chain {
+        &self.shared.chain
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// What an id stands for, with its time; `None` if nothing is held under it.
+    ///
+    /// # Errors
+    /// Damage, or a failing index.
+    pub async fn lookup(&self, id: ItemId) -> Answer<Option<Found>> {
+        // Written moments ago: still in the system's memory.
+        match self.shared.recent.find(&id) {
+            Some((_, true)) => Ok(self.shared.lookup(id)?),
+            _ => self.blocking(move |shared| shared.lookup(id)).await,
+        }
+    }
+
+    /// Holds bytes under a published id on an operator's word. The id proves nothing about them.
+    ///
+    /// # Errors
+    /// Refused if a signed item or other bytes are held under the id.
+    pub async fn register(&self, id: ItemId, tags: Tags, data: Bytes, by: Address) -> Answer<()> {
+        let new = Registered { id, by, tags, data };
+        match self.lookup(id).await? {
+            Some(found) if is_same(&found.stored, &new) => return Ok(()),
+            Some(_) => return Err(taken(id)),
+            None => {}
+        }
+        let note = Record::Note(registered::note(&new));
+        self.shared.log.append(vec![note], Class::Local).await?;
+        // Of two that came at once, the first one stays.
+        match self.lookup(id).await? {
+            Some(found) if is_same(&found.stored, &new) => Ok(()),
+            _ => Err(taken(id)),
+        }
+    }
+
+    /// Takes an item's data out of the log for good; the id still resolves and the rest still
+    /// verifies. Answers whether an item of the id is held.
+    ///
+    /// # Errors
+    /// Damage, or a failing disk.
+    pub async fn withhold(&self, id: ItemId) -> Answer<bool> {
+        self.blocking(move |shared| shared.withhold(id)).await
+    }
+
+    /// Runs what may read the disk where it holds nobody up.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T> + Send + 'static,
+    ) -> Answer<T> {
+        let shared = self.shared.clone();
+        let done = tokio::task::spawn_blocking(move || work(&shared)).await;
+        let done =
+            done.map_err(|error| Refusal::internal(format!("a task of the weave stopped: {error}")))?;
+        Ok(done?)
+    }
+
+    /// Makes the index durable and stops its thread. The log needs no closing: what it
+    /// acknowledged is durable.
+    pub async fn close(&self) {
+        if let Some(thread) = self.stop_flusher() {
+            // A thread that panicked has said so; the index is rebuilt from the log then.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    fn stop_flusher(&self) -> Option<JoinHandle<()>> {
+        self.shared.recent.close();
+        self.flusher.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Waits until the index holds everything appended so far. For tests and measurements.
+    pub fn settle(&self) {
+        self.shared.recent.settle();
+    }
+}
+
+impl Shared {
+    fn finder(&self) -> Result<Finder<'_>> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(Error::Index("it could not be written, see the node's log".into()));
+        }
+        Ok(Finder {
+            log: &self.log,
+            recent: &self.recent,
+            index: &self.index,
+            chain: &self.chain,
+            values_max: self.config.query_values_max,
+            steps_max: self.config.query_steps_max,
+            bytes_max: self.config.query_bytes_max,
+        })
+    }
+
+    fn lookup(&self, id: ItemId) -> Result<Option<Found>> {
+        let entry = match self.recent.find(&id) {
+            Some((position, true)) => Some(self.log.entry(position)?),
+            _ => self.finder()?.id(&id)?,
+        };
+        Ok(entry.and_then(|entry| {
+            let (time_ms, block_height) = (entry.time_ms, self.chain.height_at(entry.time_ms));
+            let stored = facts::stored(entry.record)?;
+            Some(Found {
+                stored,
+                time_ms,
+                block_height,
+            })
+        }))
+    }
+
+    fn withhold(&self, id: ItemId) -> Result<bool> {
+        let mut is_held = false;
+        for position in self.finder()?.positions(&id)? {
+            if !matches!(self.log.read(position)?, Record::Note(_)) {
+                self.log.withhold(position)?;
+                is_held = true;
+            }
+        }
+        // The records kept for the index hold the data, too.
+        self.recent.settle();
+        Ok(is_held)
+    }
+
+    /// The items that are not held yet, as records.
+    fn new_records(&self, items: Vec<DataItem>) -> Result<Vec<Record>> {
+        let mut new: Vec<DataItem> = Vec::with_capacity(items.len());
+        let mut seen = HashSet::with_capacity(items.len());
+        for item in items {
+            item.verify().map_err(|error| Error::Refused(error.into()))?;
+            let held = self.lookup(item.id())?;
+            let held = held.is_some_and(|found| !matches!(found.stored, Stored::Registered(_)));
+            if !held && seen.insert(item.id()) {
+                new.push(item);
+            }
+        }
+        Ok(new.into_iter().map(Record::Item).collect())
+    }
+}
+
+impl Drop for Weave {
+    fn drop(&mut self) {
+        if let Some(thread) = self.stop_flusher() {
+            // As in `close`.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn is_same(stored: &Stored, new: &Registered) -> bool {
+    matches!(stored, Stored::Registered(held) if held.data == new.data && held.tags == new.tags)
+}
+
+fn taken(id: ItemId) -> Refusal {
+    let text = format!("{id} stands for other bytes here; nothing can be registered under it");
+    Refusal::invalid("id-taken", text)
+}
+
+fn lock(data: &Path) -> Result<std::fs::File> {
+    let path = data.join("lock");
+    let file = std::fs::File::create(&path).at(&path, "open the lock")?;
+    file.try_lock().map_err(|error| match error {
+        std::fs::TryLockError::WouldBlock => Error::Locked(data.into()),
+        std::fs::TryLockError::Error(source) => Error::Io {
+            path,
+            action: "take the lock",
+            source: Arc::new(source),
+        },
+    })?;
+    Ok(file)
+}
+
+/// Indexes what the log holds beyond the index's cursor.
+fn catch_up(log: &Log, index: &Index, batch: usize) -> Result<()> {
+    let cursor = index.cursor()?;
+    let mut entries = Vec::new();
+    let mut records = 0;
+    for entry in log.entries(cursor) {
+        entries.push(entry?);
+        if entries.len() == batch {
+            records += entries.len();
+            index.add(std::mem::take(&mut entries).iter())?;
+            while index.merge()? {}
+        }
+    }
+    records += entries.len();
+    index.add(entries.iter())?;
+    if records > 0 {
+        index.sync()?;
+        tracing::info!(records, "the index caught up with the log");
+    }
+    assert_eq!(index.cursor()?, log.end(), "the index holds the whole log");
+    Ok(())
+}
+
+/// Moves what is recent into the index, on a thread of its own.
+struct Flusher {
+    index: Arc<Index>,
+    recent: Arc<Recent>,
+    failed: Arc<AtomicBool>,
+    sync_after: Duration,
+}
+
+impl Flusher {
+    fn run(self) {
+        if let Err(error) = self.work() {
+            tracing::error!(%error, "the index stopped; the log goes on, but nothing new is found until the node is restarted");
+            self.failed.store(true, Ordering::Release);
+            self.recent.fail();
+        }
+    }
+
+    fn work(&self) -> Result<()> {
+        let mut unsynced: Option<Instant> = None;
+        loop {
+            match self.recent.work(self.sync_after) {
+                Work::Flush(generation) => {
+                    let begun = Instant::now();
+                    self.index.add(generation.entries())?;
+                    self.recent.flushed();
+                    while self.index.merge()? {}
+                    metrics::histogram!("weave_index_flush_seconds").record(begun.elapsed().as_secs_f64());
+                    unsynced.get_or_insert(begun);
+                }
+                Work::Idle => {}
+                Work::Closed => return self.index.sync(),
+            }
+            if unsynced.is_some_and(|since| since.elapsed() >= self.sync_after) {
+                self.index.sync()?;
+                unsynced = None;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Permanent for Weave {
+    async fn append(&self, items: Vec<DataItem>, class: Class) -> Answer<()> {
+        let records = self.blocking(move |shared| shared.new_records(items)).await?;
+        self.shared.log.append(records, class).await?;
+        Ok(())
+    }
+
+    async fn fetch(&self, id: ItemId) -> Answer<Stored> {
+        let missing = || Refusal::not_found("unknown-id", format!("nothing is held under {id}"));
+        let found = self.lookup(id).await?;
+        found.map(|found| found.stored).ok_or_else(missing)
+    }
+
+    async fn find(&self, query: Query) -> Answer<Hits> {
+        self.blocking(move |shared| shared.finder()?.page(&query)).await
+    }
+}
