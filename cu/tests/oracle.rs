@@ -132,3 +132,49 @@ fn aos_2_0_4_32_equals_the_reference() {
 fn aos_2_0_6_equals_the_reference() {
     compare("aos2_0_6", 3, COUNT);
 }
+
+/// `GasUsed` of the metering formats is the reference's, message by message. The boot message is left out: there the
+/// reference unwinds and rewinds its stack around a drive that is not attached, and counts that too.
+#[test]
+fn metered_gas_equals_the_reference() {
+    for (name, format) in [
+        ("aos2_0_1", ModuleFormat::Wasm64Metering),
+        ("aos2_0_4_32", ModuleFormat::Emscripten4Metering),
+    ] {
+        let Some(wasm) = published(name) else { return };
+        let codes = [
+            "1 + 1",
+            "return string.rep('x', 100)",
+            "error('boom')",
+            "x = = 1",
+            "print(#Inbox)",
+        ];
+        let mut items = vec![Item {
+            message: boot_message("gas"),
+            fails: false,
+        }];
+        items.extend((1..).zip(codes).map(|(slot, code)| {
+            let fails = code.starts_with("error") || code.contains("= =");
+            Item {
+                message: eval(slot, code),
+                fails,
+            }
+        }));
+        let env: Value = serde_json::from_str(&env("gas")).unwrap();
+        let Some(expected) = reference(name, format, &env, &items) else {
+            return;
+        };
+        let module = engine().load(&wasm, format).unwrap();
+        let mut machine = cu::runtime::Machine::start(&module, Default::default()).unwrap();
+        for (slot, (item, expected)) in items.iter().zip(&expected).enumerate() {
+            let verdict = machine
+                .call(item.message.to_string().as_bytes(), env.to_string().as_bytes())
+                .unwrap();
+            let gas = verdict.as_ref().unwrap().gas_used;
+            settle(&mut machine, verdict).ok();
+            if slot > 0 {
+                assert_eq!(gas, expected["GasUsed"].as_u64().unwrap(), "{name} {slot}");
+            }
+        }
+    }
+}

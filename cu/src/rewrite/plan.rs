@@ -133,10 +133,7 @@ impl Plan {
             .checked_sub(self.imported_functions)
             .and_then(|i| shape.bodies.get(i as usize));
         let body = body.ok_or_else(|| Error::shape("asyncify_get_state is an import"))?;
-        let mut ops = body.get_operators_reader()?;
-        let (Operator::GlobalGet { global_index }, Operator::End) = (ops.read()?, ops.read()?) else {
-            return Err(Error::shape("asyncify_get_state is not a plain read of a global"));
-        };
+        let global_index = self.state_global(body)?;
         require(
             !shape.exported_globals.contains(&global_index),
             "the Asyncify state global is exported",
@@ -152,6 +149,21 @@ impl Plan {
         require(starts_at_0, "the Asyncify state does not start at 0")?;
         self.state = Some(global_index);
         Ok(())
+    }
+
+    /// The global that a function does nothing but read, after a gas statement if there is one.
+    fn state_global(&self, body: &FunctionBody<'_>) -> Result<u32> {
+        let mut ops = body.get_operators_reader()?;
+        let mut first = ops.read()?;
+        if matches!(first, Operator::I32Const { .. } | Operator::I64Const { .. }) {
+            let is_gas = matches!(ops.read()?, Operator::Call { function_index } if function_index < self.imported_functions);
+            require(is_gas, "asyncify_get_state is not a plain read of a global")?;
+            first = ops.read()?;
+        }
+        match (first, ops.read()?) {
+            (Operator::GlobalGet { global_index }, Operator::End) => Ok(global_index),
+            _ => Err(Error::shape("asyncify_get_state is not a plain read of a global")),
+        }
     }
 
     fn plan_lowering(&mut self, shape: &Shape<'_>) -> Result<()> {

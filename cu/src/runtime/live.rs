@@ -19,11 +19,16 @@ const ZERO_COOKIE: u32 = 1_668_509_029;
 /// Longest response that is read, in bytes.
 pub const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
+/// No address of a 32-bit memory.
+const UNKNOWN: u64 = u64::MAX;
+
 pub struct Live {
     pub store: Store<Host>,
     instance: Instance,
     handles: Handles,
     handle: Func,
+    /// End of the module's own stack; `UNKNOWN` before the first message.
+    lowest_stack: u64,
     globals: Vec<Global>,
     pub region: Arc<Region>,
     pub watched: Arc<Guarded>,
@@ -71,6 +76,7 @@ impl Live {
             instance,
             handles,
             handle,
+            lowest_stack: UNKNOWN,
             globals,
             region,
             watched,
@@ -227,6 +233,7 @@ impl Live {
 
     /// Runs one message. `gas` bounds it where this instance counts gas.
     pub fn run(&mut self, message: &[u8], env: &[u8], limits: &Limits, gas: u64) -> Result<Ended, Error> {
+        self.prepare().map_err(host)?;
         self.refill(limits);
         if self.fueled {
             self.store.set_fuel(gas).map_err(host)?;
@@ -251,6 +258,21 @@ impl Live {
         }
     }
 
+    /// What must not count as gas of the message: it is asked once per instance.
+    fn prepare(&mut self) -> wasmtime::Result<()> {
+        if self.lowest_stack == UNKNOWN {
+            self.store.data_mut().gas = super::host::Gas {
+                used: 0,
+                limit: u64::MAX,
+            };
+            if self.fueled {
+                self.store.set_fuel(u64::MAX)?;
+            }
+            self.lowest_stack = self.find_lowest_stack()?;
+        }
+        Ok(())
+    }
+
     /// Strings on the module's own stack, one call, text back.
     fn exchange(&mut self, message: &[u8], env: &[u8]) -> wasmtime::Result<Verdict> {
         if let Some(depth) = self.handles.depth {
@@ -259,43 +281,44 @@ impl Live {
         let stack = self.handles.stack.clone();
         let stack = stack.ok_or_else(|| wasmtime::Error::new(Stop::Missing("export stackSave".into())))?;
         let rest = stack.save(&mut self.store)?;
-        let mut arguments = Vec::with_capacity(2);
+        let (mut top, mut arguments) = (rest, Vec::with_capacity(2));
         for text in [message, env] {
-            match self.place(&stack, text)? {
-                Some(at) => arguments.push(at),
+            match self.place(&stack, top, text)? {
+                Some(at) => top = at,
                 None => return Ok(Err(Fault::MessageTooBig(text.len() as u64))),
             }
+            arguments.push(match stack {
+                Stack::Narrow { .. } => Val::I32(top as i32),
+                Stack::Wide { .. } => Val::I64(top as i64),
+            });
         }
         let mut result = [Val::I32(0)];
         self.handle.call(&mut self.store, &arguments, &mut result)?;
-        let verdict = self.response(pointer(&result[0]));
+        // In the loaders' order, so that the gas of putting the stack back is counted.
         stack.restore(&mut self.store, rest)?;
-        Ok(verdict)
+        Ok(self.response(pointer(&result[0])))
     }
 
-    /// Copies a text with its NUL to the module's stack; `None` where it does not fit.
-    fn place(&mut self, stack: &Stack, text: &[u8]) -> wasmtime::Result<Option<Val>> {
+    /// Copies a text with its NUL to the module's stack, whose pointer is at `top`; `None` where it does not fit.
+    fn place(&mut self, stack: &Stack, top: u64, text: &[u8]) -> wasmtime::Result<Option<u64>> {
         let bytes = text.len() as u64 + 1;
         if bytes >= self.memory_bytes() {
             return Ok(None);
         }
-        let before = stack.save(&mut self.store)?;
         let at = stack.alloc(&mut self.store, bytes)?;
         // A stack that grew past its start wraps around or ends up above where it was.
-        if at >= before || at < self.lowest_stack()? || at + bytes > self.memory_bytes() {
+        if at >= top || at < self.lowest_stack || at + bytes > self.memory_bytes() {
             return Ok(None);
         }
         self.handles.memory.write(&mut self.store, at as usize, text)?;
         self.handles
             .memory
             .write(&mut self.store, at as usize + text.len(), &[0])?;
-        Ok(Some(match stack {
-            Stack::Narrow { .. } => Val::I32(at as i32),
-            Stack::Wide { .. } => Val::I64(at as i64),
-        }))
+        Ok(Some(at))
     }
 
-    fn lowest_stack(&mut self) -> wasmtime::Result<u64> {
+    /// Where the module's own stack ends, where it says so.
+    fn find_lowest_stack(&mut self) -> wasmtime::Result<u64> {
         let Some(end) = self
             .instance
             .get_func(&mut self.store, "emscripten_stack_get_end")

@@ -86,7 +86,7 @@ impl Build {
     ) -> Result<Build, Error> {
         let mut linker = Linker::new(module.engine());
         let refused = |e: wasmtime::Error| Error::Refused(format!("its imports do not fit: {e:#}"));
-        host::link(&mut linker, &module).map_err(refused)?;
+        host::link(&mut linker, &module, format).map_err(refused)?;
         let linked = linker.instantiate_pre(&module).map_err(refused)?;
         Ok(Build {
             module,

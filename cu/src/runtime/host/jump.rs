@@ -1,11 +1,25 @@
 //! `setjmp` and `longjmp` as Emscripten does them: `invoke_*` calls a table entry and catches the jump.
 //! Invariant: after a caught jump the module's stack pointer and our depth counter are as before the call.
 
-use super::{CALL_GAS, Host, JUMP_GAS, Stop, charge};
+use super::{CALL_GAS, Host, JUMP_GAS, ModuleFormat, Stop, charge};
 use wasmtime::{AsContextMut, Caller, Func, FuncType, Linker, Ref, Val, ValType};
 
-/// Binds `invoke_X`: the first argument is a table index, the others go to the function found there.
-pub fn link_invoke(linker: &mut Linker<Host>, from: &str, name: &str, ty: FuncType) -> wasmtime::Result<()> {
+/// Binds `invoke_X`: the first argument is a table index, the others go to the function found there. Where gas is
+/// added at load, the call goes through the module's own `dynCall_X`, whose gas the field counts.
+pub fn link_invoke(
+    linker: &mut Linker<Host>,
+    format: ModuleFormat,
+    from: &str,
+    name: &str,
+    ty: FuncType,
+) -> wasmtime::Result<()> {
+    if format.is_metered_at_load() {
+        let export = name.replacen("invoke", "dynCall", 1);
+        linker.func_new(from, name, ty, move |caller, args, results| {
+            metered(caller, &export, args, results)
+        })?;
+        return Ok(());
+    }
     let params: Vec<ValType> = ty.params().collect();
     let results = ty.results().len();
     match (&params[..], results) {
@@ -118,5 +132,24 @@ fn any(mut caller: Caller<'_, Host>, args: &[Val], results: &mut [Val]) -> wasmt
     };
     let function = table_entry(&mut caller, super::word(index))?;
     let outcome = function.call(&mut caller, args, results);
+    mark.catch(&mut caller, outcome)
+}
+
+fn metered(
+    mut caller: Caller<'_, Host>,
+    export: &str,
+    args: &[Val],
+    results: &mut [Val],
+) -> wasmtime::Result<()> {
+    let Some(function) = caller.get_export(export).and_then(|e| e.into_func()) else {
+        return any(caller, args, results);
+    };
+    let mark = Mark::set(&mut caller)?;
+    let mut args = args.to_vec();
+    // The table is indexed by 32 bits also where pointers have 64.
+    if let (Some(ValType::I32), Some(index)) = (function.ty(&caller).param(0), args.first_mut()) {
+        *index = Val::I32(super::word(index) as i32);
+    }
+    let outcome = function.call(&mut caller, &args, results);
     mark.catch(&mut caller, outcome)
 }

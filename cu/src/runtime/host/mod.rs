@@ -365,14 +365,18 @@ fn charge(caller: &mut Caller<'_, Host>, gas: u64) -> wasmtime::Result<()> {
 }
 
 /// Binds every import of a module.
-pub fn link(linker: &mut Linker<Host>, module: &wasmtime::Module) -> wasmtime::Result<()> {
+pub fn link(
+    linker: &mut Linker<Host>,
+    module: &wasmtime::Module,
+    format: ModuleFormat,
+) -> wasmtime::Result<()> {
     for import in module.imports() {
         let ExternType::Func(ty) = import.ty() else {
             continue;
         };
         let (from, name) = (import.module(), import.name());
         match Call::find(from, name) {
-            Some(Call::Invoke) => jump::link_invoke(linker, from, name, ty)?,
+            Some(Call::Invoke) => jump::link_invoke(linker, format, from, name, ty)?,
             Some(Call::LongJump) => {
                 linker.func_new(from, name, ty, |_, _, _| {
                     Err(wasmtime::Error::new(Stop::LongJump))
