@@ -28,7 +28,7 @@ fn outcome(verdict: &Verdict) -> Value {
 }
 
 #[test]
-fn every_golden_row_holds() {
+fn item_82_every_golden_row_holds() {
     let golden = Golden::read(include_str!("../../spec/vectors/aos_golden.json"));
     for (build, name) in BUILDS {
         let Some(module) = support::load(name) else { return };

@@ -50,7 +50,7 @@ fn golden_rows() {
 }
 
 #[test]
-fn other_published_modules_boot_and_answer() {
+fn item_82_other_published_modules_boot_and_answer() {
     for name in ["aos2_0_3", "aos", "process", "llama"] {
         let Some(module) = load(name) else { return };
         let limits = Limits {

@@ -10,7 +10,7 @@ use spec::{ItemId, Tag};
 use weave::{Config, Error, Weave};
 
 #[tokio::test]
-async fn an_uploaded_item_is_served_at_once_with_its_tags_as_headers() {
+async fn item_90_an_uploaded_item_is_served_at_once_with_its_tags_as_headers() {
     let data = tempfile::tempdir().unwrap();
     let weave = open(data.path(), &Time::new());
     let tags = [
@@ -66,7 +66,7 @@ async fn an_uploaded_item_is_served_at_once_with_its_tags_as_headers() {
 }
 
 #[tokio::test]
-async fn ranges_are_served_in_part_or_refused() {
+async fn item_90_ranges_are_served_in_part_or_refused() {
     let data = tempfile::tempdir().unwrap();
     let weave = open(data.path(), &Time::new());
     let item = item(1, &[], "0123456789");

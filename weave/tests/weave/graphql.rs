@@ -85,7 +85,7 @@ fn block(world: &World, height: u64) -> Value {
 }
 
 #[tokio::test]
-async fn aoconnect_reads_a_module_before_it_spawns() {
+async fn item_88_aoconnect_reads_a_module_before_it_spawns() {
     let world = world().await;
     let query = "query GetTransactions ($transactionIds: [ID!]!) { transactions(ids: $transactionIds) { edges { node { owner { address } tags { name value } block { id height timestamp } } } } }";
     let answer = ask(
@@ -110,7 +110,7 @@ async fn aoconnect_reads_a_module_before_it_spawns() {
 }
 
 #[tokio::test]
-async fn scheduler_utils_find_a_location_and_a_process() {
+async fn item_88_scheduler_utils_find_a_location_and_a_process() {
     let world = world().await;
     let query = "query GetSchedulerLocation ($owner: String!) {
         transactions (
@@ -155,7 +155,7 @@ async fn scheduler_utils_find_a_location_and_a_process() {
 }
 
 #[tokio::test]
-async fn scheduler_utils_read_every_field_of_a_process() {
+async fn item_88_scheduler_utils_read_every_field_of_a_process() {
     let world = world().await;
     let query = "query ($processId: ID!) { transactions(ids: [$processId]) {
         pageInfo { hasNextPage }
@@ -190,7 +190,7 @@ async fn scheduler_utils_read_every_field_of_a_process() {
 }
 
 #[tokio::test]
-async fn aos_finds_its_process_by_name_lists_all_and_finds_modules() {
+async fn item_88_aos_finds_its_process_by_name_lists_all_and_finds_modules() {
     let world = world().await;
     let query = "query ($owners: [String!]!) { transactions(first: 10, owners: $owners, tags: [
         { name: \"Data-Protocol\", values: [\"ao\"] }, { name: \"Type\", values: [\"Process\"]}, { name: \"Name\", values: [\"default\"]}
@@ -222,7 +222,7 @@ async fn aos_finds_its_process_by_name_lists_all_and_finds_modules() {
 }
 
 #[tokio::test]
-async fn the_compute_unit_skips_fields_and_pages_blocks() {
+async fn item_88_the_compute_unit_skips_fields_and_pages_blocks() {
     let world = world().await;
     let query = "query GetProcesses ($processIds: [ID!]!, $skipTags: Boolean!, $skipSignature: Boolean!, $skipAnchor: Boolean!) {
         transactions(ids: $processIds) { edges { node { id
@@ -251,7 +251,7 @@ async fn the_compute_unit_skips_fields_and_pages_blocks() {
 }
 
 #[tokio::test]
-async fn the_compute_unit_finds_checkpoints() {
+async fn item_88_the_compute_unit_finds_checkpoints() {
     let world = world().await;
     let process = world.process.id().to_string();
     let mut made = Vec::new();
@@ -303,7 +303,7 @@ async fn the_compute_unit_finds_checkpoints() {
 }
 
 #[tokio::test]
-async fn the_messenger_pages_all_locations_by_cursor() {
+async fn item_88_the_messenger_pages_all_locations_by_cursor() {
     let world = world().await;
     for n in 10..13 {
         let location = item(n, &[("Data-Protocol", "ao"), ("Type", "Scheduler-Location")], " ");
