@@ -1,4 +1,5 @@
 //! Published aos modules give the outcomes that `spec/vectors/aos_golden.json` knows of them.
+#![allow(clippy::unwrap_used)]
 
 #[path = "../../spec/tests/golden/mod.rs"]
 mod golden;
