@@ -1,6 +1,6 @@
 //! The compute unit on published aos modules, from the folder that `WEFT_COMPAT_MODULES` names; without it
 //! these tests say loudly that they were skipped.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 mod fakes;
 

@@ -1,7 +1,7 @@
 //! The compute part of the field's conformance checklist (spec/outcome.md), one test per item.
 //!
 //! On fakes and a fixture module; items that need a published module are in `aos.rs`.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 mod fakes;
 

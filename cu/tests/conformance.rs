@@ -1,5 +1,5 @@
 //! The compute contract holds on both of its carriers: the unit itself, and the client over HTTP.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 mod fakes;
 

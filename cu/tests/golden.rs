@@ -1,5 +1,5 @@
 //! Published aos modules give the outcomes that `spec/vectors/aos_golden.json` knows of them.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 #[path = "../../spec/tests/golden/mod.rs"]
 mod golden;

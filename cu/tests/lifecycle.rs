@@ -1,5 +1,5 @@
 //! What the compute unit keeps is a cache: it may be lost, damaged or foreign, and nothing changes.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 mod fakes;
 

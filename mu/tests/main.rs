@@ -1,5 +1,5 @@
 //! All tests of the messenger through its public face, as one program: they share a world.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 mod checklist;
 mod conformance;

@@ -1,5 +1,5 @@
 //! The command line as a person meets it: what it prints, what it refuses, how it stops.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 mod support;
 

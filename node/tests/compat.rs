@@ -1,5 +1,5 @@
 //! The real, unmodified clients and modules against the real binary.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 mod support;
 

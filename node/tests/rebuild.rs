@@ -1,6 +1,6 @@
 //! Everything outside the log is a cache: delete it, kill the node, start again, and every answer is
 //! what it was.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 mod support;
 

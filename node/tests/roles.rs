@@ -1,5 +1,5 @@
 //! Roles split over programs speak `wire` to each other and behave as one node does.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! House rules that a test can check: crate edges, file openings, function and file length, banned
 //! calls, where `unsafe` may stand, and what lies at the top of the tree.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -279,7 +279,7 @@ fn evaluation_reads_no_clock() {
 fn unsafe_stands_only_where_it_is_listed() {
     for (path, text) in sources() {
         let listed = UNSAFE.iter().any(|(file, _)| path.ends_with(file));
-        let lifts = text.contains("allow(unsafe_code)");
+        let lifts = text.contains("allow(unsafe_code");
         assert!(
             !lifts || listed || path.ends_with("tidy.rs"),
             "{} must not lift the ban on unsafe",

@@ -2,7 +2,7 @@
 //!
 //! Node signs with the longest salt (478 bytes for 4096 bits), browsers with 32, bundlers with 0.
 //! The safe APIs pin 32, so this file asks AWS-LC to recover the length (`salt_len` of -2).
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "the safe API takes one salt length only")]
 
 use std::ptr::{null, null_mut};
 

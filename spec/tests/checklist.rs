@@ -1,7 +1,7 @@
 //! Items 1 to 8 of the conformance checklist, as far as they concern the protocol itself.
 //!
 //! Not here: the body limit's HTTP answer (7) and the route `/raw/{id}` (8), which units test.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 use std::path::Path;
 

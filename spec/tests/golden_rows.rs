@@ -1,5 +1,5 @@
 //! The golden outcomes of aos are well-formed, complete, and their reader can tell right from wrong.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 mod golden;
 

@@ -1,5 +1,5 @@
 //! Inputs made by somebody who wants to be believed, or wants one content under two ids: refused.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
 //! Every vector of `spec/vectors`, read and held against the code.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 use std::path::{Path, PathBuf};
 

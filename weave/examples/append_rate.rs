@@ -2,7 +2,7 @@
 //!
 //! Pairs of small records (a message and its assignment) from 64 callers, with and without the
 //! index behind them; then one caller alone beside a bare fdatasync, in the same run.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 use std::io::Write;
 use std::sync::Arc;

@@ -5,7 +5,10 @@
 //! One page past the 32-bit space is the safepoint: compiled code reads it, and stops where it is made unreadable.
 //!
 //! Not here: any decision. Invariant: nothing outside a region's own reservation is ever mapped or protected.
-#![allow(unsafe_code)]
+#![allow(
+    unsafe_code,
+    reason = "mapping memory and loading compiled code have no safe form"
+)]
 
 use crate::rewrite::guard::SAFEPOINT_OFFSET;
 use std::collections::HashMap;

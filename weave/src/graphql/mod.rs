@@ -96,7 +96,10 @@ impl Query {
 
     /// What is held that meets every condition given.
     #[graphql(complexity = "50 + child_complexity")]
-    #[allow(clippy::too_many_arguments)]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one parameter for each argument of the field"
+    )]
     async fn transactions(
         &self,
         context: &Context<'_>,

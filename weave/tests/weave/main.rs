@@ -1,5 +1,5 @@
 //! The weave's promises, from the log up to the gateway. One program, so that it is linked once.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 mod common;
 mod gateway;
