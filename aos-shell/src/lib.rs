@@ -1,0 +1,3 @@
+//! Clients of a node: the shell that people live in. Works against any node, in process or by URL.
+//!
+//! Not here: any unit, any storage. The invariant: nothing that does not compile is ever signed.
