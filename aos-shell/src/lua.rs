@@ -238,6 +238,13 @@ fn line_start(source: &str, line: usize) -> usize {
         .unwrap_or(source.len())
 }
 
+/// What is wrong with a whole text that is incomplete: Lua's own words, at the end.
+pub fn at_end(source: &str) -> LuaError {
+    let message = compile(source).err().unwrap_or_default();
+    let (at, text) = place(source, "", &message);
+    error_at(source, at, text)
+}
+
 fn error_at(source: &str, at: usize, text: String) -> LuaError {
     let before = &source[..at.min(source.len())];
     let start = before.rfind('\n').map_or(0, |at| at + 1);

@@ -5,6 +5,7 @@ mod assemble;
 mod bench;
 mod cli;
 mod config;
+mod events;
 mod health;
 mod module;
 mod serve;
