@@ -333,8 +333,13 @@ fn write(modules: &[&Module], main: &Path, source: &Arc<str>) -> (String, Source
         text.push_str(source);
     };
     for module in modules {
-        text.push_str(";(function(name, load) local value = load(name) if value == nil then value = true end ");
-        text.push_str(&format!("package.loaded[name] = value end)({:?}, function(...)\n", module.name));
+        text.push_str(
+            ";(function(name, load) local value = load(name) if value == nil then value = true end ",
+        );
+        text.push_str(&format!(
+            "package.loaded[name] = value end)({:?}, function(...)\n",
+            module.name
+        ));
         append(&mut text, &module.path, &module.source);
         text.push_str("\nend);\n");
     }
@@ -366,13 +371,27 @@ mod tests {
     #[test]
     fn modules_run_once_depth_first_and_the_main_file_last() {
         let folder = folder(&[
-            ("main.lua", "#!/usr/bin/env lua\nlocal a, b = require('lib.a'), require \"b\"\nreturn order .. a .. b -- end"),
-            ("lib/a.lua", "order = (order or '') .. 'a'\nreturn require [[b]] .. 'A' -- x"),
-            ("b/init.lua", "order = (order or '') .. 'b'\nlocal json = require('json_of_the_process')\nreturn 'B'"),
+            (
+                "main.lua",
+                "#!/usr/bin/env lua\nlocal a, b = require('lib.a'), require \"b\"\nreturn order .. a .. b -- end",
+            ),
+            (
+                "lib/a.lua",
+                "order = (order or '') .. 'a'\nreturn require [[b]] .. 'A' -- x",
+            ),
+            (
+                "b/init.lua",
+                "order = (order or '') .. 'b'\nlocal json = require('json_of_the_process')\nreturn 'B'",
+            ),
         ]);
-        let bundle = Loader::default().bundle(P, &folder.path().join("main.lua")).unwrap();
+        let bundle = Loader::default()
+            .bundle(P, &folder.path().join("main.lua"))
+            .unwrap();
         assert_eq!(bundle.modules, ["b", "lib.a"]);
-        let text = bundle.chunk.source().replace("require('json_of_the_process')", "1");
+        let text = bundle
+            .chunk
+            .source()
+            .replace("require('json_of_the_process')", "1");
         let lua = mlua::Lua::new();
         assert_eq!(lua.load(text).eval::<String>().unwrap(), "baBAB");
     }
@@ -380,14 +399,20 @@ mod tests {
     #[test]
     fn errors_point_into_the_files() {
         let folder = folder(&[
-            ("main.lua", "local a = require('a')\n\nreturn a.go()"),
-            ("a.lua", "return { go = function()\n  return nothing.at.all\nend }"),
+            ("main.lua", "local a = require('a')\n\nlocal x = a.go()\nreturn x"),
+            (
+                "a.lua",
+                "return { go = function()\n  return nothing.at.all\nend }",
+            ),
         ]);
         let main = folder.path().join("main.lua");
         let bundle = Loader::default().bundle(P, &main).unwrap();
         let text = run(&bundle).unwrap_err().to_string();
         let translated = bundle.map.translate(&text);
-        assert!(translated.contains("a.lua:2: attempt to index a nil value"), "{translated}");
+        assert!(
+            translated.contains("a.lua:2: attempt to index a nil value"),
+            "{translated}"
+        );
         assert!(translated.contains("main.lua:3: in main chunk"), "{translated}");
         std::fs::write(folder.path().join("a.lua"), "return {\n  b = = 1 }").unwrap();
         let error = Loader::default().bundle(P, &main).unwrap_err().to_string();
@@ -411,15 +436,27 @@ mod tests {
         assert!(again.modules.is_empty() && again.unchanged.len() == 3);
         std::fs::write(folder.path().join("b.lua"), "return 3").unwrap();
         let changed = loader.bundle(P, &main).unwrap();
-        assert_eq!((changed.modules.join(","), changed.unchanged.join(",")), ("b,a".into(), "c".into()));
+        assert_eq!(
+            (changed.modules.join(","), changed.unchanged.join(",")),
+            ("b,a".into(), "c".into())
+        );
         assert_eq!(loader.bundle(ProcessId([2; 32]), &main).unwrap().modules.len(), 3);
     }
 
     #[test]
     fn circles_and_missing_files_are_refused() {
-        let folder = folder(&[("main.lua", "require('a')"), ("a.lua", "require('b')"), ("b.lua", "require('a')")]);
-        let error = Loader::default().bundle(P, &folder.path().join("main.lua")).unwrap_err();
-        assert_eq!(error.to_string(), "modules require each other in a circle: a -> b -> a");
+        let folder = folder(&[
+            ("main.lua", "require('a')"),
+            ("a.lua", "require('b')"),
+            ("b.lua", "require('a')"),
+        ]);
+        let error = Loader::default()
+            .bundle(P, &folder.path().join("main.lua"))
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "modules require each other in a circle: a -> b -> a"
+        );
         assert!(Loader::default().bundle(P, Path::new("/nowhere/x.lua")).is_err());
     }
 }

@@ -3,8 +3,7 @@
 //! The invariant: nothing a process or a stranger wrote reaches the terminal as anything but text and
 //! colours. Not here: where it is shown.
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use spec::Outcome;
 
 /// How text is shown.
@@ -46,25 +45,6 @@ pub struct Shown {
     pub error: Option<String>,
 }
 
-/// The parts of an output that shells of the field look for.
-#[derive(Deserialize)]
-struct OutputParts {
-    #[serde(default)]
-    data: Option<Value>,
-    #[serde(default)]
-    prompt: Option<String>,
-    #[serde(default)]
-    print: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct DataParts {
-    #[serde(default)]
-    output: Option<Value>,
-    #[serde(default)]
-    prompt: Option<String>,
-}
-
 /// Takes an outcome apart, as every shell of the field does: `Error` first, then `Output.data.output`,
 /// `Output.data`, and an `Output` that is a text.
 pub fn shown(outcome: &Outcome) -> Shown {
@@ -72,28 +52,27 @@ pub fn shown(outcome: &Outcome) -> Shown {
         error: outcome.error.as_ref().map(|error| text_of_json(error.get())),
         ..Shown::default()
     };
-    let Ok(parts) = serde_json::from_str::<OutputParts>(outcome.output.get()) else {
-        shown.text = Some(text_of_json(outcome.output.get())).filter(|text| !text.is_empty());
-        return shown;
-    };
-    shown.is_print = parts.print == Some(true);
-    shown.prompt = parts.prompt;
-    let data = match parts.data {
-        Some(Value::Object(map)) => {
-            let inner: Option<DataParts> = serde_json::from_value(Value::Object(map.clone())).ok();
-            let inner = inner.filter(|inner| inner.output.is_some() || inner.prompt.is_some());
-            match inner {
-                Some(inner) => {
-                    shown.prompt = shown.prompt.or(inner.prompt);
-                    inner.output
-                }
-                None => Some(Value::Object(map)),
-            }
-        }
-        data => data,
-    };
-    shown.text = data.map(|data| text_of(&data)).filter(|text| !text.is_empty());
+    match serde_json::from_str::<Value>(outcome.output.get()) {
+        Ok(Value::Object(parts)) => shown.read(&parts),
+        _ => shown.text = Some(text_of_json(outcome.output.get())).filter(|text| !text.is_empty()),
+    }
     shown
+}
+
+impl Shown {
+    fn read(&mut self, parts: &Map<String, Value>) {
+        let prompt = |parts: &Map<String, Value>| parts.get("prompt")?.as_str().map(str::to_owned);
+        self.is_print = parts.get("print") == Some(&Value::Bool(true));
+        self.prompt = prompt(parts);
+        let data = match parts.get("data") {
+            Some(Value::Object(inner)) if inner.contains_key("output") || inner.contains_key("prompt") => {
+                self.prompt = self.prompt.take().or_else(|| prompt(inner));
+                inner.get("output")
+            }
+            data => data,
+        };
+        self.text = data.map(text_of).filter(|text| !text.is_empty());
+    }
 }
 
 fn text_of_json(json: &str) -> String {
@@ -161,9 +140,9 @@ fn allowed(parameters: &str) -> Option<String> {
             ("38" | "48", Some("2")) => 5,
             _ => 1,
         };
-        let is_plain = number.parse().is_ok_and(|n: u8| {
-            matches!(n, 0..=4 | 7 | 9 | 22..=24 | 27 | 29..=37 | 39..=47 | 49 | 90..=97 | 100..=107)
-        });
+        let is_plain = number.parse().is_ok_and(
+            |n: u8| matches!(n, 0..=4 | 7 | 9 | 22..=24 | 27 | 29..=37 | 39..=47 | 49 | 90..=97 | 100..=107),
+        );
         match numbers.get(at..at + length) {
             Some(color) if length > 1 || is_plain => kept.extend_from_slice(color),
             _ => {}
@@ -177,7 +156,9 @@ fn allowed(parameters: &str) -> Option<String> {
 fn visible(character: char) -> String {
     match character {
         '\n' | '\t' => character.into(),
-        '\0'..='\u{1f}' => char::from_u32(0x2400 + u32::from(character)).map_or_else(String::new, String::from),
+        '\0'..='\u{1f}' => {
+            char::from_u32(0x2400 + u32::from(character)).map_or_else(String::new, String::from)
+        }
         '\u{7f}' => '\u{2421}'.into(),
         // C1 controls, and the marks that reorder text so that it reads as what it is not.
         '\u{80}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
@@ -207,12 +188,20 @@ mod tests {
     fn outputs_of_all_shapes_are_read() {
         let text = |output: &str| shown(&outcome(&format!("{{\"Output\":{output}}}"))).text;
         assert_eq!(text(r#"{"data":"2","prompt":"p> "}"#).as_deref(), Some("2"));
-        assert_eq!(text(r#"{"data":{"output":"3","prompt":"p> "}}"#).as_deref(), Some("3"));
+        assert_eq!(
+            text(r#"{"data":{"output":"3","prompt":"p> "}}"#).as_deref(),
+            Some("3")
+        );
         assert_eq!(text(r#"{"data":{"json":"x","output":3}}"#).as_deref(), Some("3"));
         assert_eq!(text(r#"{"data":{"a":1}}"#).as_deref(), Some(r#"{"a":1}"#));
         assert_eq!(text(r#""plain""#).as_deref(), Some("plain"));
-        assert_eq!((text(r#""""#), text("[]"), text("{}")), (None, Some("[]".into()), None));
-        let print = shown(&outcome(r#"{"Output":{"print":true,"data":"hi","prompt":"p> "}}"#));
+        assert_eq!(
+            (text(r#""""#), text("[]"), text("{}")),
+            (None, Some("[]".into()), None)
+        );
+        let print = shown(&outcome(
+            r#"{"Output":{"print":true,"data":"hi","prompt":"p> "}}"#,
+        ));
         assert!(print.is_print && print.prompt.as_deref() == Some("p> "));
         let failed = shown(&outcome(r#"{"Error":"[string \"aos\"]:1: boom"}"#));
         assert_eq!(failed.error.as_deref(), Some("[string \"aos\"]:1: boom"));
@@ -238,11 +227,17 @@ mod tests {
 
     #[test]
     fn colours_stay_and_do_not_leak() {
-        assert_eq!(safe("\u{1b}[32mok\u{1b}[0m\n\tx", COLORS), "\u{1b}[32mok\u{1b}[0m\n\tx");
+        assert_eq!(
+            safe("\u{1b}[32mok\u{1b}[0m\n\tx", COLORS),
+            "\u{1b}[32mok\u{1b}[0m\n\tx"
+        );
         assert_eq!(safe("\u{1b}[38;5;7;1mx", COLORS), "\u{1b}[38;5;7;1mx\u{1b}[0m");
         assert_eq!(safe("\u{1b}[32mok\u{1b}[0m", PLAIN), "ok");
         // Text that hides or blinks is text all the same.
-        assert_eq!(safe("\u{1b}[8msecret\u{1b}[5;31mx", COLORS), "secret\u{1b}[31mx\u{1b}[0m");
+        assert_eq!(
+            safe("\u{1b}[8msecret\u{1b}[5;31mx", COLORS),
+            "secret\u{1b}[31mx\u{1b}[0m"
+        );
         assert_eq!(safe("ü 世界 🙂", COLORS), "ü 世界 🙂");
     }
 }
