@@ -165,6 +165,11 @@ impl From<LoadError> for Problem {
     }
 }
 
+/// A refusal as plain text: what, why, what to do.
+pub fn refusal(refusal: &Refusal) -> String {
+    Problem::from(refusal).render(Style::default())
+}
+
 /// What Lua calls the text of an evaluation.
 const CHUNK: &str = "[string \"aos\"]:";
 
