@@ -21,6 +21,7 @@
 
 mod anchor;
 mod artefact;
+mod emscripten;
 mod engine;
 mod format;
 mod host;
@@ -29,6 +30,7 @@ mod live;
 mod machine;
 mod module;
 mod pages;
+mod reply;
 mod root;
 mod watch;
 
