@@ -39,6 +39,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub use config::Config;
 pub use error::Error;
+use message::Encoding;
 use process::Command;
 use runner::{Fork, Runner, Target};
 use runtime::Engine;
@@ -341,7 +342,7 @@ impl Compute for Cu {
 
     async fn dry_run(&self, process: ProcessId, run: DryRun) -> Answer<Arc<Outcome>> {
         // A mistake of the caller must not cost an evaluation.
-        message::dry_run(process, Tick::default(), &run.message)?;
+        message::dry_run(process, Tick::default(), &run.message, Encoding::Frame)?;
         let turn = self.read_turn().await?;
         let slot = match run.to {
             Some(id) => Some(self.entry(process, id).await?.assignment.slot),
@@ -352,7 +353,8 @@ impl Compute for Cu {
             stand,
             program,
         } = self.fork(process, slot).await?;
-        let message = message::dry_run(process, stand.tick, &run.message)?;
+        let encoding = program.module.format().into();
+        let message = message::dry_run(process, stand.tick, &run.message, encoding)?;
         let call = move || {
             let _turn = turn;
             machine

@@ -2,11 +2,12 @@
 //! Not here: how a module is spoken to (`emscripten`), going back (`anchor`, `machine`).
 
 use super::emscripten::{self, Emscripten};
-use super::host::{Handles, Host, HostState, Stop};
+use super::host::{Handles, Host, HostState, Protected, Stop};
+use super::lua::Lua;
 use super::module::Build;
 use super::pages::{PAGE, Region, Run};
 use super::watch::Guarded;
-use super::{Error, Fault, Limits, Verdict};
+use super::{Error, Fault, Limits, ModuleFormat, Verdict};
 use crate::rewrite::guard::{DEPTH_MAX, PREFIX};
 use std::sync::Arc;
 use wasmtime::{Global, Instance, Store, Trap, Val};
@@ -27,6 +28,7 @@ pub struct Live {
 /// How a module is spoken to. Each convention knows its exports, its boot, and one exchange of a message and a reply.
 enum Convention {
     Emscripten(Emscripten),
+    Lua(Lua),
 }
 
 impl Convention {
@@ -36,29 +38,38 @@ impl Convention {
         build: &Build,
         handles: &Handles,
     ) -> Result<Convention, Error> {
-        Emscripten::find(store, instance, build, handles).map(Convention::Emscripten)
+        match build.format {
+            ModuleFormat::Lua => Lua::find(store, &instance, handles).map(Convention::Lua),
+            _ => Emscripten::find(store, instance, build, handles).map(Convention::Emscripten),
+        }
     }
 
-    /// Once per module, before any message.
-    fn boot(&mut self, store: &mut Store<Host>, build: &Build) -> wasmtime::Result<()> {
+    /// Once per module, before any message. `source` is what the module's item holds.
+    fn boot(&self, store: &mut Store<Host>, build: &Build, source: &[u8]) -> Ready {
         match self {
-            Convention::Emscripten(c) => c.boot(store, build),
+            Convention::Emscripten(c) => c.boot(store, build).map(Ok),
+            Convention::Lua(c) => c.boot(store, source),
         }
     }
 
     /// Once per instance, before its first message. Costs a message no gas.
-    fn prepare(&mut self, store: &mut Store<Host>) -> wasmtime::Result<()> {
+    fn prepare(&mut self, store: &mut Store<Host>, env: &[u8]) -> Ready {
         match self {
-            Convention::Emscripten(c) => c.prepare(store),
+            Convention::Emscripten(c) => c.prepare(store).map(Ok),
+            Convention::Lua(c) => c.prepare(store, env),
         }
     }
 
     fn exchange(&mut self, store: &mut Store<Host>, message: &[u8], env: &[u8]) -> wasmtime::Result<Verdict> {
         match self {
             Convention::Emscripten(c) => c.exchange(store, message, env),
+            Convention::Lua(c) => c.exchange(store, message),
         }
     }
 }
+
+/// Whether a step went well; if not, what the module said.
+type Ready = wasmtime::Result<Result<(), Fault>>;
 
 /// How a run ended: with a verdict, or told to stop by the watch.
 pub enum Ended {
@@ -168,10 +179,20 @@ impl Live {
     // ---- running ----
 
     /// What is done once before the first message of any process.
-    pub fn boot(&mut self, build: &Build, limits: &Limits) -> Result<(), Error> {
+    pub fn boot(&mut self, build: &Build, limits: &Limits, source: &[u8]) -> Result<(), Error> {
         self.refill(limits);
-        let done = self.convention.boot(&mut self.store, build);
-        done.map_err(|e| Error::Refused(format!("its constructors failed: {}", self.fault_of(e))))
+        let done = self.convention.boot(&mut self.store, build, source);
+        let fault = match done {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(fault)) => fault,
+            Err(e) => self.fault_of(e),
+        };
+        let what = match build.format {
+            ModuleFormat::Lua => "its Lua source does not load",
+            _ => "its constructors failed",
+        };
+        let text = serde_json::from_str(&fault.error_json()).unwrap_or(fault.to_string());
+        Err(Error::Refused(format!("{what}: {text}")))
     }
 
     fn refill(&mut self, limits: &Limits) {
@@ -183,13 +204,7 @@ impl Live {
 
     /// Runs one message. `gas` bounds it where this instance counts gas.
     pub fn run(&mut self, message: &[u8], env: &[u8], limits: &Limits, gas: u64) -> Result<Ended, Error> {
-        let outcome = self.prepare().and_then(|()| {
-            self.refill(limits);
-            if self.fueled {
-                self.store.set_fuel(gas)?;
-            }
-            self.convention.exchange(&mut self.store, message, env)
-        });
+        let outcome = self.exchange(message, env, limits, gas);
         let stopped = self.watched.end().map_err(host)?;
         if self.store.data().starved {
             return Err(host("no memory for a process within its limit"));
@@ -209,8 +224,25 @@ impl Live {
         }
     }
 
+    fn exchange(
+        &mut self,
+        message: &[u8],
+        env: &[u8],
+        limits: &Limits,
+        gas: u64,
+    ) -> wasmtime::Result<Verdict> {
+        if let Err(fault) = self.prepare(env)? {
+            return Ok(Err(fault));
+        }
+        self.refill(limits);
+        if self.fueled {
+            self.store.set_fuel(gas)?;
+        }
+        self.convention.exchange(&mut self.store, message, env)
+    }
+
     /// What must not count as gas of the message: it is done once per instance.
-    fn prepare(&mut self) -> wasmtime::Result<()> {
+    fn prepare(&mut self, env: &[u8]) -> Ready {
         if let Some(depth) = self.handles.depth {
             depth.set(&mut self.store, Val::I32(0))?;
         }
@@ -222,10 +254,12 @@ impl Live {
             if self.fueled {
                 self.store.set_fuel(u64::MAX)?;
             }
-            self.convention.prepare(&mut self.store)?;
+            if let Err(fault) = self.convention.prepare(&mut self.store, env)? {
+                return Ok(Err(fault));
+            }
             self.is_prepared = true;
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// What ended a call, as something that can be recorded.
@@ -321,6 +355,7 @@ fn find_handles(store: &mut Store<Host>, instance: &Instance, build: &Build) -> 
     };
     let table = instance.get_table(&mut *store, build.table_export());
     let depth = instance.get_global(&mut *store, &format!("{PREFIX}depth"));
+    let protected = protected(store, instance).map(Arc::new);
     Ok(Handles {
         memory,
         table,
@@ -330,5 +365,14 @@ fn find_handles(store: &mut Store<Host>, instance: &Instance, build: &Build) -> 
         malloc,
         free,
         depth,
+        protected,
+    })
+}
+
+/// Only the Lua engine has these.
+fn protected(store: &mut Store<Host>, instance: &Instance) -> Option<Protected> {
+    Some(Protected {
+        call: instance.get_typed_func(&mut *store, "weft_call").ok()?,
+        stack_pointer: instance.get_global(&mut *store, "__stack_pointer")?,
     })
 }

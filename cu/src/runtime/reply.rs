@@ -34,3 +34,15 @@ pub fn parse(text: &[u8], gas_used: u64) -> Verdict {
         gas_used,
     })
 }
+
+/// Whether a text is `{"ok": true, …}`; whatever it says otherwise is the fault.
+pub fn is_ok(text: &[u8]) -> Result<(), Fault> {
+    let text = String::from_utf8_lossy(text);
+    let envelope: Envelope<'_> =
+        serde_json::from_str(&text).map_err(|e| Fault::BadResponse(e.to_string()))?;
+    let response = envelope.response.map_or("null", RawValue::get);
+    match envelope.ok {
+        true => Ok(()),
+        false => Err(Fault::Thrown(response.to_string())),
+    }
+}
