@@ -22,6 +22,7 @@ pub mod rewrite;
 mod runner;
 pub mod runtime;
 mod shared;
+pub mod shipped;
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -44,6 +45,7 @@ use process::Command;
 use runner::{Fork, Runner, Target};
 use runtime::Engine;
 use shared::Shared;
+pub use shipped::kernel_id;
 
 /// How often unwritten outcomes are written.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);

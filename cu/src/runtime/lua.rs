@@ -39,7 +39,7 @@ pub struct Lua {
     alloc: TypedFunc<i32, i32>,
     load: TypedFunc<(i32, i32), i32>,
     has_env: TypedFunc<(), i32>,
-    set_env: TypedFunc<(i32, i32), ()>,
+    set_env: TypedFunc<(i32, i32), i32>,
     handle: TypedFunc<(i32, i32), i32>,
 }
 
@@ -72,10 +72,7 @@ impl Lua {
             return Ok(Err(out_of_memory()));
         };
         let reply = self.load.call(&mut *store, at)?;
-        Ok(match self.text(store, reply) {
-            Ok(text) => reply::is_ok(text),
-            Err(fault) => Err(fault),
-        })
+        Ok(self.text(store, reply).and_then(reply::is_ok))
     }
 
     /// Hands over the environment, unless the state has it already.
@@ -86,8 +83,8 @@ impl Lua {
         let Some(at) = self.place(store, env)? else {
             return Ok(Err(out_of_memory()));
         };
-        self.set_env.call(&mut *store, at)?;
-        Ok(Ok(()))
+        let reply = self.set_env.call(&mut *store, at)?;
+        Ok(self.text(store, reply).and_then(reply::is_ok))
     }
 
     /// One message.
