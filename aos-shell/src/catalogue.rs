@@ -489,7 +489,7 @@ const QUESTIONS: [Entry; 12] = [
     ),
 ];
 
-const NODE: [Entry; 18] = [
+const NODE: [Entry; 19] = [
     entry(
         "log-busy",
         "the log takes as much as the disk does",

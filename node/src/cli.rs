@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::client;
+use crate::client::args::DevOptions;
 use crate::test::TestArgs;
 
 /// Weft: a permanent-storage actor compute node.
@@ -13,18 +15,32 @@ use crate::test::TestArgs;
     name = "weft",
     version,
     propagate_version = true,
-    subcommand_required = true,
-    arg_required_else_help = true
+    args_conflicts_with_subcommands = true,
+    after_help = HELP
 )]
 pub struct Cli {
-    /// What to do.
+    /// What to do. Without one: `weft dev`.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub dev: DevOptions,
 }
+
+/// What one does in the first minute; a test runs each line.
+const HELP: &str = "\
+Examples:
+  weft                                    a node, a process and a prompt
+  weft eval -e '1 + 1'                    one evaluation, offline
+  echo 'return #\"abc\"' | weft           Lua from standard input
+  weft node --data ./data                 all units, to stay";
 
 /// The commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    #[command(flatten)]
+    Client(client::Command),
+    /// Print completions for a shell.
+    Completions(CompletionsArgs),
     /// Run a node: messenger, scheduler, compute unit and gateway, all or some of them.
     Node(NodeArgs),
     /// Modules: the programs that processes run.
@@ -38,6 +54,13 @@ pub enum Command {
     /// Measure this machine: each prints rates and ratios.
     #[command(subcommand)]
     Bench(BenchCommand),
+}
+
+/// `weft completions`
+#[derive(Args, Debug)]
+pub struct CompletionsArgs {
+    /// Which shell.
+    pub shell: clap_complete::Shell,
 }
 
 /// A unit, or the gateway.

@@ -4,6 +4,7 @@ mod admin;
 mod assemble;
 mod bench;
 mod cli;
+mod client;
 mod config;
 mod events;
 mod health;
@@ -14,7 +15,9 @@ mod wallet;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+
+use client::args::DevArgs;
 
 use cli::{BenchCommand, Cli, Command, ModuleCommand, WalletCommand};
 
@@ -29,8 +32,18 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let done = match cli.command {
+    let dev = DevArgs {
+        options: cli.dev,
+        ..DevArgs::default()
+    };
+    let command = cli.command.unwrap_or(Command::Client(client::Command::Dev(dev)));
+    let done = match command {
+        Command::Client(command) => return Ok(client::run(command)),
         Command::Test(args) => return Ok(test::run(&args)),
+        Command::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "weft", &mut std::io::stdout());
+            Ok(())
+        }
         Command::Node(args) => serve::run(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
