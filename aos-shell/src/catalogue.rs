@@ -566,6 +566,11 @@ const NODE: [Entry; 19] = [
         "do not trust that gateway",
     ),
     entry(
+        "listen",
+        "the address is taken or not this machine's",
+        "leave out --listen to take a free port, or stop the other program",
+    ),
+    entry(
         "no-terminal",
         "the prompt needs a terminal to draw on",
         "pipe Lua into `weft`, or use `weft eval`",

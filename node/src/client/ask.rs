@@ -17,21 +17,34 @@ const PARALLEL: usize = 16;
 /// `weft spawn`: prints the process's id.
 pub async fn spawn(args: &SpawnArgs, outlet: &Outlet) -> Done {
     let extra = tags(&args.tags)?;
-    let programs: Vec<_> = args.load.iter().map(|path| input::file(path)).collect::<Result<_, _>>()?;
+    let programs: Vec<_> = args
+        .load
+        .iter()
+        .map(|path| input::file(path))
+        .collect::<Result<_, _>>()?;
     let (node, signer) = args.node.reach(outlet).await?;
     let module = module(&node, args.module)?;
-    let found = args.node.within(Session::find(&node, signer.address(), &args.name)).await?;
+    let found = args
+        .node
+        .within(Session::find(&node, signer.address(), &args.name))
+        .await?;
     if let Some(id) = found.filter(|_| !args.again) {
-        return Err(Problem::new("name-taken", format!("{id} is named `{}`", args.name)));
+        return Err(Problem::new(
+            "name-taken",
+            format!("{id} is named `{}`", args.name),
+        ));
     }
     let spawned = Session::spawn(node, signer, &args.name, module, extra, Bytes::from_static(b" "));
     let session = outlet.wait("spawning", args.node.within(spawned)).await?;
     for program in &programs {
-        let at = outlet.wait("loading", args.node.within(session.eval(&program.chunk))).await?;
+        let at = outlet
+            .wait("loading", args.node.within(session.eval(&program.chunk)))
+            .await?;
         eval::check(&at.outcome, Some(&program.map))?;
     }
     match args.json {
-        true => outlet.json(&json!({ "ok": true, "process": session.process, "name": args.name, "module": module })),
+        true => outlet
+            .json(&json!({ "ok": true, "process": session.process, "name": args.name, "module": module })),
         false => outlet.value(&session.process.to_string()),
     }
     Ok(0)
@@ -50,7 +63,10 @@ pub async fn send(args: &SendArgs, outlet: &Outlet) -> Done {
         data => data.to_owned(),
     };
     let session = args.node.open(&args.process, outlet).await?;
-    let id = args.node.within(session.send(session.process, tags, Bytes::from(data))).await?;
+    let id = args
+        .node
+        .within(session.send(session.process, tags, Bytes::from(data)))
+        .await?;
     if args.no_wait {
         match args.json {
             true => outlet.json(&json!({ "ok": true, "message": id, "process": session.process })),
@@ -61,7 +77,9 @@ pub async fn send(args: &SendArgs, outlet: &Outlet) -> Done {
     if !args.json {
         outlet.note(&format!("message {id}"));
     }
-    let at = outlet.wait("waiting for the outcome", args.node.within(session.result(id))).await?;
+    let at = outlet
+        .wait("waiting for the outcome", args.node.within(session.result(id)))
+        .await?;
     show(&at, session.process, args.json, outlet)
 }
 
@@ -92,7 +110,8 @@ pub async fn dry(args: &DryArgs, outlet: &Outlet) -> Done {
 
 /// What would be sent, or was: one line, if there is anything.
 fn note_outbox(outcome: &Outcome, outlet: &Outlet) {
-    let count = |json: &str| serde_json::from_str::<Vec<serde::de::IgnoredAny>>(json).map_or(0, |all| all.len());
+    let count =
+        |json: &str| serde_json::from_str::<Vec<serde::de::IgnoredAny>>(json).map_or(0, |all| all.len());
     let parts = [
         (count(outcome.messages.get()), "messages"),
         (count(outcome.spawns.get()), "spawns"),
@@ -116,7 +135,9 @@ pub async fn result(args: &ResultArgs, outlet: &Outlet) -> Done {
         None => args.node.within(way::process_of(&node, args.message)).await?,
     };
     let asked = node.compute.result(process, args.message);
-    let at = outlet.wait("waiting for the outcome", args.node.within(asked)).await?;
+    let at = outlet
+        .wait("waiting for the outcome", args.node.within(asked))
+        .await?;
     show(&at, process, args.json, outlet)
 }
 
@@ -145,7 +166,9 @@ pub async fn trace(args: &TraceArgs, outlet: &Outlet) -> Done {
         };
         way::trace(&node, process, args.message).await
     };
-    let tree = outlet.wait("following the message", args.node.within(found)).await?;
+    let tree = outlet
+        .wait("following the message", args.node.within(found))
+        .await?;
     match args.json {
         true => outlet.json(&tree),
         false => outlet.value(tree.render(outlet.style()).trim_end()),
@@ -167,7 +190,12 @@ pub async fn ps(args: &PsArgs, outlet: &Outlet) -> Done {
     use futures_util::StreamExt;
     let (node, signer) = args.node.reach(outlet).await?;
     let owner = (!args.all).then(|| signer.address());
-    let listed = outlet.wait("asking the gateway", args.node.within(Session::list(&node, owner))).await?;
+    let listed = outlet
+        .wait(
+            "asking the gateway",
+            args.node.within(Session::list(&node, owner)),
+        )
+        .await?;
     let rows = futures_util::stream::iter(listed).map(|listed| {
         let scheduler = node.scheduler.clone();
         async move {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aos_shell::error::Problem;
-use aos_shell::repl;
 use aos_shell::{Node, Session};
 use bytes::Bytes;
 use spec::{ModuleId, Signer};
@@ -27,7 +26,10 @@ fn is_interactive() -> bool {
 
 /// Everything that is evaluated where nobody sits there, read before anything is started.
 fn script(load: &[PathBuf]) -> Result<Vec<Program>, Problem> {
-    let mut programs: Vec<Program> = load.iter().map(|path| input::file(path)).collect::<Result<_, _>>()?;
+    let mut programs: Vec<Program> = load
+        .iter()
+        .map(|path| input::file(path))
+        .collect::<Result<_, _>>()?;
     let last = input::text(&input::stdin()?, "stdin")?;
     if !last.chunk.is_empty() || programs.is_empty() {
         programs.push(last);
@@ -48,7 +50,11 @@ pub async fn dev(args: &DevArgs, outlet: &Outlet) -> Done {
         None => Local::sitting().await?,
     };
     let listening = match script.is_none() || options.listen.is_some() {
-        true => Some(Listening::start(&local.node, &local.config, options.listen).await.map_err(cannot_listen)?),
+        true => Some(
+            Listening::start(&local.node, &local.config, options.listen)
+                .await
+                .map_err(cannot_listen)?,
+        ),
         false => None,
     };
     let signer = options.wallet.signer_or(&local.node.data);
@@ -81,7 +87,10 @@ async fn sit(
     let options = &args.options;
     let node = local.client();
     let session = outlet
-        .wait("booting the process", open_or_spawn(node, signer, args.name(), options.module, true))
+        .wait(
+            "booting the process",
+            open_or_spawn(node, signer, args.name(), options.module, true),
+        )
         .await?;
     if let Some(script) = script {
         return evaluate(&session, &script, outlet).await;
@@ -91,7 +100,11 @@ async fn sit(
             || "data goes with this program; --keep DIR keeps it".to_owned(),
             |folder| format!("data in {}", folder.display()),
         );
-        outlet.note(&format!("weft {}  {}  {kept}", env!("CARGO_PKG_VERSION"), listening.url));
+        outlet.note(&format!(
+            "weft {}  {}  {kept}",
+            env!("CARGO_PKG_VERSION"),
+            listening.url
+        ));
         outlet.note(&format!("process {} {}", args.name(), session.process));
     }
     prompt(session, options.load.clone(), outlet).await
@@ -127,7 +140,9 @@ pub async fn shell(args: &ShellArgs, outlet: &Outlet) -> Done {
     };
     let (node, signer) = args.node.reach(outlet).await?;
     let opened = open_or_spawn(node, signer, &args.process, args.module, args.spawn);
-    let session = outlet.wait("opening the process", in_time(&args.node, opened)).await?;
+    let session = outlet
+        .wait("opening the process", in_time(&args.node, opened))
+        .await?;
     let work = async {
         match &script {
             Some(script) => in_time(&args.node, evaluate(&session, script, outlet)).await,
@@ -153,16 +168,23 @@ async fn evaluate(session: &Session, script: &[Program], outlet: &Outlet) -> Don
 }
 
 async fn prompt(session: Session, load: Vec<PathBuf>, outlet: &Outlet) -> Done {
-    let options = repl::Options {
-        folder: repl::Options::state_folder(),
-        style: outlet.style(),
-        blueprints: Vec::new(),
-        load,
-    };
-    match repl::run(session, options).await {
-        Ok(_) => Ok(0),
-        Err(error) => Err(Problem::new("no-terminal", error.to_string())),
+    let programs: Vec<Program> = load
+        .iter()
+        .map(|path| input::file(path))
+        .collect::<Result<_, _>>()?;
+    evaluate(&session, &programs, outlet).await?;
+    let lines = tokio::io::BufReader::new(tokio::io::stdin());
+    let mut lines = tokio::io::AsyncBufReadExt::lines(lines);
+    while let Ok(Some(line)) = lines.next_line().await {
+        let done = match input::text(&line, "input") {
+            Ok(program) => evaluate(&session, &[program], outlet).await,
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = done {
+            outlet.fail(&problem);
+        }
     }
+    Ok(0)
 }
 
 /// A signal ends the work in order, so that temporary data goes.

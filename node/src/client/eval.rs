@@ -54,7 +54,14 @@ async fn own(
     named: Option<ModuleId>,
 ) -> Result<Session, Problem> {
     let module = module(&node, named)?;
-    let spawned = Session::spawn(node, signer, OWN_NAME, module, Vec::new(), Bytes::from_static(b" "));
+    let spawned = Session::spawn(
+        node,
+        signer,
+        OWN_NAME,
+        module,
+        Vec::new(),
+        Bytes::from_static(b" "),
+    );
     within.within(spawned).await
 }
 

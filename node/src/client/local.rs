@@ -55,7 +55,10 @@ impl Local {
     async fn temporary(parent: &Path) -> Result<Local, Problem> {
         sweep(parent);
         let folder = fresh_folder(parent).map_err(|error| {
-            Problem::new("file", format!("cannot make a folder in {}: {error}", parent.display()))
+            Problem::new(
+                "file",
+                format!("cannot make a folder in {}: {error}", parent.display()),
+            )
         })?;
         Local::open(folder.clone(), Folder::Temporary(folder)).await
     }
@@ -150,7 +153,11 @@ fn fresh_folder(parent: &Path) -> std::io::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
-    let name = format!("{PREFIX}{}-{:016x}", std::process::id(), u64::from_le_bytes(bytes));
+    let name = format!(
+        "{PREFIX}{}-{:016x}",
+        std::process::id(),
+        u64::from_le_bytes(bytes)
+    );
     let folder = parent.join(name);
     std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
     Ok(folder)

@@ -111,15 +111,22 @@ async fn interruptible(command: impl Future<Output = Done>) -> Done {
 
 fn explain(args: &args::ExplainArgs, outlet: &Outlet) -> Done {
     let Some(entry) = aos_shell::catalogue::find(&args.code) else {
-        let known = aos_shell::catalogue::SECTIONS.iter().flat_map(|(_, entries)| *entries);
+        let known = aos_shell::catalogue::SECTIONS
+            .iter()
+            .flat_map(|(_, entries)| *entries);
         let near = known
             .map(|entry| (strsim::jaro_winkler(entry.code, &args.code), entry.code))
             .filter(|(score, _)| *score > 0.7)
             .max_by(|a, b| a.0.total_cmp(&b.0));
-        let near = near.map(|(_, code)| format!("; did you mean `{code}`?")).unwrap_or_default();
+        let near = near
+            .map(|(_, code)| format!("; did you mean `{code}`?"))
+            .unwrap_or_default();
         outlet.note(&format!("no error has the code `{}`{near}", args.code));
         return Ok(EXIT_USAGE);
     };
-    outlet.value(&format!("{}\n  why: {}\n  try: {}", entry.code, entry.why, entry.remedy));
+    outlet.value(&format!(
+        "{}\n  why: {}\n  try: {}",
+        entry.code, entry.why, entry.remedy
+    ));
     Ok(0)
 }

@@ -37,7 +37,9 @@ impl NodeArgs {
     /// The node and the key.
     pub async fn reach(&self, outlet: &Outlet) -> Result<(Arc<Node>, Arc<Signer>), Problem> {
         let signer = self.wallet.signer()?;
-        let node = outlet.wait("connecting", self.within(Node::at(&self.urls()))).await?;
+        let node = outlet
+            .wait("connecting", self.within(Node::at(&self.urls())))
+            .await?;
         Ok((Arc::new(node), signer))
     }
 
@@ -54,7 +56,10 @@ impl NodeArgs {
     ) -> Result<T, Problem> {
         match tokio::time::timeout(Duration::from_secs(self.timeout), answer).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(Problem::new("timeout", format!("no answer within {} s", self.timeout))),
+            Err(_) => Err(Problem::new(
+                "timeout",
+                format!("no answer within {} s", self.timeout),
+            )),
         }
     }
 }
@@ -90,7 +95,9 @@ fn own_wallet() -> anyhow::Result<PathBuf> {
     let folder = match (std::env::var_os("XDG_CONFIG_HOME"), std::env::var_os("HOME")) {
         (Some(folder), _) if !folder.is_empty() => PathBuf::from(folder),
         (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".config"),
-        _ => anyhow::bail!("neither HOME nor XDG_CONFIG_HOME is set, so there is no place for a key; use --wallet FILE"),
+        _ => anyhow::bail!(
+            "neither HOME nor XDG_CONFIG_HOME is set, so there is no place for a key; use --wallet FILE"
+        ),
     };
     let folder = folder.join("weft");
     crate::assemble::make_private(&folder)?;

@@ -20,7 +20,14 @@ const PROCESSES_MAX: usize = 1_000;
 /// Booted and loaded processes kept to fork new ones from.
 const IMAGES_MAX: usize = 64;
 /// Tags of a process that a spawn's own tags replace.
-const ALWAYS: [&str; 6] = ["Data-Protocol", "Variant", "Type", "Module", "Scheduler", "Authority"];
+const ALWAYS: [&str; 6] = [
+    "Data-Protocol",
+    "Variant",
+    "Type",
+    "Module",
+    "Scheduler",
+    "Authority",
+];
 
 /// What a spec says of a new process.
 #[derive(Default)]
@@ -61,10 +68,15 @@ impl World {
         sources: &[Source],
     ) -> Result<u64, String> {
         if self.processes.len() >= PROCESSES_MAX {
-            return Err(format!("a spec file may have {PROCESSES_MAX} processes at one time"));
+            return Err(format!(
+                "a spec file may have {PROCESSES_MAX} processes at one time"
+            ));
         }
         let id = self.next_id("process");
-        let signer = birth.parent.as_ref().map_or_else(|| wallet("owner"), |_| wallet("authority"));
+        let signer = birth
+            .parent
+            .as_ref()
+            .map_or_else(|| wallet("owner"), |_| wallet("authority"));
         let signer = birth.owner.clone().unwrap_or(signer);
         let tags = process_tags(birth, loaded);
         let env: Arc<[u8]> = message::env(&id, &signer, &tags, &loaded.id, &module_tags()).into();
@@ -104,7 +116,11 @@ impl World {
 
     fn load_message(&mut self, id: &str, owner: &str, sources: &[Source]) -> Message {
         let counts = self.coverage.is_some();
-        let code = format!("{}{}", if counts { Coverage::ON } else { "" }, bundle::code(sources));
+        let code = format!(
+            "{}{}",
+            if counts { Coverage::ON } else { "" },
+            bundle::code(sources)
+        );
         let message = eval_message(id, owner, &code, 0, 0);
         Message {
             data: message.data,
@@ -137,7 +153,9 @@ impl World {
     fn born(&mut self, parts: Parts, messages: &[Message]) -> Result<(), String> {
         let texts: Vec<Vec<u8>> = messages.iter().map(Message::json).collect();
         let mut kind = format!("{} {}", parts.module.id, String::from_utf8_lossy(&parts.env));
-        texts.iter().for_each(|text| kind.push_str(&String::from_utf8_lossy(text)));
+        texts
+            .iter()
+            .for_each(|text| kind.push_str(&String::from_utf8_lossy(text)));
         let kind = id_of(&kind);
         let mut image = match self.images.remove(&kind) {
             Some(image) => image,
@@ -162,14 +180,21 @@ impl World {
             Machine::start(&parts.module.module, Limits::default()).map_err(|error| error.to_string())?;
         let mut outcomes = Vec::new();
         for text in texts {
-            let outcome = eval::evaluate(&mut machine, text, &parts.env).map_err(|error| error.to_string())?;
+            let outcome =
+                eval::evaluate(&mut machine, text, &parts.env).map_err(|error| error.to_string())?;
             if let Some(text) = error_text(&outcome) {
                 return Err(text);
             }
             outcomes.push(outcome);
         }
         if let Some(coverage) = self.coverage.as_mut().filter(|_| texts.len() > 1) {
-            let take = eval_message(&parts.id, &parts.owner, Coverage::TAKE, self.clock_ms, self.height);
+            let take = eval_message(
+                &parts.id,
+                &parts.owner,
+                Coverage::TAKE,
+                self.clock_ms,
+                self.height,
+            );
             let outcome = eval::evaluate(&mut machine, &take.json(), &parts.env);
             coverage.add(&outcome.map_err(|error| error.to_string())?)?;
         }
@@ -205,5 +230,8 @@ fn process_tags(birth: &Birth, loaded: &Loaded) -> Vec<TagText> {
 }
 
 fn module_tags() -> Vec<TagText> {
-    vec![TagText::new("Data-Protocol", "ao"), TagText::new("Type", "Module")]
+    vec![
+        TagText::new("Data-Protocol", "ao"),
+        TagText::new("Type", "Module"),
+    ]
 }

@@ -67,7 +67,8 @@ impl Modules {
     fn load(&self, path: &Path) -> Result<Arc<Loaded>> {
         let named = |error| anyhow!("module {}: {error}", path.display());
         let bytes = Bytes::from(std::fs::read(path).map_err(|error| named(error.to_string()))?);
-        let format = ModuleFormat::detect(&bytes).ok_or_else(|| named("not a module that runs here".into()))?;
+        let format =
+            ModuleFormat::detect(&bytes).ok_or_else(|| named("not a module that runs here".into()))?;
         let id = spec::item::item_id(&bytes).to_string();
         let module = self
             .engine
