@@ -40,6 +40,9 @@ pub enum Command {
     #[command(flatten)]
     Client(client::Command),
     /// Print completions for a shell.
+    #[command(after_help = "\
+Examples:
+  weft completions bash > weft.bash    then: source weft.bash")]
     Completions(CompletionsArgs),
     /// Run a node: messenger, scheduler, compute unit and gateway, all or some of them.
     Node(NodeArgs),
@@ -142,9 +145,9 @@ pub struct ModuleAddArgs {
     /// Sign with this wallet (JWK) instead of the node's key.
     #[arg(long, value_name = "FILE")]
     pub wallet: Option<PathBuf>,
-    /// The node's URL.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8734")]
-    pub node: String,
+    /// The node's URL. Default: $WEFT_NODE, else http://127.0.0.1:8734.
+    #[arg(long, value_name = "URL")]
+    pub node: Option<String>,
 }
 
 /// `weft wallet`

@@ -9,7 +9,7 @@ use spec::{Address, ItemId, ModuleId, ProcessId};
 /// Which node, and under which key.
 #[derive(Args, Debug, Clone, Default)]
 pub struct NodeArgs {
-    /// The node's URL. Default: http://127.0.0.1:8734.
+    /// The node's URL. Default: $WEFT_NODE, else http://127.0.0.1:8734.
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub node: Option<String>,
     /// Messenger unit of a legacynet, in place of --node.

@@ -30,24 +30,62 @@ const EXIT_INTERRUPTED: u8 = 130;
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
     /// A node, a process and a prompt in this program; temporary unless kept.
+    #[command(after_help = "\
+Examples:
+  weft dev bank --load bank.lua    a process named bank, with a file loaded
+  weft dev bank --keep ./data       the same process again tomorrow")]
     Dev(args::DevArgs),
     /// The prompt of a process on a running node.
+    #[command(after_help = "\
+Examples:
+  echo 'return Name' | weft shell default    one evaluation from a pipe
+  weft shell fresh --spawn < bank.lua        spawns the process if it is not there")]
     Shell(args::ShellArgs),
     /// Evaluate Lua and print the value: 0 done, 1 Lua error, 2 usage or transport, 124 no answer in time.
+    #[command(after_help = "\
+Examples:
+  weft eval -e '1 + 1'                    in a process of its own, offline
+  weft eval bank.lua --json               a file and the modules it requires
+  echo 'return #\"abc\"' | weft eval -     standard input
+  weft eval --process default -e 'Name'   in a process of a running node")]
     Eval(args::EvalArgs),
     /// Make a process and print its id.
+    #[command(after_help = "\
+Examples:
+  weft spawn counter                       prints its id
+  weft spawn vault --load bank.lua --tag Kind=Bank")]
     Spawn(args::SpawnArgs),
     /// Send a message to a process and print what it answers.
+    #[command(after_help = "\
+Examples:
+  weft send default --action Ping --data hello
+  weft send default --action Ping --no-wait    prints the message id")]
     Send(args::SendArgs),
     /// Evaluate without sending: nothing changes.
+    #[command(after_help = "\
+Examples:
+  weft dry default -e 'Owner'")]
     Dry(args::DryArgs),
     /// Print the outcome of a message.
+    #[command(after_help = "\
+Examples:
+  weft result \"$(weft send default --action Ping --no-wait)\"")]
     Result(args::ResultArgs),
     /// Print what a message caused, as a tree.
+    #[command(after_help = "\
+Examples:
+  weft trace \"$(weft send default --action Ping --no-wait)\"")]
     Trace(args::TraceArgs),
     /// List processes: id, slot, name.
+    #[command(after_help = "\
+Examples:
+  weft ps
+  weft ps --all --json")]
     Ps(args::PsArgs),
     /// Say why an error comes about and what to do.
+    #[command(after_help = "\
+Examples:
+  weft explain unreachable")]
     Explain(args::ExplainArgs),
 }
 

@@ -24,7 +24,7 @@ impl NodeArgs {
 
     fn urls(&self) -> Urls {
         Urls {
-            node: self.node.clone(),
+            node: self.node.clone().or_else(default_node),
             mu: self.mu_url.clone(),
             cu: self.cu_url.clone(),
             su: self.su_url.clone(),
@@ -62,6 +62,11 @@ impl NodeArgs {
             )),
         }
     }
+}
+
+/// The node that the environment names for every command.
+pub fn default_node() -> Option<String> {
+    std::env::var("WEFT_NODE").ok().filter(|url| !url.is_empty())
 }
 
 impl WalletArg {
