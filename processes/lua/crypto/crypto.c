@@ -6,6 +6,7 @@
  *   cipher("aes", mode, encrypt, key, iv, bytes) -> bytes
  *     mode: ecb cbc cfb ofb ctr. key: 16, 24 or 32 bytes. iv: 16 bytes (ecb: not read). encrypt: a boolean.
  *     ecb and cbc need whole blocks of 16 bytes; the others take any length. Nothing is padded here.
+ *     The counter of ctr is the last 8 bytes, big-endian: it wraps without a carry into the first 8.
  *
  * Bad arguments are Lua errors that name the argument. Result objects, streams, padding and the ciphers
  * made of plain Lua are in processes/aos/crypto. */
@@ -117,7 +118,7 @@ static void step_ctr(struct mode *m, const uint8_t *in, uint8_t *out, size_t n) 
   uint8_t block[AES_BLOCK_BYTES];
   aes_encrypt(&m->key, m->iv, block);
   xor_into(out, in, block, n);
-  for (int i = AES_BLOCK_BYTES - 1; i >= 0 && ++m->iv[i] == 0; i--) {}
+  for (int i = AES_BLOCK_BYTES - 1; i >= AES_BLOCK_BYTES / 2 && ++m->iv[i] == 0; i--) {}
 }
 
 static void check_arguments(lua_State *L, int mode, size_t key_len, size_t iv_len, size_t len) {
