@@ -1,5 +1,5 @@
 // Runs the hostile programs under node, each in a worker with a memory limit. What only gas can stop is stopped here by
-// time, and must not have ended by itself before. Usage: node hostile.mjs [NAME...]; answers with the failures' number.
+// time, and must not have ended by itself before. Usage: [WEFT_ENGINE=engine.wasm] node hostile.mjs [NAME...]
 import { readFileSync, readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads'
@@ -13,7 +13,7 @@ const message = (source) => ({ Id: '1', Data: source, Timestamp: 1700000000000, 
 
 /** In the worker: the program's response, then what an innocent message in the same process gets. */
 function run (source) {
-  const engine = Engine.load(readFileSync(new URL('runner.lua', FOLDER)), { env: {}, memoryBytesMax: MEMORY_BYTES_MAX })
+  const engine = Engine.load(readFileSync(new URL('runner.lua', FOLDER)), { env: {}, memoryBytesMax: MEMORY_BYTES_MAX, path: process.env.WEFT_ENGINE })
   parentPort.postMessage('started')
   const response = engine.handle(message(source))
   const after = engine.handle(message('return 1 + 1'))
