@@ -1,3 +1,12 @@
 //! Clients of a node: the shell that people live in. Works against any node, in process or by URL.
 //!
 //! Not here: any unit, any storage. The invariant: nothing that does not compile is ever signed.
+
+pub mod legacy;
+pub mod lua;
+pub mod node;
+pub mod session;
+pub mod token;
+
+pub use node::{Facts, Feed, Node, Urls};
+pub use session::Session;
