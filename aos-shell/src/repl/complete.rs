@@ -8,7 +8,8 @@ use std::path::Path;
 
 use super::atlas::{Atlas, Entry, Key, Kind};
 use super::commands;
-use super::lexer::{self, Token};
+use super::shape::{is_name, text};
+use crate::token::{self, KEYWORDS, Token, tokens};
 
 /// Offers of one Tab.
 const OFFERS_MAX: usize = 2000;
@@ -153,36 +154,31 @@ fn ranked(candidates: impl Iterator<Item = (String, Offer)>, word: &str) -> Vec<
 
 /// The place at the end of a text, and where the word to complete begins.
 fn place(before: &str) -> (Place, usize) {
-    let tokens = lexer::lex(before);
-    let Some(last) = tokens.last() else {
-        return (Place::Global, before.len());
+    let all = tokens(before);
+    let end = before.len();
+    let Some(last) = all.last().copied() else {
+        return (Place::Global, end);
     };
-    let solid: Vec<Token> = tokens.iter().filter(|t| is_solid(t)).copied().collect();
+    let at_end = last.end == end;
+    let long = before[last.start..].starts_with("--[");
+    let code: Vec<Token> = all.into_iter().filter(|token| token.kind != token::Kind::Comment).collect();
     match last.kind {
-        lexer::Kind::Comment if !ended_comment(last, before) => (Place::Nothing, before.len()),
-        lexer::Kind::Number => (Place::Nothing, before.len()),
-        lexer::Kind::Text if !last.closed => in_text(before, &solid, last),
-        lexer::Kind::Name | lexer::Kind::Keyword => {
-            (after(before, &solid[..solid.len() - 1]), last.start)
+        token::Kind::Comment if at_end && (last.is_open || !long) => (Place::Nothing, end),
+        token::Kind::Text if at_end && last.is_open => in_text(before, &code, &last),
+        token::Kind::Number if at_end => (Place::Nothing, end),
+        token::Kind::Name | token::Kind::Keyword if at_end => {
+            (after(before, &code[..code.len() - 1]), last.start)
         }
-        _ => (after(before, &solid), before.len()),
+        _ => (after(before, &code), end),
     }
 }
 
-fn is_solid(token: &Token) -> bool {
-    !matches!(token.kind, lexer::Kind::Space | lexer::Kind::Comment)
-}
-
-fn ended_comment(token: &Token, source: &str) -> bool {
-    token.text(source).starts_with("--[") && token.closed && token.text(source).ends_with(']')
-}
-
 /// What a word after these tokens is.
-fn after(source: &str, tokens: &[Token]) -> Place {
-    let Some((last, before)) = tokens.split_last() else {
+fn after(source: &str, code: &[Token]) -> Place {
+    let Some((last, before)) = code.split_last() else {
         return Place::Global;
     };
-    match last.text(source) {
+    match text(last, source) {
         dot @ ("." | ":") => Place::Field {
             path: path_at_end(source, before),
             method: dot == ":",
@@ -192,34 +188,32 @@ fn after(source: &str, tokens: &[Token]) -> Place {
     }
 }
 
-/// What an unclosed string at the end is for.
-fn in_text(source: &str, tokens: &[Token], text: &Token) -> (Place, usize) {
-    let quote = text.text(source).chars().next();
-    let opening = if quote == Some('[') { 2 } else { 1 };
-    let start = text.start + opening;
-    if start > source.len() {
+/// What an open string at the end is for.
+fn in_text(source: &str, code: &[Token], string: &Token) -> (Place, usize) {
+    let quoted = !source[string.start..].starts_with('[');
+    let start = string.start + 1;
+    let Some(before) = code.split_last().map(|(_, before)| before).filter(|_| quoted) else {
         return (Place::Nothing, source.len());
-    }
-    let tokens = &tokens[..tokens.len() - 1];
-    let Some((last, before)) = tokens.split_last() else {
+    };
+    let Some((last, earlier)) = before.split_last() else {
         return (Place::Text(Within::Other), start);
     };
-    let within = match last.text(source) {
-        "[" => path_at_end(source, before).map(Within::Index),
-        "(" => path_at_end(source, before).map(Within::Argument),
-        "=" => before.last().map(|name| Within::Value(key_text(source, name, before))),
-        _ if last.kind == lexer::Kind::Name => path_at_end(source, tokens).map(Within::Argument),
+    let within = match text(last, source) {
+        "[" => path_at_end(source, earlier).map(Within::Index),
+        "(" => path_at_end(source, earlier).map(Within::Argument),
+        "=" => earlier.last().map(|key| Within::Value(key_text(source, key, earlier))),
+        _ if last.kind == token::Kind::Name => path_at_end(source, before).map(Within::Argument),
         _ => None,
     };
     (Place::Text(within.unwrap_or(Within::Other)), start)
 }
 
 /// The key that a value is given to: a name, or a text in brackets.
-fn key_text(source: &str, last: &Token, before: &[Token]) -> String {
-    let in_brackets = last.text(source) == "]" && before.len() >= 2;
-    match in_brackets {
-        true => unquote(before[before.len() - 2].text(source)),
-        false => last.text(source).to_owned(),
+fn key_text(source: &str, last: &Token, earlier: &[Token]) -> String {
+    let bracketed = text(last, source) == "]" && earlier.len() >= 2;
+    match bracketed {
+        true => unquote(text(&earlier[earlier.len() - 2], source)),
+        false => text(last, source).to_owned(),
     }
 }
 
@@ -228,24 +222,23 @@ fn unquote(text: &str) -> String {
 }
 
 /// The path of names and constant keys that ends here, e.g. `a.b["c"][1]:d`; `None` after a call or
-/// an operator. A path that is a text literal is the string library.
-fn path_at_end(source: &str, tokens: &[Token]) -> Option<Vec<Key>> {
+/// an operator. A text literal is the string library.
+fn path_at_end(source: &str, code: &[Token]) -> Option<Vec<Key>> {
     let mut path = Vec::new();
-    let mut rest = tokens;
+    let mut rest = code;
     loop {
         let (last, before) = rest.split_last()?;
-        let text = last.text(source);
-        if last.kind == lexer::Kind::Name {
-            path.push(Key::Text(text.to_owned()));
-            match before.last().map(|token| token.text(source)) {
+        if last.kind == token::Kind::Name {
+            path.push(Key::Text(text(last, source).to_owned()));
+            match before.last().map(|token| text(token, source)) {
                 Some("." | ":") => rest = &before[..before.len() - 1],
                 _ => break,
             }
-        } else if text == "]" {
+        } else if text(last, source) == "]" {
             let [.., open, key, _] = rest else { return None };
             path.push(constant_key(source, open, key)?);
             rest = &rest[..rest.len() - 3];
-        } else if last.kind == lexer::Kind::Text && path.is_empty() {
+        } else if last.kind == token::Kind::Text && path.is_empty() {
             return Some(vec![Key::Text("string".to_owned())]);
         } else {
             return None;
@@ -256,12 +249,12 @@ fn path_at_end(source: &str, tokens: &[Token]) -> Option<Vec<Key>> {
 }
 
 fn constant_key(source: &str, open: &Token, key: &Token) -> Option<Key> {
-    if open.text(source) != "[" {
+    if text(open, source) != "[" {
         return None;
     }
     match key.kind {
-        lexer::Kind::Text => Some(Key::Text(unquote(key.text(source)))),
-        lexer::Kind::Number => key.text(source).parse().ok().map(Key::Index),
+        token::Kind::Text => Some(Key::Text(unquote(text(key, source)))),
+        token::Kind::Number => text(key, source).parse().ok().map(Key::Index),
         _ => None,
     }
 }
@@ -271,8 +264,8 @@ fn closing(place: &Place, line: &str, position: usize) -> String {
     let Place::Text(within) = place else {
         return String::new();
     };
-    let tokens = lexer::lex(&line[..position]);
-    let quote = tokens.last().and_then(|t| t.text(line).chars().next());
+    let string = tokens(&line[..position]).last().copied();
+    let quote = string.and_then(|token| text(&token, line).chars().next());
     let Some(quote @ ('"' | '\'')) = quote else {
         return String::new();
     };
@@ -294,8 +287,8 @@ fn globals(before: &str, word: &str, atlas: &Atlas) -> Vec<Candidate> {
     let own = own.filter(|name| !known.contains(name));
     found.extend(own.map(|name| Candidate::new(name, "in this text")));
     if !word.is_empty() {
-        found.extend(lexer::KEYWORDS.map(|word| Candidate::new(word, "keyword")));
-        found.extend(MESSAGE_WORDS.iter().filter(|(w, _)| lexer::is_name(w)).map(|(word, about)| Candidate::new(*word, *about)));
+        found.extend(KEYWORDS.map(|word| Candidate::new(word, "keyword")));
+        found.extend(MESSAGE_WORDS.iter().filter(|(w, _)| is_name(w)).map(|(word, about)| Candidate::new(*word, *about)));
     }
     found
 }
@@ -306,7 +299,7 @@ fn global(entry: &Entry) -> Option<Candidate> {
         return None;
     };
     let mut candidate = Candidate::new(name, entry.about());
-    if !lexer::is_name(name) {
+    if !is_name(name) {
         candidate.put = Some((format!("_G[{}]", quoted(name)), 0));
     }
     Some(candidate)
@@ -314,10 +307,9 @@ fn global(entry: &Entry) -> Option<Candidate> {
 
 /// Names that the text itself uses, the one being typed excepted.
 fn own_names(before: &str, word: &str) -> BTreeSet<String> {
-    let tokens = lexer::lex(before);
-    let names = tokens.iter().filter(|token| token.kind == lexer::Kind::Name);
-    let settled = names.filter(|token| token.end < before.len());
-    let texts = settled.map(|token| token.text(before).to_owned());
+    let names = tokens(before).into_iter();
+    let names = names.filter(|token| token.kind == token::Kind::Name && token.end < before.len());
+    let texts = names.map(|token| text(&token, before).to_owned());
     texts.filter(|name| name != word).collect()
 }
 
@@ -330,7 +322,7 @@ fn fields(atlas: &Atlas, path: Option<&[Key]>, method: bool, start: usize) -> Ve
 /// A field; a key that is no name replaces the dot before the word by brackets.
 fn field(entry: &Entry, method: bool, start: usize) -> Option<Candidate> {
     let (word, key) = match &entry.key {
-        Key::Text(name) if lexer::is_name(name) => {
+        Key::Text(name) if is_name(name) => {
             return Some(Candidate::new(name, entry.about()));
         }
         Key::Text(name) => (name.clone(), quoted(name)),
@@ -483,4 +475,114 @@ fn file_offers(typed: &str, start: usize, folders_only: bool) -> Vec<Offer> {
     });
     let end = start + typed.len();
     ranked(found.map(|c| c.at(start + prefix, end, "")), word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::atlas::tests::of;
+    use super::*;
+
+    const PROCESS: &str = r#"
+        Name = "x"; Balances = { ["a b"] = 1, alice = 2, ["q\"q"] = 3, [1] = "one" }
+        ao = { id = string.rep("i", 43), send = function() end, env = { Process = { Tags = {} } } }
+        Handlers = { add = function() end, remove = function() end, list = {
+            { name = "ping", pattern = { Action = "Ping" } }, { name = "my \"own\"", pattern = "Transfer" } } }
+        package = { loaded = { [".process"] = {}, json = {} } }
+    "#;
+
+    /// The line after each offer at `|`, which marks the cursor.
+    fn lines(marked: &str) -> Vec<String> {
+        let position = marked.find('|').expect("the cursor is marked");
+        let line = marked.replacen('|', "", 1);
+        let known = Known {
+            blueprints: vec!["token".into(), "chat".into()],
+            ..Known::default()
+        };
+        let put = |o: &Offer| format!("{}{}{}", &line[..o.start], o.text, &line[o.end..]);
+        offers(&line, position, &of(PROCESS), &known).iter().map(put).collect()
+    }
+
+    fn offered(marked: &str, expected: &str) -> bool {
+        lines(marked).iter().any(|line| line == expected)
+    }
+
+    #[test]
+    fn globals_and_fields_are_offered() {
+        assert_eq!(lines("Bal|"), ["Balances"]);
+        assert_eq!(lines("x = ao.s|"), ["x = ao.send"]);
+        assert_eq!(lines("ao.env.Process.T|"), ["ao.env.Process.Tags"]);
+        assert_eq!(lines("f(_G.ao . i|)"), ["f(_G.ao . id)"]);
+        assert!(offered("print(|", "print(Balances"));
+    }
+
+    #[test]
+    fn case_is_forgiven_when_nothing_else_fits() {
+        assert_eq!(lines("balances.al|"), Vec::<String>::new());
+        assert_eq!(lines("balan|"), ["Balances"]);
+        assert_eq!(lines("ao.END|"), ["ao.send"]);
+    }
+
+    #[test]
+    fn methods_are_functions_only() {
+        assert!(lines("ao:|").iter().all(|line| line == "ao:send"));
+        assert!(offered("Name:up|", "Name:upper"));
+        assert!(offered("(\"x\").|", "(\"x\").") || lines("\"x\":re|").contains(&"\"x\":rep".to_owned()));
+        assert!(!offered("Balances:|", "Balances:alice"));
+    }
+
+    #[test]
+    fn keys_that_are_no_names_are_put_in_brackets() {
+        assert!(offered("Balances.|", "Balances[\"a b\"]"));
+        assert!(offered("Balances.q|", "Balances[\"q\\\"q\"]"));
+        assert!(offered("Balances.|", "Balances[1]"));
+        assert_eq!(lines("package.loaded.|"), ["package.loaded[\".process\"]", "package.loaded.json"]);
+        assert_eq!(lines("Balances[\"al|"), ["Balances[\"alice\"]"]);
+        assert_eq!(lines("Balances['al|']"), ["Balances['alice']"]);
+    }
+
+    #[test]
+    fn handlers_actions_and_modules_are_offered_in_strings() {
+        assert!(offered("Handlers.remove(\"|", "Handlers.remove(\"ping\""));
+        assert!(offered("Handlers.remove('p|')", "Handlers.remove('ping')"));
+        assert_eq!(lines("Send({ Action = \"Tr|"), ["Send({ Action = \"Transfer\""]);
+        assert_eq!(lines("Send({ [\"Action\"] = 'Pi|"), ["Send({ [\"Action\"] = 'Ping'"]);
+        assert_eq!(lines("require('js|"), ["require('json'"]);
+        let id = "i".repeat(43);
+        assert_eq!(lines("Send{Target = \"|"), [format!("Send{{Target = \"{id}\"")]);
+    }
+
+    #[test]
+    fn names_of_the_text_itself_and_keywords_are_offered() {
+        assert_eq!(lines("local account = 1 print(acc|"), ["local account = 1 print(account"]);
+        assert_eq!(lines("whi|"), ["while"]);
+        assert_eq!(lines("Send({ Act|"), ["Send({ Action"]);
+    }
+
+    #[test]
+    fn nothing_is_offered_where_nothing_fits() {
+        for marked in ["-- a|", "12|", "f().|", "local |", "x = [[ a|", "nope.|", "a.b().c.|"] {
+            assert_eq!(lines(marked), Vec::<String>::new(), "{marked}");
+        }
+    }
+
+    #[test]
+    fn commands_and_their_arguments_are_offered() {
+        assert_eq!(lines(".load-|"), [".load-blueprint"]);
+        assert_eq!(lines(".load-blueprint t|"), [".load-blueprint token"]);
+        assert_eq!(lines(".dry x = ao.s|"), [".dry x = ao.send"]);
+        assert_eq!(lines(".confirm o|"), [".confirm off", ".confirm on"]);
+        assert!(lines(".|").len() > 20);
+    }
+
+    #[test]
+    fn files_are_offered() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("main.lua"), "").expect("written");
+        std::fs::write(folder.path().join("notes.txt"), "").expect("written");
+        std::fs::create_dir(folder.path().join("modules")).expect("made");
+        let root = folder.path().display();
+        let found = lines(&format!(".load {root}/m|"));
+        assert_eq!(found, [format!(".load {root}/main.lua"), format!(".load {root}/modules/")]);
+        assert_eq!(lines(&format!(".watch {root}/m|")), [format!(".watch {root}/modules/")]);
+    }
 }
