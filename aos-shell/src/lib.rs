@@ -5,6 +5,7 @@
 pub mod legacy;
 pub mod lua;
 pub mod node;
+pub mod render;
 pub mod repl;
 pub mod session;
 pub mod token;

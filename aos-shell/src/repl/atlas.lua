@@ -1,7 +1,7 @@
 -- Lists what a process holds, as a graph of its tables: read-only, run as a dry run for completion.
 -- One line a table, in breadth-first order from _G, so that the line's number is the table's:
 --   <table behind __index or nothing>|<key>,<kind>,<table or nothing>,<note>;...
--- then one line a handler: !<name>,<action or nothing>. Text is percent-encoded.
+-- then one line a handler: !<name>,<action or nothing>,<its function>. Text is percent-encoded.
 local TABLES, KEYS, WIDE, ITEMS = 4000, 40000, 2000, 16
 local format, byte, gsub, sub, concat = string.format, string.byte, string.gsub, string.sub, table.concat
 
@@ -82,6 +82,7 @@ local function handlers()
     if type(action) == "table" then action = action.Action or action.action end
     if type(action) ~= "string" then action = "" end
     lines[#lines + 1] = "!" .. escape(tostring(handler.name)) .. "," .. escape(action)
+      .. "," .. escape(tostring(handler.handle))
   end
 end
 pcall(handlers)

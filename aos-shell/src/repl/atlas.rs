@@ -78,6 +78,8 @@ pub(crate) struct Handler {
     pub(crate) name: String,
     /// The `Action` it asks for, if it asks for one text.
     pub(crate) action: Option<String>,
+    /// What its function is, so that a new one under the same name can be told.
+    pub(crate) mark: String,
 }
 
 /// What a process held at some slot.
@@ -243,16 +245,17 @@ fn parse_kind(letter: &str) -> Kind {
 }
 
 fn parse_handler(text: &str) -> Option<Handler> {
-    let (name, action) = text.split_once(',')?;
-    let action = unescape(action);
+    let mut parts = text.split(',').map(unescape);
+    let (name, action) = (parts.next()?, parts.next()?);
     Some(Handler {
-        name: unescape(name),
+        name,
         action: (!action.is_empty()).then_some(action),
+        mark: parts.next().unwrap_or_default(),
     })
 }
 
 /// Undoes percent-encoding; bytes that are no UTF-8 become the replacement sign.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('%') {

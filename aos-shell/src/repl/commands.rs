@@ -86,26 +86,11 @@ pub(crate) fn split(line: &str) -> Option<(&str, &str)> {
 
 /// The known command that looks most like a name, if any is near.
 pub(crate) fn nearest(name: &str) -> Option<&'static str> {
-    let near = TABLE.iter().map(|c| (distance(name, c.name), c.name));
+    let near = TABLE.iter().map(|c| (strsim::damerau_levenshtein(name, c.name), c.name));
     let (distance, nearest) = near.min()?;
-    let prefix = TABLE.iter().map(|c| c.name).find(|known| name.len() > 2 && known.starts_with(name));
-    prefix.or_else(|| (distance <= 2).then_some(nearest))
-}
-
-/// Edits between two short texts.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    let begins = |known: &&str| name.len() > 2 && known.starts_with(name);
+    let longer = TABLE.iter().map(|command| command.name).find(begins);
+    longer.or_else(|| (distance <= 2).then_some(nearest))
 }
 
 #[cfg(test)]
