@@ -176,7 +176,11 @@ impl<'a> Complaint<'a> {
         Complaint {
             line: line.parse().unwrap_or(1),
             text,
-            near: near.map(|near| near.trim_matches('\'')),
+            near: near.map(|near| {
+                near.strip_prefix('\'')
+                    .and_then(|near| near.strip_suffix('\''))
+                    .unwrap_or(near)
+            }),
         }
     }
 }
@@ -232,6 +236,13 @@ fn line_start(source: &str, line: usize) -> usize {
         .chain(starts)
         .nth(line.saturating_sub(1))
         .unwrap_or(source.len())
+}
+
+/// What is wrong with a whole text that is incomplete: Lua's own words, at the end.
+pub fn at_end(source: &str) -> LuaError {
+    let message = compile(source).err().unwrap_or_default();
+    let (at, text) = place(source, "", &message);
+    error_at(source, at, text)
 }
 
 fn error_at(source: &str, at: usize, text: String) -> LuaError {
@@ -314,8 +325,8 @@ mod tests {
         assert_eq!(place("end"), (1, 1));
         assert_eq!(place("f(]"), (1, 3));
         assert_eq!(place("x = 'abc"), (1, 9));
-        assert_eq!(place("print('ü' 'x' 3 )"), (1, 15));
-        assert_eq!(place("x = 3y"), (1, 5));
+        assert_eq!(place("print('ü' 'x' 3 )"), (1, 11));
+        assert_eq!(place("x = 3..4"), (1, 5));
         assert_eq!(place("x = 1\nbreak"), (2, 1));
         assert_eq!(place("a = 'x\ny'"), (1, 5));
         assert!(error("goto nowhere").text.contains("nowhere"));
@@ -331,11 +342,8 @@ mod tests {
     fn the_frame_points_at_the_place() {
         let expected = "1 | x = = 1\n  |     ^ unexpected symbol near '='";
         assert_eq!(error("x = = 1").frame(), expected);
-        let text = error("local t = {\n  a = 1,\n  b == 2\n}").frame();
-        assert_eq!(
-            text,
-            "3 |   b == 2\n  |     ^ '}' expected (to close '{' at line 1) near '=='"
-        );
+        let text = error("local t = {\n  a = 1,\n  b = = 2\n}").frame();
+        assert_eq!(text, "3 |   b = = 2\n  |       ^ unexpected symbol near '='");
     }
 
     #[test]

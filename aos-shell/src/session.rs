@@ -182,7 +182,29 @@ impl Session {
     /// # Errors
     /// What the node refuses.
     pub async fn result(&self, message: ItemId) -> Answer<Evaluated> {
-        self.node.compute.result(self.process, message).await
+        loop {
+            match self.node.compute.result(self.process, message).await {
+                // The unit has evaluated as much as one request may wait for, and goes on when asked again.
+                Err(refusal) if refusal.code == "evaluations-due" => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Lets the messenger push what the process's crons send, or stops it.
+    ///
+    /// # Errors
+    /// What the node refuses.
+    pub async fn monitor(&self, is_on: bool) -> Answer<()> {
+        let parts = ItemParts {
+            anchor: Some(fresh_anchor()?),
+            ..ItemParts::default()
+        };
+        let proof = DataItem::sign(&parts, &self.signer)?;
+        match is_on {
+            true => self.node.messenger.monitor(self.process, proof).await,
+            false => self.node.messenger.unmonitor(self.process, proof).await,
+        }
     }
 
     /// The processes of an account, newest first.

@@ -107,7 +107,7 @@ fn sign(rest: &str, first: char) -> (Kind, usize, bool) {
     (kind, first.len_utf8(), false)
 }
 
-/// As Lua reads numbers: exponent signs belong to them, and so does whatever letter follows.
+/// As Lua reads numbers: digits of any base, points, and exponents with their sign.
 fn number(rest: &str) -> usize {
     let exponent: &[u8] = match rest.as_bytes() {
         [b'0', b'x' | b'X', ..] => b"pP",
@@ -116,9 +116,10 @@ fn number(rest: &str) -> usize {
     let mut length = 0;
     for (at, byte) in rest.bytes().enumerate() {
         let follows_exponent = at > 0 && exponent.contains(&rest.as_bytes()[at - 1]);
-        let is_part = byte.is_ascii_alphanumeric()
+        let is_part = byte.is_ascii_hexdigit()
             || byte == b'.'
-            || byte == b'_'
+            || (at == 1 && matches!(byte, b'x' | b'X'))
+            || exponent.contains(&byte)
             || (matches!(byte, b'+' | b'-') && follows_exponent);
         if !is_part {
             break;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::test::TestArgs;
+
 /// Weft: a permanent-storage actor compute node.
 #[derive(Parser, Debug)]
 #[command(
@@ -31,6 +33,8 @@ pub enum Command {
     /// Wallets: keys that sign.
     #[command(subcommand)]
     Wallet(WalletCommand),
+    /// Run the tests of Lua processes: `*_spec.lua` files with the words of busted.
+    Test(TestArgs),
     /// Measure this machine: each prints rates and ratios.
     #[command(subcommand)]
     Bench(BenchCommand),

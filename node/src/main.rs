@@ -5,9 +5,11 @@ mod assemble;
 mod bench;
 mod cli;
 mod config;
+mod events;
 mod health;
 mod module;
 mod serve;
+mod test;
 mod wallet;
 
 use std::process::ExitCode;
@@ -18,7 +20,7 @@ use cli::{BenchCommand, Cli, Command, ModuleCommand, WalletCommand};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("weft: {error:#}");
             ExitCode::FAILURE
@@ -26,8 +28,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let done = match cli.command {
+        Command::Test(args) => return Ok(test::run(&args)),
         Command::Node(args) => serve::run(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
@@ -38,5 +41,6 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(BenchCommand::Su(args)) => bench::su::run(&args),
         Command::Bench(BenchCommand::Cu(args)) => bench::cu::run(&args),
         Command::Bench(BenchCommand::Density(args)) => bench::density::run(&args),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

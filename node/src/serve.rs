@@ -133,7 +133,11 @@ async fn serve(config: Config, json: bool) -> Result<()> {
     // Outside the hardened routes: administration must not answer to any web page's request.
     let router = open.merge(admin::router(node.clone(), &config.http));
     ready.print(json);
-    wire::server::serve(listener, router, config.http.clone(), stop.wait()).await;
+    let stopping = async {
+        stop.wait().await;
+        node.stop_feeds();
+    };
+    wire::server::serve(listener, router, config.http.clone(), stopping).await;
     tracing::info!("stopping");
     if tokio::time::timeout(Duration::from_millis(CLOSE_TIME_MS), node.close())
         .await

@@ -318,6 +318,9 @@ impl ComputeClient {
                 path.push_str(&format!("&{name}={}", encode(&text)));
             }
         }
+        if query.failed {
+            path.push_str("&failed");
+        }
         let page: PageJson = self.http.get(&path).await?.json()?;
         Ok(page.into())
     }
