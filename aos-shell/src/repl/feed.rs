@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use reedline::RepaintSignal;
 use spec::ItemId;
 use spec::contract::{Answer, Evaluated};
 
 use super::desk::{Desk, WAITING_MAX};
+use super::line::Repaint;
 use super::link::Link;
 use super::show;
 use super::tab::Library;
@@ -45,7 +45,7 @@ pub(crate) struct Watcher {
     desk: Arc<Desk>,
     library: Arc<Library>,
     link: Arc<dyn Link>,
-    repaint: RepaintSignal,
+    repaint: Repaint,
     style: Style,
     is_shown: AtomicBool,
     /// Held while a message of this sitting is sent, until its id is known.
@@ -60,7 +60,7 @@ impl Watcher {
         desk: Arc<Desk>,
         library: Arc<Library>,
         link: Arc<dyn Link>,
-        repaint: RepaintSignal,
+        repaint: Repaint,
         style: Style,
     ) -> Arc<Watcher> {
         Arc::new(Watcher {
@@ -107,7 +107,7 @@ impl Watcher {
                 Err(refusal) => self.say(&format!("live feed: {}; it goes on by itself", refusal.text)),
             }
             while self.desk.waiting() >= WAITING_MAX {
-                self.repaint.request_repaint();
+                (self.repaint)();
                 tokio::time::sleep(BREATH).await;
             }
         }
@@ -123,7 +123,7 @@ impl Watcher {
         if let Some(prompt) = show::prompt(outcome, self.style)
             && self.desk.set_prompt(&prompt)
         {
-            self.repaint.request_repaint();
+            (self.repaint)();
         }
         let text = self.text(shown, evaluated.message);
         let is_shown = self.is_shown.load(Ordering::Relaxed) && !text.is_empty();
@@ -169,7 +169,7 @@ impl Watcher {
     /// Prints a text above the edit line.
     pub(crate) fn say(&self, text: &str) {
         self.desk.print(text);
-        self.repaint.request_repaint();
+        (self.repaint)();
     }
 }
 

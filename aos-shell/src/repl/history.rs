@@ -37,12 +37,12 @@ impl Journal {
             newest: None,
         };
         if let Some(path) = path {
-            journal.load(path)?;
+            journal.read(path)?;
         }
         Ok(journal)
     }
 
-    fn load(&mut self, path: &Path) -> io::Result<()> {
+    fn read(&mut self, path: &Path) -> io::Result<()> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }

@@ -12,7 +12,7 @@ use nu_ansi_term::{Color, Style};
 use reedline::{
     ColumnarMenu, DefaultHinter, EditCommand, EditMode, Emacs, ExternalPrinter, Highlighter, HistoryItem, KeyCode, KeyModifiers,
     MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu,
-    ReedlineRawEvent, RepaintSignal, Signal, StyledText, ValidationResult, Validator, default_emacs_keybindings,
+    ReedlineRawEvent, Signal, StyledText, ValidationResult, Validator, default_emacs_keybindings,
 };
 
 use super::commands;
@@ -28,11 +28,14 @@ const POLL: Duration = Duration::from_millis(30);
 const BATCHES_MAX: usize = 4;
 const MENU: &str = "offers";
 
+/// Asks for the line to be painted again, from any thread.
+pub(crate) type Repaint = Arc<dyn Fn() + Send + Sync>;
+
 /// The edit line.
 pub(crate) struct Line {
     reedline: Option<Reedline>,
     desk: Arc<Desk>,
-    repaint: RepaintSignal,
+    repaint: Repaint,
 }
 
 /// What was typed.
@@ -74,7 +77,8 @@ impl Line {
             .with_poll_interval(POLL)
             .with_ansi_colors(is_coloured)
             .use_bracketed_paste(true);
-        let repaint = reedline.repaint_signal();
+        let signal = reedline.repaint_signal();
+        let repaint: Repaint = Arc::new(move || signal.request_repaint());
         Ok(Line {
             reedline: Some(reedline),
             desk,
@@ -82,9 +86,9 @@ impl Line {
         })
     }
 
-    /// Asks for the line to be painted again: lines wait, or the prompt is another.
-    pub(crate) fn repaint_signal(&self) -> RepaintSignal {
-        self.repaint.clone()
+    /// What asks for the line to be painted again: lines wait, or the prompt is another.
+    pub(crate) fn repaint(&self) -> Repaint {
+        Arc::clone(&self.repaint)
     }
 
     /// Reads one line on a thread of its own; Ctrl-C and Ctrl-D are answers, not errors.
@@ -119,13 +123,6 @@ impl Line {
         if let Some(reedline) = &mut self.reedline {
             // A history that cannot be written must not stop the sitting.
             let _ = reedline.history_mut().save(HistoryItem::from_command_line(text));
-        }
-    }
-
-    /// Puts a text on the line before it is read.
-    pub(crate) fn prefill(&mut self, text: &str) {
-        if let Some(reedline) = &mut self.reedline {
-            reedline.run_edit_commands(&[EditCommand::InsertString(text.to_owned())]);
         }
     }
 }
@@ -287,7 +284,7 @@ mod tests {
     fn colours_change_no_character() {
         for line in ["", "x = {1, 'a' -- é\n}", ".dry x = [[", "\u{1b}", ".nope a", "f(\")"] {
             let paint = Paint(Arc::new(Desk::default()));
-            for cursor in 0..=line.len() {
+            for (cursor, _) in line.char_indices().chain([(line.len(), ' ')]) {
                 assert_eq!(paint.highlight(line, cursor).raw_string(), line);
             }
         }

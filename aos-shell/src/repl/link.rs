@@ -86,7 +86,7 @@ impl Link for Session {
     async fn progress(&self, message: ItemId) -> Answer<(u64, u64)> {
         let entry = self.node.scheduler.message(self.process, message).await?;
         let at = self.node.compute.watch(self.process, None).await?;
-        Ok((at, entry.assignment.slot()))
+        Ok((at, entry.assignment.slot))
     }
 
     fn live(&self) -> Feed {

@@ -9,6 +9,8 @@ mod commands;
 mod complete;
 mod desk;
 mod dry;
+#[cfg(test)]
+mod fake;
 mod feed;
 mod history;
 mod line;
@@ -79,7 +81,7 @@ async fn sit(link: Arc<dyn Link>, options: Options) -> io::Result<ExitCode> {
     let library = Library::new(Arc::clone(&link), Handle::current(), known);
     let history = options.folder.as_ref().map(|folder| folder.join("history").join(link.process().to_string()));
     let line = Line::open(Arc::clone(&desk), Arc::clone(&library), history.as_deref(), options.style.colors)?;
-    let repaint = line.repaint_signal();
+    let repaint = line.repaint();
     let watcher = Watcher::new(
         Arc::clone(&desk),
         Arc::clone(&library),

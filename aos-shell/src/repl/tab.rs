@@ -109,11 +109,6 @@ impl Library {
     fn is_fetching(&self) -> bool {
         self.shelf().is_fetching
     }
-
-    /// The handlers as they were fetched last.
-    pub(crate) fn atlas(&self) -> Arc<Atlas> {
-        Arc::clone(&self.shelf().atlas)
-    }
 }
 
 /// Ids remembered.
