@@ -1,13 +1,13 @@
 //! What is on the edit line and what waits to be printed above it: shared by the helpers of reedline.
 //!
 //! reedline prints above the line by itself, but counts the rows of the line without its prompt and
-//! its wrapping. So lines are handed to it only while the line is painted, in the same turn of its
-//! loop, with the correction for the rows that it misses. The invariant: a line that waits is handed
-//! over exactly once, and never while the row it would land on is unknown.
+//! its wrapping. So lines are handed to it only while it paints a line that it will print above before
+//! it reads another key, with the correction for the rows that it misses. The invariant: a line that
+//! waits is handed over exactly once, and never while the row it would land on is unknown.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reedline::{EditCommand, ReedlineEvent};
 use unicode_width::UnicodeWidthChar;
@@ -21,6 +21,9 @@ pub(crate) const WAITING_MAX: usize = 4_096;
 const BATCH_MAX: usize = 512;
 /// Spaces of one step of indentation.
 const STEP: usize = 2;
+
+/// Asks for the line to be painted again, from any thread.
+pub(crate) type Repaint = Arc<dyn Fn() + Send + Sync>;
 
 /// What the edit line is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,6 +59,13 @@ struct State {
     is_leaving: bool,
     waiting: VecDeque<String>,
     printer: Option<SyncSender<String>>,
+    repaint: Option<Repaint>,
+    /// Whether a batch is with reedline and not printed yet.
+    is_handed_over: bool,
+    /// Whether the next paint is one that keys follow, not printing.
+    is_settled: bool,
+    /// Whether the prompt on the right is asked for by the paint under way.
+    is_painting: bool,
 }
 
 impl Desk {
@@ -63,9 +73,19 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands lines to this printer from now on.
-    pub(crate) fn attach(&self, printer: SyncSender<String>) {
-        self.state().printer = Some(printer);
+    /// Hands lines to this printer from now on, and asks for paints by this signal.
+    pub(crate) fn attach(&self, printer: SyncSender<String>, repaint: Repaint) {
+        let mut state = self.state();
+        state.printer = Some(printer);
+        state.repaint = Some(repaint);
+    }
+
+    /// Asks for a paint, so that what waits is printed.
+    pub(crate) fn repaint(&self) {
+        let repaint = self.state().repaint.clone();
+        if let Some(repaint) = repaint {
+            repaint();
+        }
     }
 
     /// Sets what the line is for, before reedline reads one.
@@ -76,6 +96,8 @@ impl Desk {
         state.shown = state.wanted().to_owned();
         state.is_known = false;
         state.is_leaving = false;
+        state.is_settled = false;
+        state.is_painting = false;
     }
 
     /// What the line is for.
@@ -132,9 +154,34 @@ impl Desk {
         state.cursor = cursor.min(line.len());
         state.is_known = true;
         state.shown = state.wanted().to_owned();
-        if !state.is_leaving {
+        state.is_painting = true;
+        let is_next = !state.is_leaving && !state.is_handed_over && !state.is_settled;
+        state.is_settled = false;
+        if is_next {
             state.release();
         }
+        let again = state.repaint.clone().filter(|_| !state.is_handed_over && !state.waiting.is_empty());
+        drop(state);
+        if let Some(repaint) = again {
+            repaint();
+        }
+    }
+
+    /// reedline asks for the prompt on the right: once in every paint, after the line, and once more
+    /// when it prints what it was handed. After that it paints again and reads keys.
+    pub(crate) fn asked_for_right(&self) {
+        let mut state = self.state();
+        let is_printing = !state.is_painting;
+        state.is_painting = false;
+        if is_printing {
+            state.is_handed_over = false;
+            state.is_settled = true;
+        }
+    }
+
+    /// reedline is about to paint outside of its turn, and then reads keys.
+    pub(crate) fn settle(&self) {
+        self.state().is_settled = true;
     }
 
     /// Whether the line can be taken as it is. Called by the validator.
@@ -249,6 +296,7 @@ impl State {
         let sent = self.printer.as_ref().map(|printer| printer.try_send(text));
         if matches!(sent, Some(Ok(()))) {
             self.waiting.drain(..count);
+            self.is_handed_over = true;
         }
     }
 
@@ -327,7 +375,7 @@ pub(crate) fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
+    use std::sync::mpsc::{Receiver, sync_channel};
 
     use super::*;
 
@@ -340,50 +388,70 @@ mod tests {
         assert_eq!(rows_above("aaa\u{65e5}", 4), 1);
     }
 
+    fn desk(batches: usize) -> (Desk, Receiver<String>) {
+        let desk = Desk::default();
+        let (sender, receiver) = sync_channel(batches);
+        desk.attach(sender, Arc::new(|| {}));
+        desk.begin(Mode::Lua, None);
+        (desk, receiver)
+    }
+
+    /// One paint, and the question for the right prompt in it.
+    fn paint(desk: &Desk, line: &str, cursor: usize) {
+        desk.painted(line, cursor);
+        desk.asked_for_right();
+    }
+
+    /// What reedline does before it reads keys: print, and paint again.
+    fn print(desk: &Desk, receiver: &Receiver<String>) -> Option<String> {
+        let text = receiver.try_recv().ok()?;
+        desk.asked_for_right();
+        paint(desk, "", 0);
+        Some(text)
+    }
+
     #[test]
     fn waiting_lines_are_handed_over_once_and_in_order() {
-        let desk = Desk::default();
-        let (sender, receiver) = sync_channel(8);
-        desk.attach(sender);
-        desk.begin(Mode::Lua, None);
+        let (desk, receiver) = desk(8);
         desk.print("one\ntwo");
         desk.print("");
-        desk.painted("x = 1", 5);
-        desk.painted("x = 12", 6);
-        let text = receiver.try_recv().expect("handed over");
-        assert_eq!(text, "\r\x1b[Jone\ntwo\n\x1b[0m");
-        assert!(receiver.try_recv().is_err());
+        paint(&desk, "x = 1", 5);
+        desk.print("three");
+        paint(&desk, "x = 12", 6);
+        assert_eq!(print(&desk, &receiver).as_deref(), Some("\r\x1b[Jone\ntwo\n\x1b[0m"));
+        assert_eq!(print(&desk, &receiver), None, "keys are read after the paint that follows");
+        paint(&desk, "", 0);
+        assert_eq!(print(&desk, &receiver).as_deref(), Some("\r\x1b[Jthree"));
     }
 
     #[test]
     fn lines_wait_while_reedline_would_print_over_others() {
-        let desk = Desk::default();
-        let (sender, receiver) = sync_channel(8);
-        desk.attach(sender);
+        let (desk, receiver) = desk(8);
         desk.print("late");
-        desk.painted("a = {\n1,\n2,", 2);
+        paint(&desk, "a = {\n1,\n2,", 2);
         assert!(receiver.try_recv().is_err(), "the cursor is in the first of three rows");
         assert!(desk.takes("x = 1"));
-        desk.painted("x = 1", 5);
+        paint(&desk, "x = 1", 5);
         assert!(receiver.try_recv().is_err(), "the line is leaving");
         desk.begin(Mode::Lua, None);
-        desk.painted("", 0);
+        desk.settle();
+        paint(&desk, "", 0);
+        assert!(receiver.try_recv().is_err(), "keys are read after this paint");
+        paint(&desk, "", 0);
         assert!(receiver.try_recv().is_ok());
     }
 
     #[test]
     fn a_full_printer_loses_nothing() {
-        let desk = Desk::default();
-        let (sender, receiver) = sync_channel(1);
-        desk.attach(sender);
+        let (desk, receiver) = desk(1);
         for line in ["a", "b"] {
             desk.print(line);
-            desk.painted("", 0);
+            paint(&desk, "", 0);
         }
         assert_eq!(desk.waiting(), 1);
-        assert!(receiver.try_recv().expect("first").ends_with('a'));
-        desk.painted("", 0);
-        assert!(receiver.try_recv().expect("second").ends_with('b'));
+        assert!(print(&desk, &receiver).expect("first").ends_with('a'));
+        paint(&desk, "", 0);
+        assert!(print(&desk, &receiver).expect("second").ends_with('b'));
     }
 
     #[test]

@@ -13,7 +13,6 @@ use spec::ItemId;
 use spec::contract::{Answer, Evaluated};
 
 use super::desk::{Desk, WAITING_MAX};
-use super::line::Repaint;
 use super::link::Link;
 use super::show;
 use super::tab::Library;
@@ -45,7 +44,6 @@ pub(crate) struct Watcher {
     desk: Arc<Desk>,
     library: Arc<Library>,
     link: Arc<dyn Link>,
-    repaint: Repaint,
     style: Style,
     is_shown: AtomicBool,
     /// Held while a message of this sitting is sent, until its id is known.
@@ -60,14 +58,12 @@ impl Watcher {
         desk: Arc<Desk>,
         library: Arc<Library>,
         link: Arc<dyn Link>,
-        repaint: Repaint,
-        style: Style,
+            style: Style,
     ) -> Arc<Watcher> {
         Arc::new(Watcher {
             desk,
             library,
             link,
-            repaint,
             style,
             is_shown: AtomicBool::new(true),
             sending: tokio::sync::Mutex::new(()),
@@ -107,7 +103,7 @@ impl Watcher {
                 Err(refusal) => self.say(&format!("live feed: {}; it goes on by itself", refusal.text)),
             }
             while self.desk.waiting() >= WAITING_MAX {
-                (self.repaint)();
+                self.desk.repaint();
                 tokio::time::sleep(BREATH).await;
             }
         }
@@ -123,7 +119,7 @@ impl Watcher {
         if let Some(prompt) = show::prompt(outcome, self.style)
             && self.desk.set_prompt(&prompt)
         {
-            (self.repaint)();
+            self.desk.repaint();
         }
         let text = self.text(shown, evaluated.message);
         let is_shown = self.is_shown.load(Ordering::Relaxed) && !text.is_empty();
@@ -169,7 +165,7 @@ impl Watcher {
     /// Prints a text above the edit line.
     pub(crate) fn say(&self, text: &str) {
         self.desk.print(text);
-        (self.repaint)();
+        self.desk.repaint();
     }
 }
 

@@ -25,17 +25,13 @@ use crate::token::{Kind, Token, tokens};
 /// How often the loop looks for lines to print while nobody types.
 const POLL: Duration = Duration::from_millis(30);
 /// Batches between the desk and reedline.
-const BATCHES_MAX: usize = 4;
+const BATCHES_MAX: usize = 1;
 const MENU: &str = "offers";
-
-/// Asks for the line to be painted again, from any thread.
-pub(crate) type Repaint = Arc<dyn Fn() + Send + Sync>;
 
 /// The edit line.
 pub(crate) struct Line {
     reedline: Option<Reedline>,
     desk: Arc<Desk>,
-    repaint: Repaint,
 }
 
 /// What was typed.
@@ -61,11 +57,11 @@ impl Line {
     ) -> io::Result<Line> {
         let journal = Journal::open(Arc::clone(&desk), history)?;
         let printer = ExternalPrinter::new(BATCHES_MAX);
-        desk.attach(printer.sender());
+        let sender = printer.sender();
         let menu = ColumnarMenu::default().with_name(MENU).with_marker("");
         let mut reedline = Reedline::create()
             .with_history(Box::new(journal))
-            .with_completer(Box::new(Tab::new(library)))
+            .with_completer(Box::new(Tab::new(library, Arc::clone(&desk))))
             .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
             .with_quick_completions(true)
             .with_partial_completions(true)
@@ -78,17 +74,11 @@ impl Line {
             .with_ansi_colors(is_coloured)
             .use_bracketed_paste(true);
         let signal = reedline.repaint_signal();
-        let repaint: Repaint = Arc::new(move || signal.request_repaint());
+        desk.attach(sender, Arc::new(move || signal.request_repaint()));
         Ok(Line {
             reedline: Some(reedline),
             desk,
-            repaint,
         })
-    }
-
-    /// What asks for the line to be painted again: lines wait, or the prompt is another.
-    pub(crate) fn repaint(&self) -> Repaint {
-        Arc::clone(&self.repaint)
     }
 
     /// Reads one line on a thread of its own; Ctrl-C and Ctrl-D are answers, not errors.
@@ -141,6 +131,7 @@ impl Prompt for Face {
     }
 
     fn render_prompt_right(&self) -> Cow<'_, str> {
+        self.0.asked_for_right();
         Cow::Borrowed("")
     }
 

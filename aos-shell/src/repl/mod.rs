@@ -81,12 +81,10 @@ async fn sit(link: Arc<dyn Link>, options: Options) -> io::Result<ExitCode> {
     let library = Library::new(Arc::clone(&link), Handle::current(), known);
     let history = options.folder.as_ref().map(|folder| folder.join("history").join(link.process().to_string()));
     let line = Line::open(Arc::clone(&desk), Arc::clone(&library), history.as_deref(), options.style.colors)?;
-    let repaint = line.repaint();
     let watcher = Watcher::new(
         Arc::clone(&desk),
         Arc::clone(&library),
         Arc::clone(&link),
-        repaint,
         options.style,
     );
     desk.set_prompt(&first_prompt(link.as_ref(), options.style).await);

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::atlas::{Atlas, LISTING};
 use super::complete::{self, Known, Offer};
+use super::desk::Desk;
 use super::link::Link;
 use super::show;
 use crate::lua::{self, Chunk, Read};
@@ -125,13 +126,18 @@ pub(crate) fn listing() -> Chunk {
 /// reedline's completer.
 pub(crate) struct Tab {
     library: Arc<Library>,
+    desk: Arc<Desk>,
     asked: Option<Instant>,
 }
 
 impl Tab {
     /// A completer on a library.
-    pub(crate) fn new(library: Arc<Library>) -> Tab {
-        Tab { library, asked: None }
+    pub(crate) fn new(library: Arc<Library>, desk: Arc<Desk>) -> Tab {
+        Tab {
+            library,
+            desk,
+            asked: None,
+        }
     }
 
     fn answer(&self, line: &str, position: usize) -> CompletionResult {
@@ -172,7 +178,10 @@ impl Completer for Tab {
     fn poll_completion(&mut self) -> CompletionStatus {
         match self.asked {
             None => CompletionStatus::Idle,
-            Some(at) if at.elapsed() >= PATIENCE || !self.library.is_fetching() => CompletionStatus::Ready,
+            Some(at) if at.elapsed() >= PATIENCE || !self.library.is_fetching() => {
+                self.desk.settle();
+                CompletionStatus::Ready
+            }
             Some(_) => CompletionStatus::Pending,
         }
     }
