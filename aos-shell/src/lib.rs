@@ -10,6 +10,7 @@ pub mod load;
 pub mod lua;
 pub mod node;
 pub mod render;
+pub mod repl;
 pub mod session;
 pub mod token;
 pub mod trace;
