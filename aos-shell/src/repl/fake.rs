@@ -172,6 +172,7 @@ fn sitting() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let options = super::Options {
         folder: std::env::var_os("FAKE_FOLDER").map(Into::into),
+        history: None,
         style: Style { colors: true },
         blueprints: vec![("token".into(), "Token = 1".into())],
         load: Vec::new(),
