@@ -40,7 +40,19 @@ pub struct Birth {
 /// An error outcome's text.
 pub fn error_text(outcome: &Outcome) -> Option<String> {
     let raw = outcome.error.as_ref()?.get();
-    Some(serde_json::from_str::<String>(raw).unwrap_or_else(|_| raw.to_owned()))
+    let text = serde_json::from_str::<String>(raw).unwrap_or_else(|_| raw.to_owned());
+    Some(without_colours(&text).trim().to_owned())
+}
+
+/// Without escape sequences such as `ESC [ 31 m`.
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut out = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_ascii_alphabetic());
+        out.push_str(end.map_or("", |end| &part[end + 1..]));
+    }
+    out
 }
 
 impl World {

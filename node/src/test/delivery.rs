@@ -360,26 +360,21 @@ fn assigned(message: &OutMessage) -> Vec<String> {
     }
 }
 
-/// What an outcome prints, as text.
+/// What an outcome prints, as text: `Output` is a text, or a table that has it under `data` or `output`.
 pub fn printed(outcome: &Outcome) -> Result<String, String> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Output {
-        Text(String),
-        Table { data: Option<Box<RawValue>>, output: Option<Box<RawValue>> },
-        Other(serde::de::IgnoredAny),
+    struct Table<'a> {
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+        #[serde(borrow)]
+        output: Option<&'a RawValue>,
     }
-    let mut json = outcome.output.get().to_owned();
-    // `Output` is a text, or a table that has it under `data`, or under `data.output`.
-    for _ in 0..3 {
-        match serde_json::from_str(&json) {
-            Ok(Output::Text(text)) => return Ok(text),
-            Ok(Output::Table { data, output }) => match data.or(output) {
-                Some(inner) => json = inner.get().to_owned(),
-                None => break,
-            },
-            _ => break,
+    let mut json = outcome.output.get();
+    while let Ok(table) = serde_json::from_str::<Table<'_>>(json) {
+        match table.data.or(table.output) {
+            Some(inner) => json = inner.get(),
+            None => break,
         }
     }
-    Err(format!("the process printed nothing to read: {}", outcome.output.get()))
+    serde_json::from_str(json).map_err(|_| format!("the process printed nothing to read: {}", outcome.output.get()))
 }
