@@ -79,7 +79,7 @@ impl World {
         let signer = birth.parent.as_ref().map_or_else(|| wallet("owner"), |_| wallet("authority"));
         let signer = birth.owner.clone().unwrap_or(signer);
         let tags = process_tags(birth, loaded);
-        let env: Arc<[u8]> = message::env(&id, &signer, &tags, &loaded.id, &module_tags()).into();
+        let env: Arc<[u8]> = message::env(&id, &signer, &tags, &loaded.id, loaded.encoding).into();
         let owner = birth.parent.clone().unwrap_or_else(|| signer.clone());
         let mut messages = vec![self.boot_message(birth, &id, &signer, tags)];
         if !sources.is_empty() {
@@ -147,7 +147,7 @@ impl World {
 
     /// Forks the process from one of the same kind, or runs its first messages.
     fn born(&mut self, parts: Parts, messages: &[Message]) -> Result<(), String> {
-        let texts: Vec<Vec<u8>> = messages.iter().map(Message::json).collect();
+        let texts: Vec<Vec<u8>> = messages.iter().map(|message| message.encode(parts.module.encoding)).collect();
         let mut kind = format!("{} {}", parts.module.id, String::from_utf8_lossy(&parts.env));
         texts.iter().for_each(|text| kind.push_str(&String::from_utf8_lossy(text)));
         let kind = id_of(&kind);
@@ -182,7 +182,7 @@ impl World {
         }
         if let Some(coverage) = self.coverage.as_mut().filter(|_| texts.len() > 1) {
             let take = eval_message(&parts.id, &parts.owner, Coverage::TAKE, self.clock_ms, self.height);
-            let outcome = eval::evaluate(&mut machine, &take.json(), &parts.env);
+            let outcome = eval::evaluate(&mut machine, &take.encode(parts.module.encoding), &parts.env);
             coverage.add(&outcome.map_err(|error| error.to_string())?)?;
         }
         Ok(Image {
@@ -214,8 +214,4 @@ fn process_tags(birth: &Birth, loaded: &Loaded) -> Vec<TagText> {
     }
     tags.extend(birth.tags.iter().cloned());
     tags
-}
-
-fn module_tags() -> Vec<TagText> {
-    vec![TagText::new("Data-Protocol", "ao"), TagText::new("Type", "Module")]
 }

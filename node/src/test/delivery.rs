@@ -72,7 +72,7 @@ impl World {
             let mut message = self.compose(index, draft);
             self.stand_at(stand);
             message.read_only = true;
-            return self.processes[index].dry(&message.json());
+            return self.processes[index].dry(&message);
         }
         let message = self.compose(index, draft);
         self.deliver(index, message)
@@ -118,7 +118,7 @@ impl World {
         let depth = self.depth();
         let process = &mut self.processes[index];
         let id = process.id.clone();
-        let outcome = process.send(&message.json(), depth)?;
+        let outcome = process.send(&message, depth)?;
         self.items.push(Rc::new(message));
         self.collect(&id, &outcome)?;
         Ok(outcome)
@@ -147,7 +147,7 @@ impl World {
         let (clock_ms, height) = (self.clock_ms, self.height);
         let process = &mut self.processes[index];
         let message = eval_message(&process.id, &process.owner, code, clock_ms, height);
-        let outcome = process.dry(&message.json())?;
+        let outcome = process.dry(&message)?;
         error_text(&outcome).map_or_else(|| printed(&outcome), Err)
     }
 

@@ -173,7 +173,7 @@ impl World {
         let mut result = Ok(());
         for process in self.processes.iter_mut().filter(|process| process.is_changed(mark)) {
             let message = eval_message(&process.id, &process.owner, Coverage::TAKE, clock_ms, height);
-            let outcome = process.dry(&message.json());
+            let outcome = process.dry(&message);
             result = result.and(outcome.and_then(|outcome| coverage.add(&outcome)));
         }
         self.coverage = Some(coverage);
