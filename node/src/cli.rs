@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::test::TestArgs;
+use crate::test::{BenchTestArgs, TestArgs};
 
 /// Weft: a permanent-storage actor compute node.
 #[derive(Parser, Debug)]
@@ -159,6 +159,8 @@ pub enum BenchCommand {
     Su(BenchSuArgs),
     /// Messages evaluated per second of one core's time.
     Cu(BenchCuArgs),
+    /// Tests of a process per second.
+    Test(BenchTestArgs),
     /// Memory, disk and waking time of many processes on one node.
     Density(BenchDensityArgs),
 }

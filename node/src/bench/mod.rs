@@ -3,4 +3,5 @@
 pub mod cu;
 pub mod density;
 pub mod su;
+pub mod test;
 pub mod verify;

@@ -64,7 +64,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn take(&mut self, path: PathBuf, name: Option<String>) -> Result<(), String> {
-        if !self.seen.insert(path.clone()) {
+        // A module is loaded once; a file that is asked for twice is loaded twice.
+        if !self.seen.insert(path.clone()) && name.is_some() {
             return Ok(());
         }
         if self.seen.len() > FILES_MAX {

@@ -30,7 +30,7 @@ use anyhow::{Context, Result};
 
 pub use args::{BenchTestArgs, NewArgs, Template, TestArgs};
 use coverage::Coverage;
-use modules::Modules;
+pub use modules::Modules;
 use report::{FileReport, Report};
 use suite::Options;
 
@@ -89,6 +89,25 @@ fn style(args: &TestArgs) -> text::Style {
         has_colours: !is_plain && std::io::stdout().is_terminal(),
         is_verbose: args.verbose,
     }
+}
+
+/// Runs one file of generated tests and answers its rate, tests per second.
+///
+/// # Errors
+/// If any of them fails: a rate of broken tests says nothing.
+pub fn rate(file: &Path, modules: &Arc<Modules>) -> Result<f64> {
+    let options = Options {
+        filter: None,
+        seed: 0,
+        test_time_max: Duration::from_secs(60),
+        counts_lines: false,
+    };
+    let (report, _) = run_files(&[file.to_path_buf()], modules, &options, Some(1))?;
+    let bad = report.tests().find(|test| test.status.is_bad());
+    if let Some(bad) = bad {
+        anyhow::bail!("{}: {}", bad.name(), bad.message.as_deref().unwrap_or(""));
+    }
+    Ok(report.rate())
 }
 
 type Ran = (FileReport, Option<Coverage>);
