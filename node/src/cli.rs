@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::test::{BenchTestArgs, TestArgs};
+use crate::test::{BenchTestArgs, NewArgs, TestArgs};
 
 /// Weft: a permanent-storage actor compute node.
 #[derive(Parser, Debug)]
@@ -35,6 +35,8 @@ pub enum Command {
     Wallet(WalletCommand),
     /// Run the tests of Lua processes: `*_spec.lua` files with the words of busted.
     Test(TestArgs),
+    /// Make a project: a process, its tests, definitions for editors.
+    New(NewArgs),
     /// Measure this machine: each prints rates and ratios.
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.command {
         Command::Test(args) => return Ok(test::run(&args)),
+        Command::New(args) => return Ok(test::new(&args)),
         Command::Node(args) => serve::run(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),

@@ -289,7 +289,7 @@ fn where_now(lua: &Lua) -> Option<(String, usize)> {
 /// The stack without the runner's own frames.
 fn traceback(lua: &Lua) -> mlua::Result<String> {
     let trace = lua.traceback(None, 1)?.to_string_lossy();
-    let skipped = ["\tweft:", "\t[C]", "\t(...", "\tmlua", "stack"];
+    let skipped = ["\tweft:", "\t[C]", "\t(...", "\t...", "\tmlua", "stack"];
     let is_users = |line: &&str| line.starts_with('\t') && !skipped.iter().any(|start| line.starts_with(start));
     let lines: Vec<_> = trace.lines().filter(is_users).map(str::trim_start).collect();
     // One frame says no more than the place that is shown anyway.

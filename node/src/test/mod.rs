@@ -7,11 +7,13 @@ mod args;
 mod birth;
 mod bundle;
 mod coverage;
+mod definitions;
 mod delivery;
 mod find;
 mod host;
 mod message;
 mod modules;
+mod new;
 mod process;
 mod report;
 mod suite;
@@ -28,9 +30,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-pub use args::{BenchTestArgs, NewArgs, Template, TestArgs};
+pub use args::{BenchTestArgs, NewArgs, TestArgs};
 use coverage::Coverage;
 pub use modules::Modules;
+pub use new::run as new;
 use report::{FileReport, Report};
 use suite::Options;
 
