@@ -42,6 +42,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bench(BenchCommand::Cu(args)) => bench::cu::run(&args),
         Command::Bench(BenchCommand::Test(args)) => bench::test::run(&args),
         Command::Bench(BenchCommand::Density(args)) => bench::density::run(&args),
+        Command::Bench(BenchCommand::Fork) => bench::fork::run(),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

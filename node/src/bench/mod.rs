@@ -2,6 +2,7 @@
 
 pub mod cu;
 pub mod density;
+pub mod fork;
 pub mod su;
 pub mod test;
 pub mod verify;
