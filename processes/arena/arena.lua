@@ -329,10 +329,12 @@ local function hit(attacker, target, damage)
   Send({ Target = attacker, Action = "Successful-Hit", Recipient = target, Damage = tostring(damage), Health = health })
 end
 
+-- The environment spells a tag AttackEnergy as Attackenergy.
 local function energyOf(msg, player)
-  local energy = math.tointeger(tonumber(msg.AttackEnergy))
+  local text = msg.Attackenergy or msg["Attack-Energy"]
+  local energy = math.tointeger(tonumber(text))
   if not energy or energy < 1 then
-    return nil, "AttackEnergy must be a whole number from 1, got '" .. tostring(msg.AttackEnergy) .. "'."
+    return nil, "AttackEnergy must be a whole number from 1, got '" .. tostring(text) .. "'."
   end
   if energy > player.energy then return nil, ("Not enough energy: you have %d."):format(player.energy) end
   return energy

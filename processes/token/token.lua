@@ -11,16 +11,13 @@ local QUANTITY_DIGITS_MAX = 76
 
 -- ---- state: what is set already stays ----
 
-local function spawnTag(name)
-  for _, tag in ipairs(ao.env and ao.env.Process and ao.env.Process.Tags or {}) do
-    if tag.name == name then return tag.value end
-  end
-end
+-- What the process was spawned with.
+local tags = ao.env.Process.Tags
 
-Name = Name or spawnTag("Name") or "Points Coin"
-Ticker = Ticker or spawnTag("Ticker") or "PNTS"
-Logo = Logo or spawnTag("Logo") or "SBCCXwwecBlDqRLUjb8dYABExTJXLieawf7m2aBJ-KY"
-Denomination = Denomination or math.tointeger(tonumber(spawnTag("Denomination"))) or 12
+Name = Name or tags.Name or "Points Coin"
+Ticker = Ticker or tags.Ticker or "PNTS"
+Logo = Logo or tags.Logo or "SBCCXwwecBlDqRLUjb8dYABExTJXLieawf7m2aBJ-KY"
+Denomination = Denomination or math.tointeger(tonumber(tags.Denomination)) or 12
 Balances = Balances or { [ao.id] = "10000" .. ("0"):rep(Denomination) }
 
 local function sumOfBalances()
@@ -64,11 +61,11 @@ end
 
 -- The tags that a transfer hands on to both notices.
 local function forwarded(msg)
-  local tags = {}
+  local found = {}
   for name, value in pairs(msg.Tags) do
-    if name:sub(1, 2) == "X-" then tags[name] = value end
+    if name:sub(1, 2) == "X-" then found[name] = value end
   end
-  return tags
+  return found
 end
 
 local function notice(msg, fields)
