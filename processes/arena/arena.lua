@@ -71,6 +71,9 @@ local function refuse(msg, action, reason)
   msg.reply({ Action = action, ["Message-Id"] = msg.Id, Error = reason, Reason = reason })
 end
 
+-- An amount as the builder may set it: digits or a number.
+local function amountOf(quantity) return bint(math.tointeger(tonumber(quantity)) or quantity) end
+
 local function digitsOf(text)
   return type(text) == "string" and #text <= 76 and text:match("^%d+$") or nil
 end
@@ -86,7 +89,7 @@ end
 
 -- Pays out of the arena's own balance; nothing is sent for zero.
 function sendReward(recipient, quantity, reason)
-  local amount = bint(tostring(quantity))
+  local amount = amountOf(quantity)
   if not bint.ispos(amount) then return end
   Send({
     Target = PaymentToken,
@@ -173,12 +176,12 @@ end
 function endGame()
   local winners = sortedKeys(Players)
   Winners = #winners
-  local pot = bint(tostring(BonusQty)) + bint(Bets)
+  local pot = amountOf(BonusQty) + bint(Bets)
   if Winners > 0 then
     local share, rest = bint.udivmod(pot, Winners)
     Bets = tostring(rest)
     for _, address in ipairs(winners) do
-      sendReward(address, share + bint(tostring(PaymentQty)), "Win")
+      sendReward(address, share + amountOf(PaymentQty), "Win")
       Waiting[address] = Waiting[address] or false
     end
   end
@@ -241,7 +244,7 @@ end
 
 -- A seat for the next round. Too little, too much or twice: the difference goes back.
 local function pay(sender, quantity)
-  local paid, price = bint(quantity), bint(tostring(PaymentQty))
+  local paid, price = bint(quantity), amountOf(PaymentQty)
   if paid < price or Waiting[sender] then return sendReward(sender, quantity, "Refund") end
   sendReward(sender, paid - price, "Refund")
   Waiting[sender] = true
@@ -260,7 +263,7 @@ local function credit(msg)
 end
 
 local function requestTokens(msg)
-  if not bint.ispos(bint(tostring(FaucetQty))) then
+  if not bint.ispos(amountOf(FaucetQty)) then
     return refuse(msg, "RequestTokens-Error", "This arena gives no tokens away")
   end
   if Requested[msg.From] then return refuse(msg, "RequestTokens-Error", "You have had your tokens") end

@@ -98,9 +98,19 @@ describe("chat", function()
     end)
   end)
 
-  it("keeps rooms and nickname when loaded again", function()
-    local twice = spawn { load = { "chat.lua" }, name = "twice", owner = owner }
-    twice:eval(("Rooms.lobby = '%s' Join('lobby', 'Ann')"):format(lobby))
-    assert.equals("lobby", twice:get("Chat.current"))
+  it("loads twice without harm and adds only its documented globals", function()
+    local names = [[(function()
+      local names = {}
+      for name in pairs(_G) do names[name] = true end
+      return names
+    end)()]]
+    local before = spawn { name = "plain" }:get(names)
+    local twice = spawn { load = { "chat.lua", "chat.lua" }, name = "twice" }
+    local added = {}
+    for name in pairs(twice:get(names)) do
+      if not before[name] then added[#added + 1] = name end
+    end
+    table.sort(added)
+    assert.same({ "Chat", "Join", "Leave", "List", "Rooms", "Say" }, added)
   end)
 end)

@@ -87,10 +87,19 @@ describe("chatroom", function()
     assert.equals(alice .. "\n" .. carol, answer.Data)
   end)
 
-  it("keeps its members when loaded again", function()
+  it("loads twice without harm and adds only its documented globals", function()
+    local names = [[(function()
+      local names = {}
+      for name in pairs(_G) do names[name] = true end
+      return names
+    end)()]]
+    local before = spawn { name = "plain" }:get(names)
     local twice = spawn { load = { "chatroom.lua", "chatroom.lua" }, name = "twice" }
-    twice:send { From = alice, Action = "Register" }
-    assert.same({ alice }, twice:get("Members"))
-    assert.equals(2, #twice:send { From = alice, Action = "Broadcast", Data = "x" }.Messages)
+    local added = {}
+    for name in pairs(twice:get(names)) do
+      if not before[name] then added[#added + 1] = name end
+    end
+    table.sort(added)
+    assert.same({ "Members" }, added)
   end)
 end)

@@ -166,4 +166,20 @@ describe("names", function()
       refused(ask(bob, "Records", { Limit = "101" }), "Records-Error", "Limit must be a number from 1 to 100")
     end)
   end)
+
+  it("loads twice without harm and adds only its documented globals", function()
+    local names = [[(function()
+      local names = {}
+      for name in pairs(_G) do names[name] = true end
+      return names
+    end)()]]
+    local before = spawn { name = "plain" }:get(names)
+    local twice = spawn { load = { "names.lua", "names.lua" }, name = "twice" }
+    local added = {}
+    for name in pairs(twice:get(names)) do
+      if not before[name] then added[#added + 1] = name end
+    end
+    table.sort(added)
+    assert.same({ "Records" }, added)
+  end)
 end)

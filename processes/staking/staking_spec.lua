@@ -124,4 +124,20 @@ describe("staking", function()
     end)()]])
     assert.equals(150, sum)
   end)
+
+  it("loads twice without harm and adds only its documented globals", function()
+    local names = [[(function()
+      local names = {}
+      for name in pairs(_G) do names[name] = true end
+      return names
+    end)()]]
+    local before = spawn { name = "plain" }:get(names)
+    local twice = spawn { load = { "staking.lua", "staking.lua" }, name = "twice" }
+    local added = {}
+    for name in pairs(twice:get(names)) do
+      if not before[name] then added[#added + 1] = name end
+    end
+    table.sort(added)
+    assert.same({ "Balances", "Stakers", "Unstaking" }, added)
+  end)
 end)

@@ -32,12 +32,16 @@ describe("token", function()
     assert.equals("1000000", tagged:get("TotalSupply"))
   end)
 
-  it("keeps its state when loaded again", function()
-    transfer { Recipient = bob, Quantity = "30" }
+  it("keeps its handlers when loaded again", function()
     local again = spawn { load = { "token.lua", "token.lua" }, name = "Twice", owner = owner }
     assert.equals("10000000000000000", again:get("TotalSupply"))
-    assert.equals(1, again:get("(function() local n = 0 for _, h in ipairs(Handlers.list) do " ..
-      "if h.name == 'transfer' then n = n + 1 end end return n end)()"))
+    assert.equals(1, again:get([[(function()
+      local count = 0
+      for _, handler in ipairs(Handlers.list) do
+        if handler.name == "transfer" then count = count + 1 end
+      end
+      return count
+    end)()]]))
   end)
 
   describe("Info", function()
@@ -215,5 +219,21 @@ describe("token", function()
     end)()]])
     assert.equals(sums.supply, sums.sum)
     assert.equals(0, sums.negative)
+  end)
+
+  it("loads twice without harm and adds only its documented globals", function()
+    local names = [[(function()
+      local names = {}
+      for name in pairs(_G) do names[name] = true end
+      return names
+    end)()]]
+    local before = spawn { name = "plain" }:get(names)
+    local twice = spawn { load = { "token.lua", "token.lua" }, name = "twice" }
+    local added = {}
+    for name in pairs(twice:get(names)) do
+      if not before[name] then added[#added + 1] = name end
+    end
+    table.sort(added)
+    assert.same({ "Balances", "Denomination", "Logo", "Ticker", "TotalSupply" }, added)
   end)
 end)

@@ -108,4 +108,20 @@ describe("voting", function()
       assert.equals("0", process:get("Votes.raise.yay"))
     end)
   end)
+
+  it("loads twice without harm and adds only its documented globals", function()
+    local names = [[(function()
+      local names = {}
+      for name in pairs(_G) do names[name] = true end
+      return names
+    end)()]]
+    local before = spawn { name = "plain" }:get(names)
+    local twice = spawn { load = { "voting.lua", "voting.lua" }, name = "twice" }
+    local added = {}
+    for name in pairs(twice:get(names)) do
+      if not before[name] then added[#added + 1] = name end
+    end
+    table.sort(added)
+    assert.same({ "Stakers", "Votes" }, added)
+  end)
 end)
