@@ -2,14 +2,12 @@
 
 local alice, bob, carol, token = wallet("alice"), wallet("bob"), wallet("carol"), wallet("token")
 
-local START = 1700000000000
 local WAIT, GAME = 120000, 1200000
 
 describe("arena", function()
   local arena
 
   before_each(function()
-    clock.set(START)
     arena = spawn { load = "arena.lua", name = "arena" }
     arena:eval(("PaymentToken = '%s' PaymentQty = '10'"):format(token))
   end)

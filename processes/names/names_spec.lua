@@ -4,15 +4,11 @@ local alice, bob = wallet("alice"), wallet("bob")
 
 local DAY = 24 * 60 * 60 * 1000
 local YEAR = 365 * DAY
-local START = 1700000000000
 
 describe("names", function()
   local registry
 
-  before_each(function()
-    clock.set(START)
-    registry = spawn { load = "names.lua", name = "registry" }
-  end)
+  before_each(function() registry = spawn { load = "names.lua", name = "registry" } end)
 
   local function ask(who, action, fields)
     fields = fields or {}

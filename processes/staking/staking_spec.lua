@@ -2,7 +2,7 @@
 
 local alice, bob = wallet("alice"), wallet("bob")
 
-local START = 1000
+local START = 2000000
 
 describe("staking", function()
   local process

@@ -2,7 +2,7 @@
 
 local alice, bob, carol = wallet("alice"), wallet("bob"), wallet("carol")
 
-local START = 2000
+local START = 2000000
 
 describe("voting", function()
   local process
