@@ -262,6 +262,11 @@ local function credit(msg)
   pay(sender, quantity)
 end
 
+-- The token's receipt for what the arena paid: seen, nothing to do. It would fill the inbox.
+local function isReceipt(msg) return msg.Action == "Debit-Notice" and msg.From == PaymentToken end
+
+local function ignore() end
+
 local function requestTokens(msg)
   if not bint.ispos(amountOf(FaucetQty)) then
     return refuse(msg, "RequestTokens-Error", "This arena gives no tokens away")
@@ -369,6 +374,7 @@ end
 
 Handlers.prepend("Game-State-Timers", function() return "continue" end, turnTimers)
 Handlers.add("Payment", isPayment, credit)
+Handlers.add("Receipt", isReceipt, ignore)
 on("Register", "Register", register)
 on("Unregister", "Unregister", unregister)
 on("GetGameState", "GetGameState", getGameState)

@@ -85,6 +85,11 @@ describe("arena", function()
       assert.is_true(arena:get(("Waiting['%s']"):format(alice)))
     end)
 
+    it("keeps receipts out of the inbox", function()
+      arena:send { From = token, Action = "Debit-Notice", Quantity = "10" }
+      assert.equals(0, arena:get("#Inbox"))
+    end)
+
     it("gives the stake back to whoever leaves before the round", function()
       ask(alice, "Register")
       pay(alice)

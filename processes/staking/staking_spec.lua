@@ -125,6 +125,22 @@ describe("staking", function()
     assert.equals(150, sum)
   end)
 
+  it("works in a process with the token and voting blueprints", function()
+    local all = { "../token/token.lua", "staking.lua", "../voting/voting.lua" }
+    local bank = spawn { load = all, name = "bank", owner = alice }
+    bank:send { From = alice, Action = "Mint", Quantity = "100" }
+    bank:send { From = alice, Action = "Stake", Quantity = "70", UnstakeDelay = "5" }
+    local short = bank:send { From = alice, Action = "Transfer", Recipient = bob, Quantity = "31" }
+    assert.equals("Insufficient Balance!", short.Messages[1].Error)
+    local vote = bank:send { From = alice, Action = "Vote", Proposal = "x", Side = "yay", Deadline = "2" }
+    assert.equals("70", vote.Messages[1].Weight)
+    bank:send { From = alice, Action = "Unstake", Quantity = "70" }
+    block.advance(5)
+    local paid = bank:send { From = alice, Action = "Transfer", Recipient = bob, Quantity = "100" }
+    assert.is_truthy(paid:message { Target = bob, Action = "Credit-Notice" })
+    assert.is_nil(bank:get("Votes.x"))
+  end)
+
   it("loads twice without harm and adds only its documented globals", function()
     local names = [[(function()
       local names = {}

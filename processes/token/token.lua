@@ -8,6 +8,7 @@ local json = require("json")
 
 -- 10^76 - 1 is the largest amount: two of them still add up within 256 bits.
 local QUANTITY_DIGITS_MAX = 76
+local ADDRESS_BYTES_MAX = 128
 
 -- ---- state: what is set already stays ----
 
@@ -41,6 +42,14 @@ local function amountOf(text)
     return nil, ("Quantity must have at most %d digits, got %d"):format(QUANTITY_DIGITS_MAX, #digits)
   end
   return bint(digits)
+end
+
+local function recipientOf(text)
+  if type(text) ~= "string" or text == "" then return nil, "Recipient is required!" end
+  if #text > ADDRESS_BYTES_MAX then
+    return nil, ("Recipient must have at most %d bytes, got %d"):format(ADDRESS_BYTES_MAX, #text)
+  end
+  return text
 end
 
 local function balanceOf(account) return bint(Balances[account] or "0") end
@@ -109,10 +118,8 @@ end
 local function balances(msg) msg.reply({ Data = json.encode(Balances) }) end
 
 local function transfer(msg)
-  local recipient = msg.Recipient
-  if type(recipient) ~= "string" or recipient == "" then
-    return refuse(msg, "Transfer-Error", "Recipient is required!")
-  end
+  local recipient, nobody = recipientOf(msg.Recipient)
+  if not recipient then return refuse(msg, "Transfer-Error", nobody) end
   local amount, problem = amountOf(msg.Quantity)
   if not amount then return refuse(msg, "Transfer-Error", problem) end
   if balanceOf(msg.From) < amount then return refuse(msg, "Transfer-Error", "Insufficient Balance!") end

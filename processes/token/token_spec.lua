@@ -121,6 +121,7 @@ describe("token", function()
 
     local refusals = {
       { "no recipient", { Quantity = "1" }, "Recipient is required!" },
+      { "a recipient too long", { Recipient = ("a"):rep(129), Quantity = "1" }, "at most 128 bytes, got 129" },
       { "no quantity", { Recipient = bob }, "Quantity is required!" },
       { "zero", { Recipient = bob, Quantity = "0" }, "Quantity must be greater than 0" },
       { "a negative quantity", { Recipient = bob, Quantity = "-1" }, "whole number in digits, got '-1'" },
