@@ -58,7 +58,11 @@ pub struct Options {
 impl Options {
     /// The folder for histories that the system provides: `$XDG_STATE_HOME/weft`.
     pub fn state_folder() -> Option<PathBuf> {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let set = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
         Some(state?.join("weft"))
     }
@@ -79,8 +83,16 @@ async fn sit(link: Arc<dyn Link>, options: Options) -> io::Result<ExitCode> {
         blueprints: options.blueprints.iter().map(|(name, _)| name.clone()).collect(),
     };
     let library = Library::new(Arc::clone(&link), Handle::current(), known);
-    let history = options.folder.as_ref().map(|folder| folder.join("history").join(link.process().to_string()));
-    let line = Line::open(Arc::clone(&desk), Arc::clone(&library), history.as_deref(), options.style.colors)?;
+    let history = options
+        .folder
+        .as_ref()
+        .map(|folder| folder.join("history").join(link.process().to_string()));
+    let line = Line::open(
+        Arc::clone(&desk),
+        Arc::clone(&library),
+        history.as_deref(),
+        options.style.colors,
+    )?;
     let watcher = Watcher::new(
         Arc::clone(&desk),
         Arc::clone(&library),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aos_shell::error::Problem;
+use aos_shell::repl;
 use aos_shell::{Node, Session};
 use bytes::Bytes;
 use spec::{ModuleId, Signer};
@@ -168,23 +169,16 @@ async fn evaluate(session: &Session, script: &[Program], outlet: &Outlet) -> Don
 }
 
 async fn prompt(session: Session, load: Vec<PathBuf>, outlet: &Outlet) -> Done {
-    let programs: Vec<Program> = load
-        .iter()
-        .map(|path| input::file(path))
-        .collect::<Result<_, _>>()?;
-    evaluate(&session, &programs, outlet).await?;
-    let lines = tokio::io::BufReader::new(tokio::io::stdin());
-    let mut lines = tokio::io::AsyncBufReadExt::lines(lines);
-    while let Ok(Some(line)) = lines.next_line().await {
-        let done = match input::text(&line, "input") {
-            Ok(program) => evaluate(&session, &[program], outlet).await,
-            Err(problem) => Err(problem),
-        };
-        if let Err(problem) = done {
-            outlet.fail(&problem);
-        }
+    let options = repl::Options {
+        folder: repl::Options::state_folder(),
+        style: outlet.style(),
+        blueprints: Vec::new(),
+        load,
+    };
+    match repl::run(session, options).await {
+        Ok(_) => Ok(0),
+        Err(error) => Err(Problem::new("no-terminal", error.to_string())),
     }
-    Ok(0)
 }
 
 /// A signal ends the work in order, so that temporary data goes.
