@@ -342,6 +342,48 @@ async fn events_carry_every_outcome_once_and_resume() -> Answer<()> {
     Ok(())
 }
 
+/// A feed whose node is killed and comes back goes on after the last outcome that it handed out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_feed_outlives_its_node() -> Answer<()> {
+    use aos_shell::{Session, live::live};
+    use futures_util::StreamExt;
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(folder.path());
+    let (url, address) = (
+        node.text("url").to_owned(),
+        node.text("url")["http://".len()..].to_owned(),
+    );
+    let client = std::sync::Arc::new(aos_shell::Node::connect(&url).await?);
+    let signer = std::sync::Arc::new(support::signer(5));
+    let kernel = client.facts.kernel.expect("our nodes name theirs");
+    let data = bytes::Bytes::from_static(b" ");
+    let session = Session::spawn(client.clone(), signer, "feed", kernel, Vec::new(), data).await?;
+    let mut feed = live(client, session.process, wire::events::From::Slot(1));
+    let chunk = |text: String| match aos_shell::lua::read(&text) {
+        aos_shell::lua::Read::Complete(chunk) => chunk,
+        other => panic!("{other:?}"),
+    };
+    let (mut seen, mut breaks) = (Vec::new(), 0);
+    session.eval(&chunk("print(1)".into())).await?;
+    session.eval(&chunk("error(2)".into())).await?;
+    seen.push(feed.next().await.unwrap()?.slot);
+    node.kill();
+    let _node = Node::start_at(folder.path(), &address, &[]);
+    session.eval(&chunk("print(3)".into())).await?;
+    while seen.last() != Some(&3) {
+        match feed.next().await.expect("a feed has no end") {
+            Ok(at) => seen.push(at.slot),
+            Err(refusal) => {
+                breaks += 1;
+                assert!(wire::events::is_passing(&refusal), "{refusal}");
+            }
+        }
+    }
+    assert_eq!(seen, [1, 2, 3]);
+    assert!(breaks <= 1, "a broken connection is told once");
+    Ok(())
+}
+
 #[test]
 fn completions_name_the_commands() {
     let world = World::alone();
