@@ -164,7 +164,7 @@ const NAMES: [Entry; 9] = [
     ),
 ];
 
-const MESSAGES: [Entry; 32] = [
+const MESSAGES: [Entry; 36] = [
     entry(
         "message-exists",
         "the same signed item was scheduled before",
@@ -321,9 +321,29 @@ const MESSAGES: [Entry; 32] = [
         "a tag's name or value is written NAME=VALUE",
         "write it so, in quotes where your shell needs them",
     ),
+    entry(
+        "invalid-scheduler",
+        "the tag `Scheduler` is no address",
+        "set it to the address that the node's ready line shows",
+    ),
+    entry(
+        "other-target",
+        "the path names one process, the item another",
+        "send the item to the process that it was signed for",
+    ),
+    entry(
+        "no-http-signatures",
+        "messages signed as HTTP headers are not taken here",
+        "make the client sign ANS-104 data items",
+    ),
+    entry(
+        "not-a-post",
+        "items are pushed with POST",
+        "use POST, with the signed item as the body",
+    ),
 ];
 
-const EVALUATION: [Entry; 20] = [
+const EVALUATION: [Entry; 23] = [
     entry(
         "no-module",
         "the process names a module that nothing is known about",
@@ -424,9 +444,24 @@ const EVALUATION: [Entry; 20] = [
         "the process was not there yet at that time",
         "ask for a later time",
     ),
+    entry(
+        "module-not-found",
+        "the weave holds nothing under the module's id",
+        "add the bytes with `weft module add FILE --id ID`",
+    ),
+    entry(
+        "module-withheld",
+        "the module's data was withheld",
+        "ask who published it, or use another module",
+    ),
+    entry(
+        "closing",
+        "the node is being shut down",
+        "ask again when it is back",
+    ),
 ];
 
-const QUESTIONS: [Entry; 12] = [
+const QUESTIONS: [Entry; 17] = [
     entry(
         "missing-parameter",
         "the route needs a parameter that was not given",
@@ -487,9 +522,34 @@ const QUESTIONS: [Entry; 12] = [
         "the gateway confirmed another item than was sent",
         "do not trust that gateway",
     ),
+    entry(
+        "invalid-slot",
+        "a slot is a whole number; a message's id stands for its slot",
+        "write it so",
+    ),
+    entry(
+        "no-such-slot",
+        "the log is not that long",
+        "ask for /PROCESS/slot/current first",
+    ),
+    entry(
+        "no-such-key",
+        "the route of the process has no such part",
+        "use one of those named above",
+    ),
+    entry(
+        "invalid-range",
+        "the header `Range` is malformed",
+        "write `bytes=0-99`",
+    ),
+    entry(
+        "invalid-query",
+        "the body is no GraphQL request",
+        "send JSON with a text `query`",
+    ),
 ];
 
-const NODE: [Entry; 19] = [
+const NODE: [Entry; 20] = [
     entry(
         "log-busy",
         "the log takes as much as the disk does",
@@ -584,6 +644,11 @@ const NODE: [Entry; 19] = [
         "file",
         "a file cannot be read or written",
         "check the path and its permissions",
+    ),
+    entry(
+        "scheduler-busy",
+        "the scheduler takes as much as the disk does",
+        "try again in a moment",
     ),
 ];
 

@@ -10,7 +10,7 @@ use spec::{Outcome, Refusal};
 use crate::catalogue;
 use crate::load::{LoadError, Place, SourceMap};
 use crate::lua::LuaError;
-use crate::render::{Style, safe, shown};
+use crate::render::{Style, safe, shown, without_colors};
 use crate::token::{Kind, tokens};
 
 /// What a command exits with when Lua was wrong.
@@ -33,6 +33,8 @@ pub struct Problem {
     pub frame: Option<String>,
     /// Lua's traceback, one step a line.
     pub trace: Vec<String>,
+    /// What the process printed before it went wrong.
+    pub printed: Vec<String>,
 }
 
 impl Problem {
@@ -44,6 +46,7 @@ impl Problem {
             place: None,
             frame: None,
             trace: Vec::new(),
+            printed: Vec::new(),
         }
     }
 
@@ -63,9 +66,14 @@ impl Problem {
         Some(Problem::of_text(&text, map))
     }
 
-    /// The error text of a process.
+    /// The error text of a process. The kernel's console puts what was printed before in front of it.
     pub fn of_text(text: &str, map: Option<&SourceMap>) -> Problem {
-        let mut lines = text.trim_end().lines();
+        let text = without_colors(text);
+        let (printed, error) = match text.rfind("\nerror:\n") {
+            Some(at) => (&text[..at], &text[at + "\nerror:\n".len()..]),
+            None => ("", text.strip_prefix("error:\n").unwrap_or(&text)),
+        };
+        let mut lines = error.trim().lines();
         let first = lines.next().unwrap_or("unknown error");
         let (what, place) = match chunk_place(first) {
             Some((0, end, line)) => {
@@ -80,7 +88,9 @@ impl Problem {
             () => "lua-runtime",
         };
         let trace = lines.map(|line| map.map_or_else(|| line.to_owned(), |map| map.translate(line)));
+        let printed = printed.lines().map(str::to_owned);
         let mut problem = Problem {
+            printed: printed.filter(|line| !line.trim().is_empty()).collect(),
             trace: trace
                 .map(|line| line.trim().to_owned())
                 .filter(|line| !line.is_empty())
@@ -123,6 +133,9 @@ impl Problem {
         for line in &self.trace {
             out.push_str(&format!("    {}\n", clean(line)));
         }
+        for line in &self.printed {
+            out.push_str(&format!("{} {}\n", style.paint("34", "  printed:"), clean(line)));
+        }
         if let Some(entry) = catalogue::find(&self.code) {
             out.push_str(&format!("{} {}\n", style.paint("34", "  why:"), entry.why));
             out.push_str(&format!("{} {}\n", style.paint("32", "  try:"), entry.remedy));
@@ -135,6 +148,7 @@ impl Problem {
         let entry = catalogue::find(&self.code);
         serde_json::json!({
             "code": self.code, "what": self.what, "where": self.place, "trace": self.trace,
+            "printed": self.printed,
             "why": entry.map(|entry| entry.why), "try": entry.map(|entry| entry.remedy),
         })
     }
@@ -251,6 +265,18 @@ mod tests {
     }
 
     #[test]
+    fn a_handlers_error_is_found_behind_what_was_printed() {
+        let text =
+            "\u{1b}[31mError\u{1b}[0m handling\n\n\u{1b}[31merror:\n\u{1b}[0m[string \"aos\"]:1: no money";
+        let problem = Problem::of_text(text, None);
+        assert_eq!(
+            (problem.what.as_str(), problem.printed.join("|")),
+            ("no money", "Error handling".into())
+        );
+        assert_eq!(Problem::of_text("error:\nplain", None).what, "plain");
+    }
+
+    #[test]
     fn an_error_of_an_older_evaluation_names_its_line() {
         let problem = Problem::of_text("[string \"aos\"]:7: \u{1b}[2Jboom", None);
         insta::assert_snapshot!(problem.render(Style::default()), @r#"
@@ -277,6 +303,19 @@ mod tests {
             }
         }
         insta::assert_snapshot!("catalogue", all);
+    }
+
+    #[test]
+    fn the_page_of_errors_is_the_catalogue() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/errors.md");
+        if std::env::var_os("WEFT_WRITE_DOCS").is_some() {
+            std::fs::write(path, catalogue::page()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(
+            page == catalogue::page(),
+            "run this test once with WEFT_WRITE_DOCS=1"
+        );
     }
 
     #[test]

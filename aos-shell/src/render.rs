@@ -168,6 +168,28 @@ fn visible(character: char) -> String {
     }
 }
 
+/// A text as the process wrote it, without the colours that consoles of the field add.
+pub fn without_colors(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("\u{1b}[") {
+        let body = &rest[at + 2..];
+        let end = body.find(|c: char| !c.is_ascii_digit() && c != ';');
+        match end.filter(|end| body[*end..].starts_with('m')) {
+            Some(end) => {
+                out.push_str(&rest[..at]);
+                rest = &body[end + 1..];
+            }
+            None => {
+                out.push_str(&rest[..at + 2]);
+                rest = body;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
 /// What an evaluation gave, for a terminal.
 pub fn value(outcome: &Outcome, style: Style) -> Option<String> {
     shown(outcome).text.map(|text| safe(&text, style))
@@ -223,6 +245,12 @@ mod tests {
             assert_eq!(safe(bad, COLORS), good);
             assert_eq!(safe(bad, PLAIN), good);
         }
+    }
+
+    #[test]
+    fn pipes_get_text_without_colours_and_nothing_else_is_lost() {
+        assert_eq!(without_colors("\u{1b}[32mok\u{1b}[0m \u{1b}[1;31mx"), "ok x");
+        assert_eq!(without_colors("a\u{1b}[2Jb\u{1b}["), "a\u{1b}[2Jb\u{1b}[");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client;
 use crate::client::args::DevOptions;
-use crate::test::TestArgs;
+use crate::test::{BenchTestArgs, NewArgs, TestArgs};
 
 /// Weft: a permanent-storage actor compute node.
 #[derive(Parser, Debug)]
@@ -54,6 +54,8 @@ Examples:
     Wallet(WalletCommand),
     /// Run the tests of Lua processes: `*_spec.lua` files with the words of busted.
     Test(TestArgs),
+    /// Make a project: a process, its tests, definitions for editors.
+    New(NewArgs),
     /// Measure this machine: each prints rates and ratios.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -185,6 +187,8 @@ pub enum BenchCommand {
     Su(BenchSuArgs),
     /// Messages evaluated per second of one core's time.
     Cu(BenchCuArgs),
+    /// Tests of a process per second.
+    Test(BenchTestArgs),
     /// Memory, disk and waking time of many processes on one node.
     Density(BenchDensityArgs),
     /// What a stored process of our kernel costs, and how soon it answers again.

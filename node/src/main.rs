@@ -44,6 +44,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             clap_complete::generate(args.shell, &mut Cli::command(), "weft", &mut std::io::stdout());
             Ok(())
         }
+        Command::New(args) => return Ok(test::new(&args)),
         Command::Node(args) => serve::run(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Bench(BenchCommand::Su(args)) => bench::su::run(&args),
         Command::Bench(BenchCommand::Cu(args)) => bench::cu::run(&args),
+        Command::Bench(BenchCommand::Test(args)) => bench::test::run(&args),
         Command::Bench(BenchCommand::Density(args)) => bench::density::run(&args),
         Command::Bench(BenchCommand::Fork) => bench::fork::run(),
     };

@@ -124,7 +124,10 @@ async fn upload(args: &ModuleAddArgs, description: &Description, wasm: Bytes) ->
     }
     let node = {
         let url = args.node.clone().or_else(crate::client::default_node);
-        Http::new(url.as_deref().unwrap_or(aos_shell::node::NODE_URL_DEFAULT), &Limits::default())?
+        Http::new(
+            url.as_deref().unwrap_or(aos_shell::node::NODE_URL_DEFAULT),
+            &Limits::default(),
+        )?
     };
     let added: Added = match (&args.wallet, &args.id) {
         (Some(_), Some(_)) => {

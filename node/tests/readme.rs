@@ -25,7 +25,10 @@ fn scripts(page: &str) -> Vec<Script> {
     let mut lines = page.lines().enumerate();
     while let Some((at, line)) = lines.next() {
         if line.trim() == "```sh" {
-            let body = lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim() != "```");
+            let body = lines
+                .by_ref()
+                .map(|(_, line)| line)
+                .take_while(|line| line.trim() != "```");
             found.push(Script {
                 line: at + 1,
                 text: body.collect::<Vec<_>>().join("\n"),
@@ -65,7 +68,10 @@ impl World {
         };
         let write = |name: &str, text: &str| std::fs::write(world.path().join(name), text).unwrap();
         write("bank.lua", "Balance = (Balance or 0) + 1\nreturn Balance\n");
-        write("module.lua", "function handle(msg, env) return { Output = msg.Data } end\n");
+        write(
+            "module.lua",
+            "function handle(msg, env) return { Output = msg.Data } end\n",
+        );
         let made = world.run("weft spawn default");
         assert!(made.status.success(), "{}", text(&made));
         world
@@ -77,7 +83,11 @@ impl World {
 
     fn command(&self, program: &str) -> Command {
         let binary = Path::new(env!("CARGO_BIN_EXE_weft")).parent().unwrap();
-        let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
+        let path = format!(
+            "{}:{}",
+            binary.display(),
+            std::env::var("PATH").unwrap_or_default()
+        );
         let mut command = Command::new(program);
         command
             .current_dir(self.path())
@@ -91,7 +101,10 @@ impl World {
     }
 
     fn run(&self, script: &str) -> Output {
-        self.command("bash").args(["-euo", "pipefail", "-c", script]).output().unwrap()
+        self.command("bash")
+            .args(["-euo", "pipefail", "-c", script])
+            .output()
+            .unwrap()
     }
 
     /// Starts what stays, waits until it says that it is ready, and stops it.
@@ -114,7 +127,9 @@ impl World {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        let _ = Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status();
         let status = child.wait().unwrap();
         match status.success() && said().contains("ready") {
             true => Ok(()),
@@ -153,7 +168,11 @@ fn every_command_of_the_readme_runs() {
     let mut played = 0;
     for script in &scripts {
         match &script.skip {
-            Some(why) => assert!(why.len() > 8, "README line {}: say why it is skipped", script.line),
+            Some(why) => assert!(
+                why.len() > 8,
+                "README line {}: say why it is skipped",
+                script.line
+            ),
             None => {
                 played += 1;
                 if let Err(why) = world.play(&script.text) {
@@ -170,7 +189,11 @@ fn every_example_of_help_runs() {
     let world = World::new();
     let mut played = 0;
     for command in commands() {
-        let output = weft().args(command.split(' ').filter(|word| !word.is_empty())).arg("--help").output().unwrap();
+        let output = weft()
+            .args(command.split(' ').filter(|word| !word.is_empty()))
+            .arg("--help")
+            .output()
+            .unwrap();
         let help = String::from_utf8(output.stdout).unwrap();
         for example in examples(&help) {
             played += 1;
@@ -188,7 +211,12 @@ fn commands() -> Vec<String> {
     let help = String::from_utf8(output.stdout).unwrap();
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let listed = lines.take_while(|line| line.starts_with("  "));
-    let names = listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()));
+    let names = listed.filter_map(|line| {
+        line.strip_prefix("  ")?
+            .split(' ')
+            .next()
+            .filter(|name| !name.is_empty())
+    });
     let names: Vec<String> = names.filter(|name| *name != "help").map(str::to_owned).collect();
     assert!(names.len() > 10, "{help}");
     std::iter::once(String::new()).chain(names).collect()
@@ -196,9 +224,24 @@ fn commands() -> Vec<String> {
 
 #[test]
 fn every_client_command_shows_examples() {
-    for command in ["dev", "shell", "eval", "spawn", "send", "dry", "result", "trace", "ps", "explain", "completions"] {
+    for command in [
+        "dev",
+        "shell",
+        "eval",
+        "spawn",
+        "send",
+        "dry",
+        "result",
+        "trace",
+        "ps",
+        "explain",
+        "completions",
+    ] {
         let output = weft().args([command, "--help"]).output().unwrap();
         let help = String::from_utf8(output.stdout).unwrap();
-        assert!(!examples(&help).is_empty(), "`weft {command} --help` shows no example:\n{help}");
+        assert!(
+            !examples(&help).is_empty(),
+            "`weft {command} --help` shows no example:\n{help}"
+        );
     }
 }

@@ -1,9 +1,9 @@
 //! The prompt in a real terminal: what is sent, what is shown, what is kept. `weft dev` is the program.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
 #[path = "support/pty.rs"]
 mod pty;
+mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,7 +20,10 @@ use support::weft;
 fn dev(folder: &Path) -> Terminal {
     let mut command = weft();
     command.args(["dev", "fresh", "--listen", "127.0.0.1:0"]);
-    command.env("XDG_STATE_HOME", folder).env("TMPDIR", folder).env("HOME", folder);
+    command
+        .env("XDG_STATE_HOME", folder)
+        .env("TMPDIR", folder)
+        .env("HOME", folder);
     let mut terminal = Terminal::start(command);
     terminal.shows("fresh@");
     terminal
@@ -29,7 +32,9 @@ fn dev(folder: &Path) -> Terminal {
 /// How many messages the process has taken, its own item not counted: an error names its slot.
 fn messages(terminal: &mut Terminal, mark: &str) -> u64 {
     terminal.line(&format!("error('{mark}')"));
-    terminal.until("the slot of an error", |terminal| slot_after(&terminal.text(), mark).is_some());
+    terminal.until("the slot of an error", |terminal| {
+        slot_after(&terminal.text(), mark).is_some()
+    });
     slot_after(&terminal.text(), mark).unwrap() - 1
 }
 
@@ -66,7 +71,10 @@ struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % limit
     }
 }
@@ -90,7 +98,10 @@ fn no_beginning_of_a_program_is_ever_sent() {
     let folder = tempfile::tempdir().unwrap();
     let mut terminal = dev(folder.path());
     let all = prefixes(1_000);
-    assert!(all.iter().collect::<BTreeSet<_>>().len() > 300, "different beginnings");
+    assert!(
+        all.iter().collect::<BTreeSet<_>>().len() > 300,
+        "different beginnings"
+    );
     for (at, prefix) in all.iter().enumerate() {
         terminal.keys(&prefix.replace('\n', NEW_LINE));
         terminal.keys(ENTER);
@@ -159,8 +170,14 @@ fn history_is_kept_when_the_shell_is_killed() {
     terminal.shows("told 1");
     terminal.kill();
     let history = std::fs::read_to_string(folder.path().join("weft/history/dev-fresh")).unwrap();
-    let entries: Vec<String> = history.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(entries, ["Kept = 'by the file'", "Many = {\n  1 }", "'told ' .. #Many"]);
+    let entries: Vec<String> = history
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        entries,
+        ["Kept = 'by the file'", "Many = {\n  1 }", "'told ' .. #Many"]
+    );
     let mut terminal = dev(folder.path());
     terminal.keys("\x12");
     terminal.keys("by the");
@@ -174,7 +191,10 @@ fn what_a_process_prints_is_shown_once_while_somebody_types() {
     terminal.line("Handlers.add('tick', 'Tick', function(m) print('tick ' .. m.Data) end)");
     terminal.line(".id");
     terminal.shows("process  ");
-    let (url, process) = (word(&terminal.text(), "http://"), word_after(&terminal.text(), "process  "));
+    let (url, process) = (
+        word(&terminal.text(), "http://"),
+        word_after(&terminal.text(), "process  "),
+    );
     let sender = std::thread::spawn(move || send_ticks(&url, &process, 1_000, 200));
     let mut typed = 0_usize;
     while !sender.is_finished() {
@@ -188,7 +208,12 @@ fn what_a_process_prints_is_shown_once_while_somebody_types() {
     sender.join().unwrap();
     terminal.keys(CTRL_C);
     terminal.shows("tick 1000");
-    let ticks: Vec<String> = terminal.rows().iter().filter(|row| row.starts_with("tick ")).map(|row| row.trim_end().to_owned()).collect();
+    let ticks: Vec<String> = terminal
+        .rows()
+        .iter()
+        .filter(|row| row.starts_with("tick "))
+        .map(|row| row.trim_end().to_owned())
+        .collect();
     let expected: Vec<String> = (1..=1_000).map(|tick| format!("tick {tick}")).collect();
     assert_eq!(ticks, expected);
 }
@@ -203,7 +228,10 @@ fn send_ticks(url: &str, process: &str, count: usize, per_second: u32) {
         for tick in 1..=count {
             clock.tick().await;
             let tags = vec![spec::Tag::new("Action", "Tick")];
-            session.send(session.process, tags, tick.to_string().into()).await.unwrap();
+            session
+                .send(session.process, tags, tick.to_string().into())
+                .await
+                .unwrap();
         }
     });
 }
@@ -250,7 +278,9 @@ fn a_preview_shows_what_would_change_and_sends_nothing() {
     terminal.shows("send? y/N");
     terminal.line("n");
     terminal.line("Count = 8");
-    terminal.until("the second question", |t| t.text().matches("send? y/N").count() == 2);
+    terminal.until("the second question", |t| {
+        t.text().matches("send? y/N").count() == 2
+    });
     terminal.line("y");
     terminal.line(".confirm off");
     terminal.line("'now ' .. Count");
@@ -264,7 +294,10 @@ fn a_saved_file_is_sent_again_with_what_changed() {
     std::fs::create_dir(&source).unwrap();
     let write = |name: &str, text: &str| std::fs::write(source.join(name), text).unwrap();
     write("rate.lua", "return { value = 1 }");
-    write("main.lua", "local rate = require('rate')\nRate = rate.value\nHandlers.add('rate', 'Rate', function(m) m.reply({ Data = Rate }) end)");
+    write(
+        "main.lua",
+        "local rate = require('rate')\nRate = rate.value\nHandlers.add('rate', 'Rate', function(m) m.reply({ Data = Rate }) end)",
+    );
     let mut terminal = dev(folder.path());
     terminal.line(&format!(".load {}", source.join("main.lua").display()));
     terminal.line("'rate ' .. Rate");
@@ -376,7 +409,10 @@ fn completion_offers_the_paths_of_a_live_process() {
         let missing: Vec<&&str> = paths.iter().filter(|path| !is_offered(&names, path)).collect();
         println!("{} paths, {} missing: {missing:?}", paths.len(), missing.len());
         assert!(paths.len() > 300, "a process holds more");
-        assert!(missing.len() * 20 <= paths.len(), "more than 5 % are missing: {missing:?}");
+        assert!(
+            missing.len() * 20 <= paths.len(),
+            "more than 5 % are missing: {missing:?}"
+        );
         let offered = names.lines("Handlers.remove(\"");
         for handler in handlers.lines() {
             let line = format!("Handlers.remove(\"{handler}\"");

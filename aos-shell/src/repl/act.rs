@@ -91,7 +91,11 @@ fn help(shell: &Shell, rest: &str) {
     for command in &TABLE {
         let head = head(command);
         let blank = " ".repeat(width - head.len() + 2);
-        shell.say(&format!("{}{blank}{}", shell.style.paint("36", &head), command.about));
+        shell.say(&format!(
+            "{}{blank}{}",
+            shell.style.paint("36", &head),
+            command.about
+        ));
     }
     shell.say(&shell.dim("Tab completes · Ctrl-R searches · Alt-Enter: a new line · anything else is Lua"));
 }
@@ -104,7 +108,11 @@ async fn load(shell: &mut Shell, rest: &str) -> io::Result<()> {
         return Ok(());
     }
     let path = home(rest.trim_matches('"'));
-    let bundle = shell.loader.lock().await.bundle(shell.link.process(), Path::new(&path));
+    let bundle = shell
+        .loader
+        .lock()
+        .await
+        .bundle(shell.link.process(), Path::new(&path));
     match bundle {
         Ok(bundle) => send_bundle(shell, &bundle).await?,
         Err(error) => {
@@ -159,7 +167,11 @@ async fn watch(shell: &mut Shell, rest: &str) {
     }
     if rest == "off" {
         let was = shell.watch.take();
-        shell.say(if was.is_some() { "stopped watching" } else { "nothing was watched" });
+        shell.say(if was.is_some() {
+            "stopped watching"
+        } else {
+            "nothing was watched"
+        });
         return;
     }
     match Watch::start(shell, Path::new(&home(rest))) {
@@ -203,7 +215,9 @@ async fn view(shell: &Shell, name: &str, rest: &str) {
         return;
     };
     let text = match name {
-        ".table" => show::table(&value).unwrap_or_else(|| "this is no list of records; .json shows it".into()),
+        ".table" => {
+            show::table(&value).unwrap_or_else(|| "this is no list of records; .json shows it".into())
+        }
         _ => serde_json::to_string_pretty(&value).unwrap_or_default(),
     };
     shell.say(&render::safe(&text, shell.style));
@@ -241,7 +255,11 @@ async fn dry_quietly(shell: &Shell, chunk: &Chunk) -> Answer<Arc<spec::Outcome>>
 }
 
 fn last(shell: &Shell, rest: &str) {
-    let index = if rest.is_empty() { Some(0) } else { result_index(rest) };
+    let index = if rest.is_empty() {
+        Some(0)
+    } else {
+        result_index(rest)
+    };
     let Some(text) = index.and_then(|index| shell.result(index)) else {
         shell.say(&shell.dim("there is no such result; .last, or .last _2 for the one before"));
         return;
@@ -268,9 +286,18 @@ async fn processes(shell: &Shell) {
     };
     let head = ["", "name", "id", "module"].map(str::to_owned).to_vec();
     let row = |process: &crate::session::Listed| {
-        let here = if process.id == shell.link.process() { "*" } else { "" };
+        let here = if process.id == shell.link.process() {
+            "*"
+        } else {
+            ""
+        };
         let module = process.module.map(|id| id.to_string()).unwrap_or_default();
-        vec![here.to_owned(), show::one_line(&process.name, 30), process.id.to_string(), module]
+        vec![
+            here.to_owned(),
+            show::one_line(&process.name, 30),
+            process.id.to_string(),
+            module,
+        ]
     };
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(listed.iter().map(row)).collect();
     shell.say(&show::aligned(&rows));
@@ -289,7 +316,11 @@ fn live(shell: &Shell, rest: &str) {
             None => return usage(shell, ".live"),
         }
     }
-    let what = if filters.is_empty() { "everything" } else { "what passes the filter" };
+    let what = if filters.is_empty() {
+        "everything"
+    } else {
+        "what passes the filter"
+    };
     shell.watcher.filter(filters);
     shell.watcher.show(true);
     shell.say(&shell.dim(&format!("live: {what} is shown as it happens; .pause stops")));
@@ -314,9 +345,21 @@ async fn monitor(shell: &Shell, is_on: bool) {
 fn switch(shell: &mut Shell, name: &str, rest: &str) {
     let switches = &mut shell.switches;
     let (switch, on, off) = match name {
-        ".dryrun" => (&mut switches.is_dry, "dry: nothing is sent; .dryrun ends it", "lines are sent again"),
-        ".confirm" => (&mut switches.confirms, "each line is previewed and asked about", "lines are sent at once"),
-        _ => (&mut switches.is_timed, "each line is timed", "lines are not timed"),
+        ".dryrun" => (
+            &mut switches.is_dry,
+            "dry: nothing is sent; .dryrun ends it",
+            "lines are sent again",
+        ),
+        ".confirm" => (
+            &mut switches.confirms,
+            "each line is previewed and asked about",
+            "lines are sent at once",
+        ),
+        _ => (
+            &mut switches.is_timed,
+            "each line is timed",
+            "lines are not timed",
+        ),
     };
     *switch = match rest {
         "on" => true,
@@ -330,7 +373,9 @@ fn switch(shell: &mut Shell, name: &str, rest: &str) {
 
 fn about(shell: &Shell) {
     let rows = shell.link.about().into_iter();
-    let rows: Vec<Vec<String>> = rows.map(|(name, value)| vec![name.to_owned(), show::one_line(&value, 80)]).collect();
+    let rows: Vec<Vec<String>> = rows
+        .map(|(name, value)| vec![name.to_owned(), show::one_line(&value, 80)])
+        .collect();
     shell.say(&show::aligned(&rows));
 }
 

@@ -144,7 +144,11 @@ fn ranked(candidates: impl Iterator<Item = (String, Offer)>, word: &str) -> Vec<
         if !hits.is_empty() {
             hits.sort_by(|a, b| a.0.cmp(&b.0));
             hits.dedup_by(|a, b| a.1.text == b.1.text);
-            return hits.into_iter().take(OFFERS_MAX).map(|(_, o)| o.clone()).collect();
+            return hits
+                .into_iter()
+                .take(OFFERS_MAX)
+                .map(|(_, o)| o.clone())
+                .collect();
         }
     }
     Vec::new()
@@ -161,7 +165,10 @@ fn place(before: &str) -> (Place, usize) {
     };
     let at_end = last.end == end;
     let long = before[last.start..].starts_with("--[");
-    let code: Vec<Token> = all.into_iter().filter(|token| token.kind != token::Kind::Comment).collect();
+    let code: Vec<Token> = all
+        .into_iter()
+        .filter(|token| token.kind != token::Kind::Comment)
+        .collect();
     match last.kind {
         token::Kind::Comment if at_end && (last.is_open || !long) => (Place::Nothing, end),
         token::Kind::Text if at_end && last.is_open => in_text(before, &code, &last),
@@ -201,7 +208,9 @@ fn in_text(source: &str, code: &[Token], string: &Token) -> (Place, usize) {
     let within = match text(last, source) {
         "[" => path_at_end(source, earlier).map(Within::Index),
         "(" => path_at_end(source, earlier).map(Within::Argument),
-        "=" => earlier.last().map(|key| Within::Value(key_text(source, key, earlier))),
+        "=" => earlier
+            .last()
+            .map(|key| Within::Value(key_text(source, key, earlier))),
         _ if last.kind == token::Kind::Name => path_at_end(source, before).map(Within::Argument),
         _ => None,
     };
@@ -288,7 +297,12 @@ fn globals(before: &str, word: &str, atlas: &Atlas) -> Vec<Candidate> {
     found.extend(own.map(|name| Candidate::new(name, "in this text")));
     if !word.is_empty() {
         found.extend(KEYWORDS.map(|word| Candidate::new(word, "keyword")));
-        found.extend(MESSAGE_WORDS.iter().filter(|(w, _)| is_name(w)).map(|(word, about)| Candidate::new(*word, *about)));
+        found.extend(
+            MESSAGE_WORDS
+                .iter()
+                .filter(|(w, _)| is_name(w))
+                .map(|(word, about)| Candidate::new(*word, *about)),
+        );
     }
     found
 }
@@ -315,7 +329,9 @@ fn own_names(before: &str, word: &str) -> BTreeSet<String> {
 
 fn fields(atlas: &Atlas, path: Option<&[Key]>, method: bool, start: usize) -> Vec<Candidate> {
     let entries = path.map(|path| atlas.fields(path)).unwrap_or_default();
-    let wanted = entries.into_iter().filter(|e| !method || e.kind == Kind::Function);
+    let wanted = entries
+        .into_iter()
+        .filter(|e| !method || e.kind == Kind::Function);
     wanted.filter_map(|entry| field(entry, method, start)).collect()
 }
 
@@ -356,20 +372,26 @@ fn indexes(atlas: &Atlas, path: &[Key]) -> Vec<Candidate> {
         Key::Text(name) => Some((name, entry)),
         Key::Index(_) => None,
     });
-    named.map(|(name, entry)| Candidate::new(escaped(name), entry.about())).collect()
+    named
+        .map(|(name, entry)| Candidate::new(escaped(name), entry.about()))
+        .collect()
 }
 
 fn arguments(atlas: &Atlas, known: &Known, path: &[Key]) -> Vec<Candidate> {
-    let names: Vec<&str> = path.iter().map(|key| match key {
-        Key::Text(name) => name.as_str(),
-        Key::Index(_) => "",
-    }).collect();
+    let names: Vec<&str> = path
+        .iter()
+        .map(|key| match key {
+            Key::Text(name) => name.as_str(),
+            Key::Index(_) => "",
+        })
+        .collect();
     match names.as_slice() {
         ["Handlers", function] if NAMES_A_HANDLER.contains(function) => handlers(atlas),
         ["require"] => indexes(atlas, &["package", "loaded"].map(|n| Key::Text(n.to_owned()))),
-        ["Handlers", "utils", "hasMatchingTag"] => {
-            MESSAGE_WORDS.iter().map(|(word, about)| Candidate::new(*word, *about)).collect()
-        }
+        ["Handlers", "utils", "hasMatchingTag"] => MESSAGE_WORDS
+            .iter()
+            .map(|(word, about)| Candidate::new(*word, *about))
+            .collect(),
         _ => ids(atlas, known),
     }
 }
@@ -387,9 +409,14 @@ fn handlers(atlas: &Atlas) -> Vec<Candidate> {
 fn actions(atlas: &Atlas) -> Vec<Candidate> {
     let handled = atlas.handlers.iter().filter_map(|handler| {
         let action = handler.action.as_ref()?;
-        Some(Candidate::new(escaped(action), format!("handled by {}", handler.name)))
+        Some(Candidate::new(
+            escaped(action),
+            format!("handled by {}", handler.name),
+        ))
     });
-    handled.chain([Candidate::new("Eval", "run Lua in a process one owns")]).collect()
+    handled
+        .chain([Candidate::new("Eval", "run Lua in a process one owns")])
+        .collect()
 }
 
 fn ids(atlas: &Atlas, known: &Known) -> Vec<Candidate> {
@@ -458,7 +485,11 @@ fn code_offers(before: &str, start: usize, atlas: &Atlas, known: &Known) -> Vec<
 /// Files and folders that begin with what was typed; hidden ones only when a dot was typed.
 fn file_offers(typed: &str, start: usize, folders_only: bool) -> Vec<Offer> {
     let (folder, word) = typed.rsplit_once('/').map_or(("", typed), |(f, w)| (f, w));
-    let root = if typed.starts_with('/') && folder.is_empty() { "/" } else { folder };
+    let root = if typed.starts_with('/') && folder.is_empty() {
+        "/"
+    } else {
+        folder
+    };
     let root = if root.is_empty() { "." } else { root };
     let prefix = typed.len() - word.len();
     let Ok(entries) = std::fs::read_dir(Path::new(root)) else {
@@ -499,7 +530,10 @@ mod tests {
             ..Known::default()
         };
         let put = |o: &Offer| format!("{}{}{}", &line[..o.start], o.text, &line[o.end..]);
-        offers(&line, position, &of(PROCESS), &known).iter().map(put).collect()
+        offers(&line, position, &of(PROCESS), &known)
+            .iter()
+            .map(put)
+            .collect()
     }
 
     fn offered(marked: &str, expected: &str) -> bool {
@@ -535,7 +569,10 @@ mod tests {
         assert!(offered("Balances.|", "Balances[\"a b\"]"));
         assert!(offered("Balances.q|", "Balances[\"q\\\"q\"]"));
         assert!(offered("Balances.|", "Balances[1]"));
-        assert_eq!(lines("package.loaded.|"), ["package.loaded[\".process\"]", "package.loaded.json"]);
+        assert_eq!(
+            lines("package.loaded.|"),
+            ["package.loaded[\".process\"]", "package.loaded.json"]
+        );
         assert_eq!(lines("Balances[\"al|"), ["Balances[\"alice\"]"]);
         assert_eq!(lines("Balances['al|']"), ["Balances['alice']"]);
     }
@@ -545,7 +582,10 @@ mod tests {
         assert!(offered("Handlers.remove(\"|", "Handlers.remove(\"ping\""));
         assert!(offered("Handlers.remove('p|')", "Handlers.remove('ping')"));
         assert_eq!(lines("Send({ Action = \"Tr|"), ["Send({ Action = \"Transfer\""]);
-        assert_eq!(lines("Send({ [\"Action\"] = 'Pi|"), ["Send({ [\"Action\"] = 'Ping'"]);
+        assert_eq!(
+            lines("Send({ [\"Action\"] = 'Pi|"),
+            ["Send({ [\"Action\"] = 'Ping'"]
+        );
         assert_eq!(lines("require('js|"), ["require('json'"]);
         let id = "i".repeat(43);
         assert_eq!(lines("Send{Target = \"|"), [format!("Send{{Target = \"{id}\"")]);
@@ -553,14 +593,25 @@ mod tests {
 
     #[test]
     fn names_of_the_text_itself_and_keywords_are_offered() {
-        assert_eq!(lines("local account = 1 print(acc|"), ["local account = 1 print(account"]);
+        assert_eq!(
+            lines("local account = 1 print(acc|"),
+            ["local account = 1 print(account"]
+        );
         assert_eq!(lines("whi|"), ["while"]);
         assert_eq!(lines("Send({ Act|"), ["Send({ Action"]);
     }
 
     #[test]
     fn nothing_is_offered_where_nothing_fits() {
-        for marked in ["-- a|", "12|", "f().|", "local |", "x = [[ a|", "nope.|", "a.b().c.|"] {
+        for marked in [
+            "-- a|",
+            "12|",
+            "f().|",
+            "local |",
+            "x = [[ a|",
+            "nope.|",
+            "a.b().c.|",
+        ] {
             assert_eq!(lines(marked), Vec::<String>::new(), "{marked}");
         }
     }
@@ -582,7 +633,13 @@ mod tests {
         std::fs::create_dir(folder.path().join("modules")).expect("made");
         let root = folder.path().display();
         let found = lines(&format!(".load {root}/m|"));
-        assert_eq!(found, [format!(".load {root}/main.lua"), format!(".load {root}/modules/")]);
-        assert_eq!(lines(&format!(".watch {root}/m|")), [format!(".watch {root}/modules/")]);
+        assert_eq!(
+            found,
+            [format!(".load {root}/main.lua"), format!(".load {root}/modules/")]
+        );
+        assert_eq!(
+            lines(&format!(".watch {root}/m|")),
+            [format!(".watch {root}/modules/")]
+        );
     }
 }

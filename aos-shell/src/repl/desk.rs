@@ -160,7 +160,10 @@ impl Desk {
         if is_next {
             state.release();
         }
-        let again = state.repaint.clone().filter(|_| !state.is_handed_over && !state.waiting.is_empty());
+        let again = state
+            .repaint
+            .clone()
+            .filter(|_| !state.is_handed_over && !state.waiting.is_empty());
         drop(state);
         if let Some(repaint) = again {
             repaint();
@@ -303,7 +306,11 @@ impl State {
     /// How many rows above the one that reedline goes to the prompt begins; `None` if reedline would go
     /// above the prompt, or the line does not fit on the screen.
     fn climb(&self, (columns, rows): (u16, u16)) -> Option<u16> {
-        let text = format!("{}{}", plain(&self.shown), self.line[..self.cursor].replace('\n', INDENTED));
+        let text = format!(
+            "{}{}",
+            plain(&self.shown),
+            self.line[..self.cursor].replace('\n', INDENTED)
+        );
         let above = rows_above(&text, columns.max(1));
         let assumed = assumed_rows(&self.line, columns.max(1));
         if above + 1 >= rows {
@@ -418,8 +425,15 @@ mod tests {
         paint(&desk, "x = 1", 5);
         desk.print("three");
         paint(&desk, "x = 12", 6);
-        assert_eq!(print(&desk, &receiver).as_deref(), Some("\r\x1b[Jone\ntwo\n\x1b[0m"));
-        assert_eq!(print(&desk, &receiver), None, "keys are read after the paint that follows");
+        assert_eq!(
+            print(&desk, &receiver).as_deref(),
+            Some("\r\x1b[Jone\ntwo\n\x1b[0m")
+        );
+        assert_eq!(
+            print(&desk, &receiver),
+            None,
+            "keys are read after the paint that follows"
+        );
         paint(&desk, "", 0);
         assert_eq!(print(&desk, &receiver).as_deref(), Some("\r\x1b[Jthree"));
     }
@@ -429,7 +443,10 @@ mod tests {
         let (desk, receiver) = desk(8);
         desk.print("late");
         paint(&desk, "a = {\n1,\n2,", 2);
-        assert!(receiver.try_recv().is_err(), "the cursor is in the first of three rows");
+        assert!(
+            receiver.try_recv().is_err(),
+            "the cursor is in the first of three rows"
+        );
         assert!(desk.takes("x = 1"));
         paint(&desk, "x = 1", 5);
         assert!(receiver.try_recv().is_err(), "the line is leaving");
@@ -462,7 +479,10 @@ mod tests {
         let ReedlineEvent::UntilFound(events) = desk.meaning(ReedlineEvent::Enter) else {
             panic!("a new line is wanted");
         };
-        let edits = ReedlineEvent::Edit(vec![EditCommand::InsertNewline, EditCommand::InsertString("  ".into())]);
+        let edits = ReedlineEvent::Edit(vec![
+            EditCommand::InsertNewline,
+            EditCommand::InsertString("  ".into()),
+        ]);
         assert_eq!(events.last(), Some(&edits));
     }
 
@@ -474,7 +494,10 @@ mod tests {
         for c in "x = {".chars() {
             desk.meaning(ReedlineEvent::Edit(vec![EditCommand::InsertChar(c)]));
         }
-        assert!(matches!(desk.meaning(ReedlineEvent::Enter), ReedlineEvent::UntilFound(_)));
+        assert!(matches!(
+            desk.meaning(ReedlineEvent::Enter),
+            ReedlineEvent::UntilFound(_)
+        ));
     }
 
     #[test]
@@ -484,7 +507,9 @@ mod tests {
         let line = "if a then\n  b()\n  en";
         desk.painted(line, line.len());
         let event = desk.meaning(ReedlineEvent::Edit(vec![EditCommand::InsertChar('d')]));
-        let ReedlineEvent::Edit(edits) = event else { panic!("an edit") };
+        let ReedlineEvent::Edit(edits) = event else {
+            panic!("an edit")
+        };
         assert_eq!(edits.len(), 5);
     }
 

@@ -118,7 +118,10 @@ mod tests {
     #[test]
     fn new_other_and_gone_globals_are_told() {
         let setup = "A = 1; B = 'x'; T = { a = { b = 1 }, gone = true }";
-        let changes = changes_of(setup, "A = 2; B = nil; T.a.b = 'y'; T.gone = nil; T['c d'] = { 1, 2 }");
+        let changes = changes_of(
+            setup,
+            "A = 2; B = nil; T.a.b = 'y'; T.gone = nil; T['c d'] = { 1, 2 }",
+        );
         let expected = [
             "+ T[\"c d\"] = table of 2",
             "- B (was \"x\")",
@@ -139,7 +142,10 @@ mod tests {
     fn any_source_can_be_wrapped() {
         assert_eq!(changes_of("", "X = [==[ ]] ]=] ]==]").map(|c| c.len()), Some(1));
         assert_eq!(changes_of("", "X = t[t[1]]"), None);
-        assert_eq!(changes_of("t = {1}", "X = t[t[1]] -- ]").expect("listed"), ["+ X = 1"]);
+        assert_eq!(
+            changes_of("t = {1}", "X = t[t[1]] -- ]").expect("listed"),
+            ["+ X = 1"]
+        );
     }
 
     #[test]

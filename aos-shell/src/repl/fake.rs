@@ -57,7 +57,8 @@ impl Fake {
     fn evaluate(&self, chunk: &Chunk) -> Arc<Outcome> {
         let (answer, outcome) = mpsc::channel();
         let jobs = self.jobs.lock().expect("no test panics in here");
-        jobs.send((chunk.clone(), answer)).expect("the thread lives as long as this");
+        jobs.send((chunk.clone(), answer))
+            .expect("the thread lives as long as this");
         outcome.recv().expect("every job is answered")
     }
 }
@@ -67,14 +68,21 @@ fn evaluate(lua: &Lua, chunk: &Chunk) -> Arc<Outcome> {
         true => format!("return {}", chunk.source()),
         false => chunk.source().to_owned(),
     };
-    let values = lua.load(source).set_name("=[string \"aos\"]").eval::<MultiValue>();
+    let values = lua
+        .load(source)
+        .set_name("=[string \"aos\"]")
+        .eval::<MultiValue>();
     let printed = lua.load("local t = table.concat(Printed, '\\n') Printed = {} return t");
     let printed: String = printed.eval().expect("texts");
     let text = |value: &mlua::Value| value.to_string().unwrap_or_default();
     match values {
         Ok(values) => {
             let all = values.iter().map(text).collect::<Vec<_>>().join("\t");
-            let data = [printed, all].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
+            let data = [printed, all]
+                .into_iter()
+                .filter(|text| !text.is_empty())
+                .collect::<Vec<_>>()
+                .join("\n");
             let output = serde_json::json!({ "data": data, "prompt": PROMPT });
             let json = serde_json::json!({ "Output": output }).to_string();
             Arc::new(serde_json::from_str(&json).expect("an outcome"))
@@ -87,7 +95,8 @@ fn evaluate(lua: &Lua, chunk: &Chunk) -> Arc<Outcome> {
     }
 }
 
-const PROMPT: &str = "\u{1b}[32mfake\u{1b}[90m@\u{1b}[34maos-2.0.6\u{1b}[90m[Inbox:\u{1b}[31m0\u{1b}[90m]\u{1b}[0m> ";
+const PROMPT: &str =
+    "\u{1b}[32mfake\u{1b}[90m@\u{1b}[34maos-2.0.6\u{1b}[90m[Inbox:\u{1b}[31m0\u{1b}[90m]\u{1b}[0m> ";
 
 fn evaluated(slot: u64, message: ItemId, outcome: Arc<Outcome>) -> Evaluated {
     Evaluated {
@@ -126,7 +135,10 @@ impl Link for Fake {
     async fn result(&self, message: ItemId) -> Answer<Evaluated> {
         let found = {
             let results = self.results.lock().expect("no test panics in here");
-            results.iter().find(|result| result.message == Some(message)).cloned()
+            results
+                .iter()
+                .find(|result| result.message == Some(message))
+                .cloned()
         };
         let found = found.expect("sent before");
         if super::show::text(&found.outcome).contains("SLOW") {
@@ -147,7 +159,10 @@ impl Link for Fake {
             tokio::time::sleep(Duration::from_millis(every)).await;
             let json = format!("{{\"Output\":{{\"print\":true,\"data\":\"tick {number}\"}}}}");
             let outcome = Arc::new(serde_json::from_str(&json).expect("an outcome"));
-            Some((Ok(evaluated(number as u64, id(1_000_000 + number), outcome)), number + 1))
+            Some((
+                Ok(evaluated(number as u64, id(1_000_000 + number), outcome)),
+                number + 1,
+            ))
         });
         events.boxed()
     }
@@ -169,7 +184,10 @@ impl Link for Fake {
 #[test]
 #[ignore = "needs a person at a terminal"]
 fn sitting() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let options = super::Options {
         folder: std::env::var_os("FAKE_FOLDER").map(Into::into),
         history: None,
@@ -178,5 +196,7 @@ fn sitting() {
         load: Vec::new(),
     };
     let fake = Fake::new();
-    runtime.block_on(super::sit(fake, options)).expect("the terminal works");
+    runtime
+        .block_on(super::sit(fake, options))
+        .expect("the terminal works");
 }

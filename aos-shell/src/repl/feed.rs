@@ -58,7 +58,7 @@ impl Watcher {
         desk: Arc<Desk>,
         library: Arc<Library>,
         link: Arc<dyn Link>,
-            style: Style,
+        style: Style,
     ) -> Arc<Watcher> {
         Arc::new(Watcher {
             desk,
@@ -146,7 +146,11 @@ impl Watcher {
     }
 
     async fn is_wanted(&self, message: Option<ItemId>) -> bool {
-        let filters = self.filters.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let filters = self
+            .filters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if filters.is_empty() {
             return true;
         }
@@ -176,7 +180,10 @@ mod tests {
     #[test]
     fn filters_are_read() {
         let filter = Filter::parse("action = Transfer").expect("a filter");
-        assert_eq!((filter.name.as_str(), filter.value.as_str()), ("action", "Transfer"));
+        assert_eq!(
+            (filter.name.as_str(), filter.value.as_str()),
+            ("action", "Transfer")
+        );
         assert_eq!(Filter::parse("action"), None);
         assert_eq!(Filter::parse("=x"), None);
     }

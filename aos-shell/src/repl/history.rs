@@ -195,7 +195,9 @@ mod tests {
         let path = folder.path().join("pid");
         std::fs::write(&path, "\"one\"\n\"tw").expect("written");
         let mut journal = open(&path);
-        journal.save(HistoryItem::from_command_line("three")).expect("saved");
+        journal
+            .save(HistoryItem::from_command_line("three"))
+            .expect("saved");
         drop(journal);
         assert_eq!(all(&open(&path)), ["one", "three"]);
     }

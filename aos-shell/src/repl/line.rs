@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use nu_ansi_term::{Color, Style};
 use reedline::{
-    ColumnarMenu, DefaultHinter, EditCommand, EditMode, Emacs, ExternalPrinter, Highlighter, HistoryItem, KeyCode, KeyModifiers,
-    MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu,
-    ReedlineRawEvent, Signal, StyledText, ValidationResult, Validator, default_emacs_keybindings,
+    ColumnarMenu, DefaultHinter, EditCommand, EditMode, Emacs, ExternalPrinter, Highlighter, HistoryItem,
+    KeyCode, KeyModifiers, MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent,
+    ReedlineMenu, ReedlineRawEvent, Signal, StyledText, ValidationResult, Validator,
+    default_emacs_keybindings,
 };
 
 use super::commands;
@@ -171,7 +172,10 @@ struct Keys {
 impl Keys {
     fn new(desk: Arc<Desk>) -> Keys {
         let mut bindings = default_emacs_keybindings();
-        let tab = ReedlineEvent::UntilFound(vec![ReedlineEvent::Menu(MENU.to_owned()), ReedlineEvent::MenuNext]);
+        let tab = ReedlineEvent::UntilFound(vec![
+            ReedlineEvent::Menu(MENU.to_owned()),
+            ReedlineEvent::MenuNext,
+        ]);
         bindings.add_binding(KeyModifiers::NONE, KeyCode::Tab, tab);
         bindings.add_binding(KeyModifiers::SHIFT, KeyCode::BackTab, ReedlineEvent::MenuPrevious);
         let new_line = ReedlineEvent::Edit(vec![EditCommand::InsertNewline]);
@@ -246,7 +250,9 @@ fn lua(line: &str, cursor: usize) -> StyledText {
     }
     text.push((Style::new(), line[at..].to_owned()));
     let before = cursor.checked_sub(1);
-    let pair = before.and_then(|at| shape::partners(line, at)).or_else(|| shape::partners(line, cursor));
+    let pair = before
+        .and_then(|at| shape::partners(line, at))
+        .or_else(|| shape::partners(line, cursor));
     for at in pair.into_iter().flat_map(|(open, close)| [open, close]) {
         text.style_range(at, at + 1, Style::new().fg(Color::Yellow).bold().underline());
     }
@@ -273,7 +279,14 @@ mod tests {
 
     #[test]
     fn colours_change_no_character() {
-        for line in ["", "x = {1, 'a' -- é\n}", ".dry x = [[", "\u{1b}", ".nope a", "f(\")"] {
+        for line in [
+            "",
+            "x = {1, 'a' -- é\n}",
+            ".dry x = [[",
+            "\u{1b}",
+            ".nope a",
+            "f(\")",
+        ] {
             let paint = Paint(Arc::new(Desk::default()));
             for (cursor, _) in line.char_indices().chain([(line.len(), ' ')]) {
                 assert_eq!(paint.highlight(line, cursor).raw_string(), line);

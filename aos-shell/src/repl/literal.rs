@@ -205,9 +205,15 @@ mod tests {
     #[test]
     fn what_has_no_literal_stays_text() {
         assert_eq!(read("hello world"), json!("hello world"));
-        assert_eq!(read("{ f = function: 0x12, g = 1 }"), json!({ "f": "function: 0x12", "g": 1 }));
+        assert_eq!(
+            read("{ f = function: 0x12, g = 1 }"),
+            json!({ "f": "function: 0x12", "g": 1 })
+        );
         assert_eq!(read("{ 1, "), json!("{ 1, "));
-        assert_eq!(read("(function() while true do end end)()"), json!("(function() while true do end end)()"));
+        assert_eq!(
+            read("(function() while true do end end)()"),
+            json!("(function() while true do end end)()")
+        );
         assert_eq!(read("1 2"), json!("1 2"));
         let deep = "{".repeat(1000) + &"}".repeat(1000);
         assert_eq!(read(&deep), json!(deep));

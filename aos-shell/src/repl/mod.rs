@@ -62,7 +62,11 @@ pub struct Options {
 impl Options {
     /// The folder for histories that the system provides: `$XDG_STATE_HOME/weft`.
     pub fn state_folder() -> Option<PathBuf> {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let set = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
         Some(state?.join("weft"))
     }
@@ -106,8 +110,16 @@ async fn sit(link: Arc<dyn Link>, options: Options) -> io::Result<()> {
     };
     let library = Library::new(Arc::clone(&link), Handle::current(), known);
     let named = options.history.unwrap_or_else(|| link.process().to_string());
-    let history = options.folder.as_ref().map(|folder| folder.join("history").join(named));
-    let line = Line::open(Arc::clone(&desk), Arc::clone(&library), history.as_deref(), options.style.colors)?;
+    let history = options
+        .folder
+        .as_ref()
+        .map(|folder| folder.join("history").join(named));
+    let line = Line::open(
+        Arc::clone(&desk),
+        Arc::clone(&library),
+        history.as_deref(),
+        options.style.colors,
+    )?;
     let watcher = Watcher::new(
         Arc::clone(&desk),
         Arc::clone(&library),

@@ -118,7 +118,10 @@ impl Shell {
     /// If the terminal fails.
     pub(crate) async fn sit(&mut self) -> io::Result<()> {
         loop {
-            let question = self.switches.is_dry.then(|| format!("dry {}", self.desk.prompt()));
+            let question = self
+                .switches
+                .is_dry
+                .then(|| format!("dry {}", self.desk.prompt()));
             let typed = self.line.read(Mode::Lua, question.as_deref()).await?;
             let next = match typed {
                 Typed::Line(line) => self.take(&line).await?,
@@ -212,7 +215,10 @@ impl Shell {
 
     /// Waits for a message that has its slot, and tells what came of it.
     async fn follow(&mut self, id: ItemId, chunk: &Chunk, map: Option<&SourceMap>) -> Ending {
-        self.library.learn(id.to_string(), format!("sent: {}", show::one_line(chunk.source(), 40)));
+        self.library.learn(
+            id.to_string(),
+            format!("sent: {}", show::one_line(chunk.source(), 40)),
+        );
         let waited = wait::outcome(&self.link, id).await;
         self.library.mark_stale();
         self.library.refresh();
@@ -220,7 +226,9 @@ impl Shell {
             Waited::Answered(Ok(evaluated)) => self.tell(&evaluated, chunk, map),
             Waited::Answered(Err(refusal)) => self.refuse(&refusal),
             Waited::Left => {
-                self.say(&format!("left; the message is permanent and will be evaluated: {id}"));
+                self.say(&format!(
+                    "left; the message is permanent and will be evaluated: {id}"
+                ));
                 self.say(&self.dim(&format!(".trace {id} tells what came of it")));
                 Ending::Failed
             }

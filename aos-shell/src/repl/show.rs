@@ -45,7 +45,14 @@ pub(crate) fn outbox(outcome: &Outcome) -> Vec<String> {
 }
 
 /// Tags that every message has.
-const COMMON_TAGS: [&str; 6] = ["Data-Protocol", "Variant", "Type", "Reference", "From-Process", "From-Module"];
+const COMMON_TAGS: [&str; 6] = [
+    "Data-Protocol",
+    "Variant",
+    "Type",
+    "Reference",
+    "From-Process",
+    "From-Module",
+];
 
 fn message_line(what: &str, message: &Value) -> String {
     let text = |name: &str| message.get(name).map(scalar).unwrap_or_default();
@@ -106,8 +113,14 @@ pub(crate) fn table(value: &Value) -> Option<String> {
     let mut lines = vec![head.collect::<Vec<_>>()];
     for (at, (row, name)) in rows.iter().zip(names).enumerate() {
         let first = name.map_or_else(|| (at + 1).to_string(), |name| cell(name));
-        let rest = columns.iter().map(|column| row.get(*column).map(scalar).unwrap_or_default());
-        lines.push(std::iter::once(first).chain(rest.map(|text| cell(&text))).collect());
+        let rest = columns
+            .iter()
+            .map(|column| row.get(*column).map(scalar).unwrap_or_default());
+        lines.push(
+            std::iter::once(first)
+                .chain(rest.map(|text| cell(&text)))
+                .collect(),
+        );
     }
     (!rows.is_empty() && !columns.is_empty()).then(|| aligned(&lines))
 }
@@ -123,7 +136,12 @@ fn cell(text: &str) -> String {
 pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
     use unicode_width::UnicodeWidthStr;
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.width()).max();
+    let width = |at: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(at))
+            .map(|cell| cell.width())
+            .max()
+    };
     let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths);

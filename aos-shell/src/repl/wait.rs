@@ -54,7 +54,10 @@ async fn with_spinner<T, F: Future<Output = String>>(
     let mut detail = String::new();
     for turn in 0_usize.. {
         let frame = FRAMES[turn % FRAMES.len()];
-        draw(&format!("{frame} {what} {} s{detail} (Ctrl-C: stop waiting)", began.elapsed().as_secs()));
+        draw(&format!(
+            "{frame} {what} {} s{detail} (Ctrl-C: stop waiting)",
+            began.elapsed().as_secs()
+        ));
         tokio::select! {
             answer = &mut answer => return ended(Waited::Answered(answer)),
             _ = &mut interrupt => return ended(Waited::Left),

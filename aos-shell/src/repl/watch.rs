@@ -79,7 +79,10 @@ impl Watch {
 
     /// What is watched, in a line.
     pub(crate) fn about(&self) -> String {
-        format!("watching {}: a Lua file is sent when it is saved; .watch off stops", self.folder.display())
+        format!(
+            "watching {}: a Lua file is sent when it is saved; .watch off stops",
+            self.folder.display()
+        )
     }
 }
 
@@ -110,17 +113,27 @@ impl Reloader {
     async fn mains(&self, changed: &[PathBuf]) -> Vec<PathBuf> {
         let loader = self.loader.lock().await;
         let process = self.link.process();
-        let bundles = self.seen.keys().filter_map(|file| Some((file, loader.bundle(process, file).ok()?)));
-        let files: Vec<(&PathBuf, Vec<PathBuf>)> = bundles.map(|(file, bundle)| (file, bundle.files)).collect();
+        let bundles = self
+            .seen
+            .keys()
+            .filter_map(|file| Some((file, loader.bundle(process, file).ok()?)));
+        let files: Vec<(&PathBuf, Vec<PathBuf>)> =
+            bundles.map(|(file, bundle)| (file, bundle.files)).collect();
         let holders = |file: &PathBuf| {
-            let others = files.iter().filter(move |(main, held)| *main != file && held.contains(file));
+            let others = files
+                .iter()
+                .filter(move |(main, held)| *main != file && held.contains(file));
             others.map(|(main, _)| (*main).clone()).collect::<Vec<_>>()
         };
         let mut mains: Vec<PathBuf> = Vec::new();
         for file in changed {
             let above = holders(file);
             let top = above.iter().filter(|main| holders(main).is_empty()).cloned();
-            let top: Vec<PathBuf> = if above.is_empty() { vec![file.clone()] } else { top.collect() };
+            let top: Vec<PathBuf> = if above.is_empty() {
+                vec![file.clone()]
+            } else {
+                top.collect()
+            };
             mains.extend(top);
         }
         mains.sort();
@@ -129,7 +142,11 @@ impl Reloader {
     }
 
     async fn reload(&self, main: &Path) {
-        let name = main.strip_prefix(&self.folder).unwrap_or(main).display().to_string();
+        let name = main
+            .strip_prefix(&self.folder)
+            .unwrap_or(main)
+            .display()
+            .to_string();
         let bundle = self.loader.lock().await.bundle(self.link.process(), main);
         let bundle = match bundle {
             Ok(bundle) => bundle,
@@ -149,7 +166,8 @@ impl Reloader {
 
     async fn tell(&self, name: &str, bundle: &Bundle, outcome: &Outcome, before: &[Handler]) {
         if let Some(problem) = Problem::of_outcome(outcome, Some(&bundle.map)) {
-            self.feed.say(&self.style.paint("31", &format!("{name} was sent and failed")));
+            self.feed
+                .say(&self.style.paint("31", &format!("{name} was sent and failed")));
             return self.fail(&problem);
         }
         self.loader.lock().await.taken(self.link.process(), bundle);
@@ -172,7 +190,9 @@ impl Reloader {
 
     async fn handlers(&self) -> Vec<Handler> {
         let outcome = self.link.dry(&listing()).await;
-        let atlas = outcome.ok().and_then(|outcome| Atlas::parse(&show::text(&outcome)));
+        let atlas = outcome
+            .ok()
+            .and_then(|outcome| Atlas::parse(&show::text(&outcome)));
         atlas.map(|atlas| atlas.handlers).unwrap_or_default()
     }
 }
@@ -180,7 +200,9 @@ impl Reloader {
 /// Which handlers came, went, or were made anew, in a few words.
 fn difference(before: &[Handler], after: &[Handler]) -> String {
     let old = |name: &str| before.iter().find(|handler| handler.name == name);
-    let gone = before.iter().filter(|handler| !after.iter().any(|other| other.name == handler.name));
+    let gone = before
+        .iter()
+        .filter(|handler| !after.iter().any(|other| other.name == handler.name));
     let mut words: Vec<String> = gone.map(|handler| format!("-{}", handler.name)).collect();
     for handler in after {
         match old(&handler.name) {
@@ -225,7 +247,11 @@ fn is_program(path: &Path) -> bool {
 /// The files with another text than before, new ones included.
 fn changed(before: &HashMap<PathBuf, String>, now: &HashMap<PathBuf, String>) -> Vec<PathBuf> {
     let is_other = |(path, text): &(&PathBuf, &String)| before.get(*path) != Some(*text);
-    let mut files: Vec<PathBuf> = now.iter().filter(is_other).map(|(path, _)| path.clone()).collect();
+    let mut files: Vec<PathBuf> = now
+        .iter()
+        .filter(is_other)
+        .map(|(path, _)| path.clone())
+        .collect();
     files.sort();
     files
 }

@@ -91,14 +91,20 @@ fn pad_path(shell: &Shell) -> PathBuf {
 /// Runs the person's editor on a file, with its own arguments if it has any.
 fn edit(path: &std::path::Path) -> Result<(), String> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-    let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".to_owned());
+    let editor = set("VISUAL")
+        .or_else(|| set("EDITOR"))
+        .unwrap_or_else(|| "vi".to_owned());
     let mut words = editor.split_whitespace();
     let program = words.next().unwrap_or("vi");
     let status = Command::new(program).args(words).arg(path).status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("the editor `{editor}` ended with {status}; nothing is sent")),
-        Err(error) => Err(format!("the editor `{editor}` cannot be started: {error}; set EDITOR")),
+        Ok(status) => Err(format!(
+            "the editor `{editor}` ended with {status}; nothing is sent"
+        )),
+        Err(error) => Err(format!(
+            "the editor `{editor}` cannot be started: {error}; set EDITOR"
+        )),
     }
 }
 

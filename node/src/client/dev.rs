@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aos_shell::error::Problem;
-use aos_shell::render::Style;
 use aos_shell::repl;
 use aos_shell::{Node, Session};
 use bytes::Bytes;
@@ -112,7 +111,7 @@ async fn sit(
     }
     // The process of a temporary node is another every time: its history goes by the name.
     let history = local.kept_at().is_none().then(|| format!("dev-{}", args.name()));
-    prompt(session, options.load.clone(), history).await
+    prompt(session, options.load.clone(), history, outlet).await
 }
 
 /// The process of a name; spawned if it may be and there is none.
@@ -151,7 +150,7 @@ pub async fn shell(args: &ShellArgs, outlet: &Outlet) -> Done {
     let work = async {
         match &script {
             Some(script) => in_time(&args.node, evaluate(&session, script, outlet)).await,
-            None => prompt(session.clone(), Vec::new(), None).await,
+            None => prompt(session.clone(), Vec::new(), None, outlet).await,
         }
     };
     until_told(work, script.is_some()).await
@@ -176,24 +175,27 @@ async fn evaluate(session: &Session, script: &[Program], outlet: &Outlet) -> Don
 const BLUEPRINTS: [(&str, &str); 7] = [
     ("arena", include_str!("../../../processes/arena/arena.lua")),
     ("chat", include_str!("../../../processes/chat/chat.lua")),
-    ("chatroom", include_str!("../../../processes/chatroom/chatroom.lua")),
+    (
+        "chatroom",
+        include_str!("../../../processes/chatroom/chatroom.lua"),
+    ),
     ("names", include_str!("../../../processes/names/names.lua")),
     ("staking", include_str!("../../../processes/staking/staking.lua")),
     ("token", include_str!("../../../processes/token/token.lua")),
     ("voting", include_str!("../../../processes/voting/voting.lua")),
 ];
 
-async fn prompt(session: Session, load: Vec<PathBuf>, history: Option<String>) -> Done {
+async fn prompt(session: Session, load: Vec<PathBuf>, history: Option<String>, outlet: &Outlet) -> Done {
     let owned = |(name, source): (&str, &str)| (name.to_owned(), source.to_owned());
     let options = repl::Options {
         folder: repl::Options::state_folder(),
         history,
-        style: Style::for_output(true),
+        style: outlet.style(),
         blueprints: BLUEPRINTS.map(owned).to_vec(),
         load,
     };
     let ended = repl::run(session, options).await;
-    let failed = |error: std::io::Error| Problem::new("internal", format!("the terminal: {error}"));
+    let failed = |error: std::io::Error| Problem::new("no-terminal", error.to_string());
     ended.map(|()| 0).map_err(failed)
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use aos_shell::error::{EXIT_USAGE, Problem};
 
 pub use self::outlet::Outlet;
+pub use self::target::default_node;
 
 /// What a command gives back: its exit status, or why there is none of its own.
 pub type Done = Result<u8, Problem>;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use aos_shell::error::Problem;
-use aos_shell::render::{Style, safe};
+use aos_shell::render::{Style, safe, without_colors};
 use spec::Outcome;
 
 /// Time after which waiting is shown, in ms.
@@ -101,38 +101,5 @@ impl Outlet {
             }
         }
         unreachable!("a cycle of frames has no end")
-    }
-}
-
-/// A pipe gets the text as the process wrote it, without the colours that shells of the field add.
-fn without_colors(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("\u{1b}[") {
-        let body = &rest[at + 2..];
-        let end = body.find(|c: char| !c.is_ascii_digit() && c != ';');
-        match end.filter(|end| body[*end..].starts_with('m')) {
-            Some(end) => {
-                out.push_str(&rest[..at]);
-                rest = &body[end + 1..];
-            }
-            None => {
-                out.push_str(&rest[..at + 2]);
-                rest = body;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pipes_get_text_without_colours_and_nothing_else_is_lost() {
-        assert_eq!(without_colors("\u{1b}[32mok\u{1b}[0m \u{1b}[1;31mx"), "ok x");
-        assert_eq!(without_colors("a\u{1b}[2Jb\u{1b}["), "a\u{1b}[2Jb\u{1b}[");
     }
 }

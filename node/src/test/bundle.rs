@@ -64,7 +64,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn take(&mut self, path: PathBuf, name: Option<String>) -> Result<(), String> {
-        if !self.seen.insert(path.clone()) {
+        // A module is loaded once; a file that is asked for twice is loaded twice.
+        if !self.seen.insert(path.clone()) && name.is_some() {
             return Ok(());
         }
         if self.seen.len() > FILES_MAX {
@@ -87,10 +88,7 @@ impl Reader<'_> {
 /// # Errors
 /// Where it breaks, and why.
 pub fn check(lua: &Lua, path: &Path, text: &str) -> Result<(), String> {
-    let chunk = lua
-        .load(text)
-        .set_name(chunk_name(path))
-        .set_mode(mlua::chunk::ChunkMode::Text);
+    let chunk = lua.load(text).set_name(chunk_name(path)).set_mode(mlua::chunk::ChunkMode::Text);
     chunk.into_function().map(drop).map_err(|error| plain(&error))
 }
 
@@ -134,10 +132,7 @@ fn local(root: &Path, name: &str) -> Option<PathBuf> {
     }
     let stem: PathBuf = name.split('.').collect();
     let candidates = [stem.with_extension("lua"), stem.join("init.lua")];
-    candidates
-        .into_iter()
-        .map(|file| root.join(file))
-        .find(|file| file.is_file())
+    candidates.into_iter().map(|file| root.join(file)).find(|file| file.is_file())
 }
 
 /// One Eval for a list of files.
@@ -160,9 +155,7 @@ pub fn code(sources: &[Source]) -> String {
 /// A text as a Lua literal of any length; line ends become `\n`, as Lua reads files.
 fn long_text(text: &str) -> String {
     let mut level = 0;
-    while text.contains(&format!("]{}]", "=".repeat(level)))
-        || text.ends_with(&format!("]{}", "=".repeat(level)))
-    {
+    while text.contains(&format!("]{}]", "=".repeat(level))) || text.ends_with(&format!("]{}", "=".repeat(level))) {
         level += 1;
     }
     let bar = "=".repeat(level);
@@ -186,10 +179,7 @@ mod tests {
     #[test]
     fn what_is_required_comes_first_and_once() {
         let folder = folder(&[
-            (
-                "main.lua",
-                "local a = require('lib.a')\nlocal b = require \"b\"\n-- require('no')\nreturn a + b + require('json')",
-            ),
+            ("main.lua", "local a = require('lib.a')\nlocal b = require \"b\"\n-- require('no')\nreturn a + b + require('json')"),
             ("lib/a.lua", "return require('b') + 1"),
             ("b/init.lua", "count = (count or 0) + 1\nreturn count"),
         ]);

@@ -18,13 +18,7 @@ use super::world::{Parcel, World, eval_message, wallet};
 /// Most messages waiting for a pump.
 const QUEUE_MAX: usize = 100_000;
 /// Tags that only a messenger writes.
-const MESSENGERS: [&str; 5] = [
-    "Data-Protocol",
-    "Type",
-    "From-Process",
-    "From-Module",
-    "Assignments",
-];
+const MESSENGERS: [&str; 5] = ["Data-Protocol", "Type", "From-Process", "From-Module", "Assignments"];
 
 /// What a spec says of a message; absent parts have defaults.
 #[derive(Default, Clone)]
@@ -78,7 +72,7 @@ impl World {
             let mut message = self.compose(index, draft);
             self.stand_at(stand);
             message.read_only = true;
-            return self.processes[index].dry(&message.json());
+            return self.processes[index].dry(&message);
         }
         let message = self.compose(index, draft);
         self.deliver(index, message)
@@ -89,11 +83,7 @@ impl World {
         let (id, slot) = (process.id.clone(), process.slot());
         let from = draft.from.unwrap_or_else(|| process.owner.clone());
         let is_process = self.find(&from).is_some();
-        let signer = if is_process {
-            wallet("authority")
-        } else {
-            from.clone()
-        };
+        let signer = if is_process { wallet("authority") } else { from.clone() };
         let owner = draft.owner.unwrap_or(signer);
         let mut tags = draft.tags;
         let given = |tags: &[TagText], name: &str| tags.iter().any(|tag| tag.name == name);
@@ -101,11 +91,7 @@ impl World {
         if is_forwarded && !given(&tags, "From-Process") {
             tags.push(TagText::new("From-Process", &from));
         }
-        for (name, value) in [
-            ("Data-Protocol", "ao"),
-            ("Variant", "ao.TN.1"),
-            ("Type", "Message"),
-        ] {
+        for (name, value) in [("Data-Protocol", "ao"), ("Variant", "ao.TN.1"), ("Type", "Message")] {
             if !given(&tags, name) {
                 tags.push(TagText::new(name, value));
             }
@@ -132,7 +118,7 @@ impl World {
         let depth = self.depth();
         let process = &mut self.processes[index];
         let id = process.id.clone();
-        let outcome = process.send(&message.json(), depth)?;
+        let outcome = process.send(&message, depth)?;
         self.items.push(Rc::new(message));
         self.collect(&id, &outcome)?;
         Ok(outcome)
@@ -161,7 +147,7 @@ impl World {
         let (clock_ms, height) = (self.clock_ms, self.height);
         let process = &mut self.processes[index];
         let message = eval_message(&process.id, &process.owner, code, clock_ms, height);
-        let outcome = process.dry(&message.json())?;
+        let outcome = process.dry(&message)?;
         error_text(&outcome).map_or_else(|| printed(&outcome), Err)
     }
 
@@ -223,11 +209,7 @@ impl World {
                 Parcel::Message { from, message } => newest = self.push(&from, &message, &mut pumped)?,
                 Parcel::Spawn { from, message } => self.push_spawn(&from, &message, &mut pumped)?,
                 Parcel::Assign { process, item } => {
-                    let item = if item.is_empty() {
-                        newest.clone()
-                    } else {
-                        Some(item)
-                    };
+                    let item = if item.is_empty() { newest.clone() } else { Some(item) };
                     self.push_assignment(&process, item, &mut pumped)?;
                 }
             }
@@ -236,18 +218,8 @@ impl World {
     }
 
     /// Delivers a message of a process; answers its id.
-    fn push(
-        &mut self,
-        from: &str,
-        message: &OutMessage,
-        pumped: &mut Pumped,
-    ) -> Result<Option<String>, String> {
-        let Some(target) = message
-            .target
-            .clone()
-            .map(|target| target.0)
-            .filter(|target| !target.is_empty())
-        else {
+    fn push(&mut self, from: &str, message: &OutMessage, pumped: &mut Pumped) -> Result<Option<String>, String> {
+        let Some(target) = message.target.clone().map(|target| target.0).filter(|target| !target.is_empty()) else {
             pumped.dropped.push(format!("a message of {from} has no Target"));
             return Ok(None);
         };
@@ -272,9 +244,7 @@ impl World {
     }
 
     fn pushed_tags(&mut self, kind: &str, from: &str) -> Vec<TagText> {
-        let module = self
-            .find(from)
-            .map(|index| self.processes[index].module.id.clone());
+        let module = self.find(from).map(|index| self.processes[index].module.id.clone());
         vec![
             TagText::new("Data-Protocol", "ao"),
             TagText::new("Type", kind),
@@ -299,18 +269,9 @@ impl World {
     /// Makes a process that a process asked for, and tells it.
     fn push_spawn(&mut self, from: &str, spawn: &OutMessage, pumped: &mut Pumped) -> Result<(), String> {
         let tags: Vec<TagText> = custom(spawn).collect();
-        let named = |name: &str| {
-            tags.iter()
-                .find(|tag| tag.name == name)
-                .map(|tag| tag.value.clone())
-        };
+        let named = |name: &str| tags.iter().find(|tag| tag.name == name).map(|tag| tag.value.clone());
         let module = named("Module").unwrap_or_default();
-        let Some(loaded) = self
-            .processes
-            .iter()
-            .find(|p| p.module.id == module)
-            .map(|p| p.module.clone())
-        else {
+        let Some(loaded) = self.processes.iter().find(|p| p.module.id == module).map(|p| p.module.clone()) else {
             let text = format!("{from} spawns a process of module `{module}`, which no process here runs");
             pumped.dropped.push(text);
             return Ok(());
@@ -327,9 +288,7 @@ impl World {
         let child = self.processes[self.at(serial)?].id.clone();
         let mut told = vec![TagText::new("Action", "Spawned"), TagText::new("Process", child)];
         told.splice(0..0, self.pushed_tags("Message", from));
-        let kept = tags
-            .into_iter()
-            .filter(|tag| tag.name != "Action" && tag.name != "Process");
+        let kept = tags.into_iter().filter(|tag| tag.name != "Action" && tag.name != "Process");
         told.extend(kept);
         let Some(index) = self.find(from) else {
             return Ok(());
@@ -344,12 +303,7 @@ impl World {
         Ok(())
     }
 
-    fn push_assignment(
-        &mut self,
-        process: &str,
-        item: Option<String>,
-        pumped: &mut Pumped,
-    ) -> Result<(), String> {
+    fn push_assignment(&mut self, process: &str, item: Option<String>, pumped: &mut Pumped) -> Result<(), String> {
         let item = item.unwrap_or_default();
         let known = self.items.iter().rev().find(|known| known.id == item).cloned();
         let (Some(index), Some(known)) = (self.find(process), known) else {
@@ -376,8 +330,7 @@ impl World {
 fn entries<T: DeserializeOwned>(part: &RawValue) -> Result<Vec<T>, String> {
     match part.get() {
         "{}" | "null" | "\"\"" => Ok(Vec::new()),
-        json => serde_json::from_str(json)
-            .map_err(|error| format!("the process's outbox is not well formed: {error}")),
+        json => serde_json::from_str(json).map_err(|error| format!("the process's outbox is not well formed: {error}")),
     }
 }
 
@@ -407,32 +360,21 @@ fn assigned(message: &OutMessage) -> Vec<String> {
     }
 }
 
-/// What an outcome prints, as text.
+/// What an outcome prints, as text: `Output` is a text, or a table that has it under `data` or `output`.
 pub fn printed(outcome: &Outcome) -> Result<String, String> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Output {
-        Text(String),
-        Table {
-            data: Option<Box<RawValue>>,
-            output: Option<Box<RawValue>>,
-        },
-        Other(serde::de::IgnoredAny),
+    struct Table<'a> {
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+        #[serde(borrow)]
+        output: Option<&'a RawValue>,
     }
-    let mut json = outcome.output.get().to_owned();
-    // `Output` is a text, or a table that has it under `data`, or under `data.output`.
-    for _ in 0..3 {
-        match serde_json::from_str(&json) {
-            Ok(Output::Text(text)) => return Ok(text),
-            Ok(Output::Table { data, output }) => match data.or(output) {
-                Some(inner) => json = inner.get().to_owned(),
-                None => break,
-            },
-            _ => break,
+    let mut json = outcome.output.get();
+    while let Ok(table) = serde_json::from_str::<Table<'_>>(json) {
+        match table.data.or(table.output) {
+            Some(inner) => json = inner.get(),
+            None => break,
         }
     }
-    Err(format!(
-        "the process printed nothing to read: {}",
-        outcome.output.get()
-    ))
+    serde_json::from_str(json).map_err(|_| format!("the process printed nothing to read: {}", outcome.output.get()))
 }

@@ -1,7 +1,27 @@
-//! Messages and environments as test processes see them, in the form the compute unit gives them.
+//! Messages and environments as test processes see them, in the form the compute unit gives them: JSON text, or
+//! frames for Lua modules.
 //! Pure. Keys and their order are those of the compute unit: processes see both.
 
+use cu::runtime::frame;
 use serde::Serialize;
+
+/// How a module takes what it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// JSON text.
+    Json,
+    /// A frame of the Lua engine.
+    Frame,
+}
+
+impl Encoding {
+    fn write(self, value: &impl Serialize) -> Vec<u8> {
+        match self {
+            Encoding::Json => serde_json::to_vec(value).expect("texts and numbers are JSON"),
+            Encoding::Frame => frame::of(value).expect("texts, numbers, lists and structs have frames"),
+        }
+    }
+}
 
 /// A tag.
 #[derive(Serialize, Clone, Debug, PartialEq, Eq)]
@@ -69,8 +89,8 @@ pub struct Message {
 
 impl Message {
     /// As the process gets it.
-    pub fn json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("texts and numbers are JSON")
+    pub fn encode(&self, encoding: Encoding) -> Vec<u8> {
+        encoding.write(self)
     }
 }
 
@@ -80,7 +100,7 @@ pub fn is_reserved(name: &str) -> bool {
 }
 
 /// The environment of a process: itself and its module.
-pub fn env(id: &str, owner: &str, tags: &[TagText], module: &str, module_tags: &[TagText]) -> Vec<u8> {
+pub fn env(id: &str, owner: &str, tags: &[TagText], module: &str, encoding: Encoding) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct Env<'a> {
@@ -98,9 +118,13 @@ pub fn env(id: &str, owner: &str, tags: &[TagText], module: &str, module_tags: &
     let module = Part {
         id: module,
         owner,
-        tags: module_tags,
+        tags: &module_tags(),
     };
-    serde_json::to_vec(&Env { process, module }).expect("texts are JSON")
+    encoding.write(&Env { process, module })
+}
+
+fn module_tags() -> [TagText; 2] {
+    [("Data-Protocol", "ao"), ("Type", "Module")].map(|(name, value)| TagText::new(name, value))
 }
 
 #[cfg(test)]
@@ -118,12 +142,13 @@ mod tests {
             tags: vec![TagText::new("Action", "Info")],
             ..Message::default()
         };
-        let json = String::from_utf8(message.json()).unwrap();
+        let json = String::from_utf8(message.encode(Encoding::Json)).unwrap();
         let expected = r#"{"Id":"","Signature":"s","Data":"","Owner":"","Target":"","Anchor":null,"From":"","Forwarded-By":"f","Tags":[{"name":"Action","value":"Info"}],"Epoch":0,"Nonce":1,"Timestamp":0,"Block-Height":0,"Hash-Chain":"h","Cron":false,"Read-Only":false}"#;
         assert_eq!(json, expected);
         assert_eq!(
-            env("p", "o", &[], "m", &[]),
-            br#"{"Process":{"Id":"p","Owner":"o","Tags":[]},"Module":{"Id":"m","Owner":"o","Tags":[]}}"#
+            env("p", "o", &[], "m", Encoding::Json),
+            br#"{"Process":{"Id":"p","Owner":"o","Tags":[]},"Module":{"Id":"m","Owner":"o","Tags":[{"name":"Data-Protocol","value":"ao"},{"name":"Type","value":"Module"}]}}"#
         );
+        assert_eq!(message.encode(Encoding::Frame), frame::of_json(json.as_bytes()).unwrap());
     }
 }

@@ -7,11 +7,13 @@ mod args;
 mod birth;
 mod bundle;
 mod coverage;
+mod definitions;
 mod delivery;
 mod find;
 mod host;
 mod message;
 mod modules;
+mod new;
 mod process;
 mod report;
 mod suite;
@@ -28,9 +30,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-pub use args::{BenchTestArgs, NewArgs, Template, TestArgs};
+pub use args::{BenchTestArgs, NewArgs, TestArgs};
 use coverage::Coverage;
-use modules::Modules;
+pub use modules::Modules;
+pub use new::run as new;
 use report::{FileReport, Report};
 use suite::Options;
 
@@ -78,10 +81,7 @@ fn run_all(args: &TestArgs) -> Result<bool> {
     }
     let counts = report.counts();
     if counts.tests == 0 && args.filter.is_some() {
-        anyhow::bail!(
-            "no test has `{}` in its name",
-            args.filter.as_deref().unwrap_or("")
-        );
+        anyhow::bail!("no test has `{}` in its name", args.filter.as_deref().unwrap_or(""));
     }
     Ok(counts.failed + counts.errors == 0)
 }
@@ -92,6 +92,25 @@ fn style(args: &TestArgs) -> text::Style {
         has_colours: !is_plain && std::io::stdout().is_terminal(),
         is_verbose: args.verbose,
     }
+}
+
+/// Runs one file of generated tests and answers its rate, tests per second.
+///
+/// # Errors
+/// If any of them fails: a rate of broken tests says nothing.
+pub fn rate(file: &Path, modules: &Arc<Modules>) -> Result<f64> {
+    let options = Options {
+        filter: None,
+        seed: 0,
+        test_time_max: Duration::from_secs(60),
+        counts_lines: false,
+    };
+    let (report, _) = run_files(&[file.to_path_buf()], modules, &options, Some(1))?;
+    let bad = report.tests().find(|test| test.status.is_bad());
+    if let Some(bad) = bad {
+        anyhow::bail!("{}: {}", bad.name(), bad.message.as_deref().unwrap_or(""));
+    }
+    Ok(report.rate())
 }
 
 type Ran = (FileReport, Option<Coverage>);
@@ -117,18 +136,12 @@ fn run_files(
     let mut ran = Vec::new();
     std::thread::scope(|scope| -> Result<()> {
         let spawn = |_| {
-            let thread = std::thread::Builder::new()
-                .name("weft-test".into())
-                .stack_size(STACK_BYTES);
+            let thread = std::thread::Builder::new().name("weft-test".into()).stack_size(STACK_BYTES);
             thread.spawn_scoped(scope, work)
         };
         let threads: Vec<_> = (0..jobs).map(spawn).collect::<std::io::Result<_>>()?;
         for thread in threads {
-            ran.extend(
-                thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            );
+            ran.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
         Ok(())
     })?;

@@ -10,6 +10,7 @@ use cu::eval;
 use cu::runtime::Machine;
 use spec::Outcome;
 
+use super::message::Message;
 use super::modules::Loaded;
 
 /// A state, and the depth of marks it belongs to.
@@ -89,12 +90,12 @@ impl Process {
     }
 
     /// Evaluates a message for good, as far as the marks that are open now.
-    pub fn send(&mut self, message: &[u8], depth: usize) -> Result<Outcome, String> {
+    pub fn send(&mut self, message: &Message, depth: usize) -> Result<Outcome, String> {
         self.own(depth)?;
-        let env = self.env.clone();
+        let (env, message) = (self.env.clone(), message.encode(self.module.encoding));
         let level = self.top();
         level.slot += 1;
-        eval::evaluate(&mut level.machine, message, &env).map_err(host)
+        eval::evaluate(&mut level.machine, &message, &env).map_err(host)
     }
 
     /// Makes sure that the newest state belongs to the newest mark.
@@ -109,20 +110,17 @@ impl Process {
     }
 
     /// Evaluates a message on a fork, which is then dropped.
-    pub fn dry(&mut self, message: &[u8]) -> Result<Outcome, String> {
-        let env = self.env.clone();
+    pub fn dry(&mut self, message: &Message) -> Result<Outcome, String> {
+        let (env, message) = (self.env.clone(), message.encode(self.module.encoding));
         let mut fork = self.top().machine.fork().map_err(host)?;
-        let verdict = fork.call(message, &env).map_err(host)?;
+        let verdict = fork.call(&message, &env).map_err(host)?;
         Ok(eval::judge(verdict).0)
     }
 
     /// Goes back to what it was under `depth` marks.
     pub fn restore(&mut self, depth: usize) {
         self.levels.retain(|level| level.depth <= depth);
-        assert!(
-            !self.levels.is_empty(),
-            "a process that did not exist then is dropped, not restored"
-        );
+        assert!(!self.levels.is_empty(), "a process that did not exist then is dropped, not restored");
     }
 
     /// Whether it was changed under this many marks.

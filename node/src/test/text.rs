@@ -65,18 +65,9 @@ pub fn write(report: &Report, coverage: Option<&[FileLines]>, style: Style) -> S
 fn file_line(out: &mut String, file: &FileReport, style: Style) {
     let counts = Counts::of(&file.tests);
     let is_bad = counts.failed + counts.errors > 0;
-    let mark = if is_bad {
-        style.bad("not ok")
-    } else {
-        style.good("ok    ")
-    };
+    let mark = if is_bad { style.bad("not ok") } else { style.good("ok    ") };
     let time = style.faint(&format!("{:.1} ms", file.elapsed_us as f64 / 1e3));
-    let _ = writeln!(
-        out,
-        "{mark} {}  {}  {time}",
-        file.file.display(),
-        tests(counts.tests)
-    );
+    let _ = writeln!(out, "{mark} {}  {}  {time}", file.file.display(), tests(counts.tests));
     if !style.is_verbose {
         return;
     }
@@ -100,11 +91,7 @@ fn tests(count: usize) -> String {
 }
 
 fn failure(out: &mut String, test: &TestReport, style: Style) {
-    let word = if test.status == Status::Failed {
-        "failed"
-    } else {
-        "error"
-    };
+    let word = if test.status == Status::Failed { "failed" } else { "error" };
     let _ = writeln!(out, "\n{} {}", style.bad(word), test.names.join(" > "));
     if let Some(place) = test.best_place() {
         let _ = writeln!(out, "  {}:{}", place.file, place.line);
@@ -113,9 +100,7 @@ fn failure(out: &mut String, test: &TestReport, style: Style) {
     for line in test.message.as_deref().unwrap_or("").lines() {
         let _ = writeln!(out, "  {line}");
     }
-    if let Some(place) =
-        place_in(test.message.as_deref().unwrap_or("")).filter(|at| Some(at) != test.best_place())
-    {
+    if let Some(place) = place_in(test.message.as_deref().unwrap_or("")).filter(|at| Some(at) != test.best_place()) {
         let _ = writeln!(out, "  {}:{}", place.file, place.line);
         frame(out, &place, style);
     }
@@ -161,18 +146,8 @@ fn lines_covered(out: &mut String, files: &[FileLines]) {
     for file in files {
         let (hit, all) = (file.hit(), file.lines.len());
         let share = hit as f64 * 100.0 / all.max(1) as f64;
-        let missed: Vec<_> = file
-            .lines
-            .iter()
-            .filter(|(_, times)| **times == 0)
-            .map(|(line, _)| *line)
-            .collect();
-        let _ = writeln!(
-            out,
-            "  {share:5.1} %  {hit}/{all}  {}{}",
-            file.path,
-            missed_text(&missed)
-        );
+        let missed: Vec<_> = file.lines.iter().filter(|(_, times)| **times == 0).map(|(line, _)| *line).collect();
+        let _ = writeln!(out, "  {share:5.1} %  {hit}/{all}  {}{}", file.path, missed_text(&missed));
     }
 }
 
@@ -190,11 +165,7 @@ fn missed_text(lines: &[u32]) -> String {
         false => format!("{start}-{end}"),
     };
     let texts: Vec<_> = ranges.iter().map(show).collect();
-    if texts.is_empty() {
-        String::new()
-    } else {
-        format!("  not {}", texts.join(", "))
-    }
+    if texts.is_empty() { String::new() } else { format!("  not {}", texts.join(", ")) }
 }
 
 fn summary(out: &mut String, report: &Report, style: Style) {

@@ -91,7 +91,9 @@ impl Terminal {
             // A program that has just ended asks no more.
             let _ = self.session.write_all(answer.as_bytes());
         }
-        let kept = (0..WHERE.len()).rev().find(|kept| self.tail.ends_with(&WHERE[..*kept]));
+        let kept = (0..WHERE.len())
+            .rev()
+            .find(|kept| self.tail.ends_with(&WHERE[..*kept]));
         let whole = self.tail.len() - kept.unwrap_or(0);
         let whole: Vec<u8> = self.tail.drain(..whole).collect();
         self.screen.process(&whole);
@@ -125,7 +127,11 @@ impl Terminal {
     pub fn until(&mut self, what: &str, mut holds: impl FnMut(&mut Terminal) -> bool) {
         let start = Instant::now();
         while !holds(self) {
-            assert!(start.elapsed() < PATIENCE, "no {what}; the screen:\n{}", self.text());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "no {what}; the screen:\n{}",
+                self.text()
+            );
             if !self.read() {
                 std::thread::sleep(Duration::from_millis(2));
             }

@@ -227,12 +227,12 @@ function Chain.__index(self, key)
 end
 
 function Chain.__call(self, ...)
-  local words, name = self.words, resolve(self.words)
-  local last = words[#words]
-  if name == "" and (last == "spy" or last == "stub") then return chain({}, (...), self.message) end
+  local words, message = rawget(self, "words"), rawget(self, "message")
+  local name, last = resolve(words), words[#words]
+  if name == "" and (last == "spy" or last == "stub") then return chain({}, (...), message) end
   if name == "message" then return chain({}, nil, (...)) end
   if name == "" and NEGATIONS[last] == nil then fail("assert." .. table.concat(words, ".") .. " says nothing to check") end
-  return run(words, self.subject, self.message, ...)
+  return run(words, rawget(self, "subject"), message, ...)
 end
 
 local api = {}

@@ -13,8 +13,9 @@ end
 
 local Tags = {}
 function Tags.__index(tags, name)
-  for _, tag in ipairs(tags) do
-    if tag.name == name then return tag.value end
+  if type(name) ~= "string" then return nil end
+  for at = 1, #tags do
+    if tags[at].name == name then return tags[at].value end
   end
 end
 
