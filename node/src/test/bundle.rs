@@ -88,7 +88,10 @@ impl Reader<'_> {
 /// # Errors
 /// Where it breaks, and why.
 pub fn check(lua: &Lua, path: &Path, text: &str) -> Result<(), String> {
-    let chunk = lua.load(text).set_name(chunk_name(path)).set_mode(mlua::chunk::ChunkMode::Text);
+    let chunk = lua
+        .load(text)
+        .set_name(chunk_name(path))
+        .set_mode(mlua::chunk::ChunkMode::Text);
     chunk.into_function().map(drop).map_err(|error| plain(&error))
 }
 
@@ -132,7 +135,10 @@ fn local(root: &Path, name: &str) -> Option<PathBuf> {
     }
     let stem: PathBuf = name.split('.').collect();
     let candidates = [stem.with_extension("lua"), stem.join("init.lua")];
-    candidates.into_iter().map(|file| root.join(file)).find(|file| file.is_file())
+    candidates
+        .into_iter()
+        .map(|file| root.join(file))
+        .find(|file| file.is_file())
 }
 
 /// One Eval for a list of files.
@@ -155,7 +161,9 @@ pub fn code(sources: &[Source]) -> String {
 /// A text as a Lua literal of any length; line ends become `\n`, as Lua reads files.
 fn long_text(text: &str) -> String {
     let mut level = 0;
-    while text.contains(&format!("]{}]", "=".repeat(level))) || text.ends_with(&format!("]{}", "=".repeat(level))) {
+    while text.contains(&format!("]{}]", "=".repeat(level)))
+        || text.ends_with(&format!("]{}", "=".repeat(level)))
+    {
         level += 1;
     }
     let bar = "=".repeat(level);
@@ -179,7 +187,10 @@ mod tests {
     #[test]
     fn what_is_required_comes_first_and_once() {
         let folder = folder(&[
-            ("main.lua", "local a = require('lib.a')\nlocal b = require \"b\"\n-- require('no')\nreturn a + b + require('json')"),
+            (
+                "main.lua",
+                "local a = require('lib.a')\nlocal b = require \"b\"\n-- require('no')\nreturn a + b + require('json')",
+            ),
             ("lib/a.lua", "return require('b') + 1"),
             ("b/init.lua", "count = (count or 0) + 1\nreturn count"),
         ]);
