@@ -17,8 +17,8 @@ const FILES_MAX: usize = 256;
 pub struct Source {
     /// What `require` calls it; `None` for the file that was asked for.
     pub name: Option<String>,
-    /// Where it is, as a person would name it.
-    pub path: PathBuf,
+    /// Where it is, as a person would name it; `None` for text that a spec holds.
+    pub path: Option<PathBuf>,
     /// Its text.
     pub text: String,
 }
@@ -72,12 +72,13 @@ impl Reader<'_> {
             return Err(format!("{} needs more than {FILES_MAX} files", path.display()));
         }
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        check(self.lua, &path, &text)?;
+        check(self.lua, Some(&path), &text)?;
         for required in required(&text) {
             if let Some(file) = self.roots.iter().find_map(|root| local(root, &required)) {
                 self.take(file, Some(required))?;
             }
         }
+        let path = Some(path);
         self.sources.push(Source { name, path, text });
         Ok(())
     }
@@ -87,7 +88,7 @@ impl Reader<'_> {
 ///
 /// # Errors
 /// Where it breaks, and why.
-pub fn check(lua: &Lua, path: &Path, text: &str) -> Result<(), String> {
+pub fn check(lua: &Lua, path: Option<&Path>, text: &str) -> Result<(), String> {
     let chunk = lua
         .load(text)
         .set_name(chunk_name(path))
@@ -104,9 +105,9 @@ pub fn plain(error: &mlua::Error) -> String {
     }
 }
 
-/// What a chunk is called so that messages begin with `FILE:LINE:`.
-pub fn chunk_name(path: &Path) -> String {
-    format!("@{}", path.display())
+/// What a chunk is called so that messages begin with `FILE:LINE:`, or with `source:LINE:` where there is no file.
+pub fn chunk_name(path: Option<&Path>) -> String {
+    path.map_or_else(|| "=source".to_owned(), |path| format!("@{}", path.display()))
 }
 
 /// Names in `require "…"` and `require("…")`, in order.
@@ -145,7 +146,7 @@ fn local(root: &Path, name: &str) -> Option<PathBuf> {
 pub fn code(sources: &[Source]) -> String {
     let mut code = String::new();
     for source in sources {
-        let name = chunk_name(&source.path);
+        let name = chunk_name(source.path.as_deref());
         let text = long_text(&source.text);
         let _ = match &source.name {
             Some(module) => writeln!(

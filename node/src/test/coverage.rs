@@ -107,7 +107,7 @@ pub fn lcov(files: &[FileLines]) -> String {
 /// The lines of a source that can run, as its compiled form says.
 fn lines_of(text: &str, path: &Path) -> Result<Vec<u32>, String> {
     let lua = mlua::Lua::new();
-    let chunk = lua.load(text).set_name(super::bundle::chunk_name(path));
+    let chunk = lua.load(text).set_name(super::bundle::chunk_name(Some(path)));
     let function = chunk
         .into_function()
         .map_err(|error| super::bundle::plain(&error))?;

@@ -153,11 +153,10 @@ fn spawn(lua: &Lua, suite: &Shared, order: &Table) -> Result<(u64, String, Strin
     let files: Vec<String> = order.get("load").map_err(wrong)?;
     let mut sources = bundle::read(lua, &folder, &files)?;
     if let Some(text) = text("source").map_err(wrong)? {
-        let path = PathBuf::from("source");
-        bundle::check(lua, &path, &text)?;
+        bundle::check(lua, None, &text)?;
         sources.push(Source {
             name: None,
-            path,
+            path: None,
             text,
         });
     }

@@ -91,7 +91,7 @@ fn run_in(path: &Path, suite: &Shared, options: &Options) -> Result<(), String> 
     };
     let lua = Lua::new();
     let ran = prepare(&lua, path, suite, options).and_then(|run| {
-        let chunk = lua.load(text).set_name(bundle::chunk_name(path));
+        let chunk = lua.load(text).set_name(bundle::chunk_name(Some(path)));
         run.call::<()>(chunk.set_mode(mlua::chunk::ChunkMode::Text).into_function()?)
     });
     ran.map_err(|error| bundle::plain(&error))
