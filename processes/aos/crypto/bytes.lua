@@ -15,7 +15,25 @@ local function fromArray(array)
   return table.concat(pieces)
 end
 
+-- What is left of a stream made by bytes.stream, taken at once instead of byte by byte.
+local rests = setmetatable({}, { __mode = "k" })
+
+function bytes.stream(text)
+  local at = 0
+  local function stream()
+    at = at + 1
+    return (text:byte(at))
+  end
+  rests[stream] = function()
+    local rest = text:sub(at + 1)
+    at = #text
+    return rest
+  end
+  return stream
+end
+
 local function fromStream(stream)
+  if rests[stream] then return rests[stream]() end
   local array = {}
   for byte in stream do array[#array + 1] = byte end
   return fromArray(array)
