@@ -2,6 +2,8 @@
 -- or nil) and an array of numbers. Inside, everything is a string.
 -- Not an API of aos: `of` is why every function here takes all three forms.
 
+local native = require("weft")
+
 local bytes = {}
 
 -- string.char and string.byte take their values on the stack: this many at once.
@@ -57,16 +59,15 @@ function bytes.toArray(raw)
   return array
 end
 
-function bytes.toHex(raw)
-  return (raw:gsub(".", function(c) return string.format("%02x", c:byte()) end))
-end
+-- Small letters.
+bytes.toHex = native.hex
 
 -- The bytes of hex digits in either case; stops ahead of the first pair that is not hex.
 function bytes.fromHex(digits)
   if type(digits) == "number" then digits = tostring(digits) end
   if type(digits) ~= "string" then error("fromHex: expected hex digits, got " .. type(digits), 3) end
-  local good = 0
-  while digits:find("^%x%x", good + 1) do good = good + 2 end
+  local run = #digits:match("^%x*")
+  local good = run - run % 2
   return (digits:sub(1, good):gsub("%x%x", function(pair) return string.char(tonumber(pair, 16)) end)), good
 end
 
