@@ -6,8 +6,10 @@ mod bench;
 mod cli;
 mod config;
 mod health;
+mod mainnet;
 mod module;
 mod serve;
+mod spawn_rules;
 mod wallet;
 
 use std::process::ExitCode;

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::assemble::Node;
 use crate::cli::{NodeArgs, Role};
-use crate::config::{Config, LISTEN_DEFAULT};
+use crate::config::Config;
 use crate::{admin, health};
 
 /// How long the units may take to stop, beyond the listener's drain.
@@ -107,9 +107,7 @@ pub fn run(args: &NodeArgs) -> Result<()> {
 
 async fn serve(config: Config, json: bool) -> Result<()> {
     let mut stop = Stop::listen()?;
-    let address = config
-        .listen
-        .unwrap_or_else(|| LISTEN_DEFAULT.parse().expect("a constant address"));
+    let address = config.listen();
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| {
         format!(

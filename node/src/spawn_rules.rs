@@ -1,0 +1,96 @@
+//! What a node decides about a process when it is spawned, for slot 0's assignment.
+//!
+//! Not here: what comes of it: the scheduler writes it, the compute unit reads it. The invariant:
+//! a decision is taken once, at spawn, and stands in the log; neither bytes that come later nor
+//! configuration change it. A process about which anything was decided never leaves this machine.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use spec::assignment::{ADOPTED_FROM, MODULE_USED};
+use spec::contract::Answer;
+use spec::{Address, DataItem, ItemId, ModuleId, Refusal, Tag, Tags};
+use weave::Weave;
+
+/// Longest name of a foreign scheduler that is written down, in bytes.
+const SCHEDULER_LEN_MAX: usize = 64;
+
+/// Modules that the field's clients name without anybody having them at hand: aos 2.0.0 to 2.0.4 as
+/// published, without extensions. What needs more than plain aos (sqlite, llama) is not among them.
+const PUBLISHED: [&str; 5] = [
+    "ISShJH1ij-hPPt9St5UFFr_8Ys3Kj5cyg7zrMGt7H9s",
+    "URgYpPQzvxxfYQtjrIQ116bl3YBfcImo3JEnNo8Hlrk",
+    "JArYBF-D8q2OmZ4Mok00sD2Y_6SYEQ7Hjx-6VZ_jl3g",
+    "Do_Uc2Sju_ffp6Ev0AnLVdPtot15rvMjP-a9VVaA5fM",
+    "bkjb55i07GUCUSWROtKK4HU1mBS_X0TyH3M5jMV6aPg",
+];
+
+/// What decides.
+pub struct SpawnRules {
+    /// Accounts that are this node: its scheduler's, and its messenger's, which clients of the
+    /// mainnet routes are told.
+    pub own: Vec<Address>,
+    /// Where the node listens.
+    pub listen: SocketAddr,
+    /// Whose bytes are at hand.
+    pub weave: Arc<Weave>,
+    /// What runs a process whose published module is not at hand.
+    pub kernel: Option<ModuleId>,
+}
+
+impl SpawnRules {
+    /// The notes on a process.
+    ///
+    /// # Errors
+    /// A foreign scheduler where others than this machine's users may spawn; a failing weave.
+    pub async fn notes(&self, process: &DataItem) -> Answer<Tags> {
+        let mut notes = vec![Tag::new("Engine-Epoch", cu::engine_epoch())];
+        let decided = notes.len();
+        notes.extend(self.adopted_from(process)?.map(|named| Tag::new(ADOPTED_FROM, named)));
+        notes.extend(self.module_used(process).await?.map(|id| Tag::new(MODULE_USED, id.to_string())));
+        if notes.len() > decided {
+            notes.push(Tag::new("Storage", "local"));
+        }
+        Ok(notes)
+    }
+
+    /// The foreign scheduler that a process names, if it does.
+    fn adopted_from(&self, process: &DataItem) -> Answer<Option<String>> {
+        // That there is one is checked already.
+        let named = process.tag("Scheduler").unwrap_or("");
+        if named.parse().is_ok_and(|named| self.own.contains(&named)) {
+            return Ok(None);
+        }
+        if named.len() > SCHEDULER_LEN_MAX {
+            let text = format!("the tag Scheduler has {} bytes; it must be a scheduler's address", named.len());
+            return Err(Refusal::invalid("invalid-scheduler", text));
+        }
+        if self.listen.ip().is_loopback() {
+            return Ok(Some(named.to_owned()));
+        }
+        let own = self.own.first().map(ToString::to_string).unwrap_or_default();
+        let text = format!(
+            "the process names the scheduler {named}, this one is {own}: spawn with the tag Scheduler={own}, or \
+             at a node that listens on this machine only ({} is open to others)",
+            self.listen
+        );
+        Err(Refusal::invalid("other-scheduler", text))
+    }
+
+    /// What runs a process that names a published module which nobody has added.
+    async fn module_used(&self, process: &DataItem) -> Answer<Option<ModuleId>> {
+        let Some((kernel, named)) = self.kernel.zip(process.tag("Module")) else {
+            return Ok(None);
+        };
+        let Some(named) = published().find(|id| id.to_string() == named) else {
+            return Ok(None);
+        };
+        let held = self.weave.lookup(named.into()).await?;
+        Ok(held.is_none().then_some(kernel))
+    }
+}
+
+/// The published modules.
+pub fn published() -> impl Iterator<Item = ModuleId> {
+    PUBLISHED.into_iter().map(|id| id.parse::<ItemId>().expect("constant ids").into())
+}
