@@ -105,3 +105,9 @@ fn item_95_aos_processes_talk_through_the_messenger() {
 fn item_95_aos_2_0_1_processes_talk_through_the_messenger() {
     run_script("conversation.mjs", "aos2_0_1.wasm");
 }
+
+/// The unmodified client in mainnet mode, with only the node's URL set.
+#[test]
+fn aoconnect_mainnet_on_aos_2_0_6() {
+    run_script("mainnet.mjs", "aos2_0_6.wasm");
+}
