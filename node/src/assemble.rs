@@ -15,7 +15,7 @@ use wire::client::Http;
 use crate::cli::Role;
 use crate::config::Config;
 use crate::mainnet::{self, Mainnet};
-use crate::spawn_rules::SpawnRules;
+use crate::spawn_rules::{self, SpawnRules};
 use crate::wallet;
 
 /// The units of this program.
@@ -121,7 +121,9 @@ impl Node {
     pub fn router(&self, config: &Config) -> Router {
         let mut router = Router::new();
         if let Some(weave) = self.weave.as_ref().filter(|_| config.has(Role::Gateway)) {
-            router = router.merge(weave::http::router(weave.clone()));
+            let by = self.signer.address();
+            let stand_ins = kernel().map(|kernel| spawn_rules::stand_ins(kernel, by));
+            router = router.merge(weave::http::router_with(weave.clone(), stand_ins.unwrap_or_default()));
         }
         if let Some(su) = &self.su {
             router = router.nest("/su", su::http::router(su.clone()));

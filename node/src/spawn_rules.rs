@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use spec::assignment::{ADOPTED_FROM, MODULE_USED};
 use spec::contract::Answer;
-use spec::{Address, DataItem, ItemId, ModuleId, Refusal, Tag, Tags};
+use spec::{Address, DataItem, ModuleId, Refusal, Tag, Tags};
 use weave::Weave;
+use weave::http::{StandIn, StandIns};
 
 /// Longest name of a foreign scheduler that is written down, in bytes.
 const SCHEDULER_LEN_MAX: usize = 64;
@@ -91,6 +92,29 @@ impl SpawnRules {
 }
 
 /// The published modules.
-pub fn published() -> impl Iterator<Item = ModuleId> {
-    PUBLISHED.into_iter().map(|id| id.parse::<ItemId>().expect("constant ids").into())
+fn published() -> impl Iterator<Item = ModuleId> {
+    PUBLISHED
+        .into_iter()
+        .map(|id| id.parse().expect("constant ids"))
+}
+
+/// How the gateway describes the published modules while nobody has added them: clients look up a
+/// module's tags before they spawn.
+pub fn stand_ins(kernel: ModuleId, by: Address) -> StandIns {
+    let tags: Tags = vec![
+        Tag::new("Data-Protocol", "ao"),
+        Tag::new("Variant", "ao.TN.1"),
+        Tag::new("Type", "Module"),
+        Tag::new("Module-Format", "lua@5.3a"),
+        Tag::new("Input-Encoding", "JSON-1"),
+        Tag::new("Output-Encoding", "JSON-1"),
+        Tag::new(MODULE_USED, kernel.to_string()),
+    ];
+    published()
+        .map(|id| StandIn {
+            id: id.into(),
+            by,
+            tags: tags.clone(),
+        })
+        .collect()
 }
