@@ -33,7 +33,7 @@ impl Journal for Faulty {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, countdown)
             .is_ok()
         {
-            return Box::new(|| Err(weave::Error::Busy("a test")));
+            return Box::pin(async { Err(weave::Error::Busy("a test")) });
         }
         self.appends.fetch_add(1, Ordering::SeqCst);
         Journal::append(&*self.log, records, class)
