@@ -34,5 +34,9 @@ pub fn of(slot0: &LogEntry, messenger: Address) -> Spawned {
             authorities.join(", ")
         ));
     }
-    Spawned { adopted_from, module_used, notices }
+    Spawned {
+        adopted_from,
+        module_used,
+        notices,
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use axum::Router;
 use spec::contract::{Class, Compute, Permanent, Scheduler};
-use spec::{Address, ModuleId, Signer};
+use spec::{Address, Signer};
 use wire::client::Http;
 
 use crate::cli::Role;
@@ -121,9 +121,8 @@ impl Node {
     pub fn router(&self, config: &Config) -> Router {
         let mut router = Router::new();
         if let Some(weave) = self.weave.as_ref().filter(|_| config.has(Role::Gateway)) {
-            let by = self.signer.address();
-            let stand_ins = kernel().map(|kernel| spawn_rules::stand_ins(kernel, by));
-            router = router.merge(weave::http::router_with(weave.clone(), stand_ins.unwrap_or_default()));
+            let stand_ins = spawn_rules::stand_ins(cu::kernel_id(), self.signer.address());
+            router = router.merge(weave::http::router_with(weave.clone(), stand_ins));
         }
         if let Some(su) = &self.su {
             router = router.nest("/su", su::http::router(su.clone()));
@@ -231,7 +230,9 @@ fn scheduler(config: &Config, su: Option<&Arc<su::Su>>) -> Result<Arc<dyn Schedu
 /// Opening scans the log, which blocks.
 async fn open_weave(config: &Config, data: &Path) -> Result<Arc<weave::Weave>> {
     let (config, data) = (config.weave.clone(), data.to_path_buf());
-    Ok(tokio::task::spawn_blocking(move || weave::Weave::open(config, &data)).await??)
+    let weave = tokio::task::spawn_blocking(move || weave::Weave::open(config, &data)).await??;
+    weave.overlay(cu::shipped::items())?;
+    Ok(weave)
 }
 
 fn open_su(
@@ -247,7 +248,8 @@ fn open_su(
         own: own_accounts(config, signer.address(), messenger),
         listen: config.listen(),
         weave: weave.clone(),
-        kernel: kernel(),
+        kernel: cu::kernel_id(),
+        shipped: cu::shipped::items(),
     });
     let parts = su::Parts {
         signer,
@@ -275,11 +277,6 @@ fn own_accounts(config: &Config, scheduler: Address, messenger: Address) -> Vec<
     }
 }
 
-/// What runs a process whose published module is not at hand.
-fn kernel() -> Option<ModuleId> {
-    None
-}
-
 fn open_cu(
     config: &Config,
     (scheduler, permanent): Neighbours,
@@ -296,11 +293,7 @@ fn open_cu(
 }
 
 /// The messenger's neighbours.
-fn units(
-    config: &Config,
-    (scheduler, permanent): Neighbours,
-    cu: Option<&Arc<cu::Cu>>,
-) -> Result<mu::Units> {
+fn units(config: &Config, (scheduler, permanent): Neighbours, cu: Option<&Arc<cu::Cu>>) -> Result<mu::Units> {
     let compute: Arc<dyn Compute> = match (cu, &config.peers.cu) {
         (Some(cu), _) => cu.clone(),
         (None, Some(url)) => Arc::new(wire::compute::ComputeClient::new(http(config, url)?)),

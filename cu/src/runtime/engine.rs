@@ -2,18 +2,19 @@
 //! Invariant: everything that can change a result is in the engine epoch.
 
 use super::format::ModuleFormat;
+use super::lua;
 use super::module::{Build, Module, Shape};
 use super::pages::{Creator, GUARD, RESERVATION, Regions, deserialize};
 use super::watch::Watch;
 use super::{Config, Error, artefact};
 use crate::rewrite::{self, bounds, gas, guard};
 use bytes::Bytes;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use wasmtime::OptLevel;
 
-/// The engine epoch: engine, rewriter, and every setting that a result depends on. Part of slot 0's assignment.
-pub const EPOCH: &str = "weft-1;wasmtime-48.0.8;rewrite-1;nan-canonical;simd;host-gas-1;wasm-stack-16MiB";
+/// Compiler, rewriter, and every setting that a result depends on; with the Lua engine's hash it is the engine epoch.
+const SETTINGS: &str = "weft-1;wasmtime-48.0.8;rewrite-1;nan-canonical;simd;host-gas-1;wasm-stack-16MiB";
 
 /// Native stack for compiled code, bytes. A backstop only: the modules' own limits, or the call-depth counter, come first.
 pub const WASM_STACK_BYTES: usize = 16 << 20;
@@ -40,6 +41,8 @@ struct Inner {
     fueled: wasmtime::Engine,
     regions: Arc<Regions>,
     watch: Arc<Watch>,
+    /// The Lua engine, plain and counting gas: one for all Lua modules.
+    lua: Mutex<[Option<Arc<Build>>; 2]>,
 }
 
 fn settings(regions: &Arc<Regions>, fueled: bool) -> wasmtime::Config {
@@ -81,22 +84,54 @@ impl Engine {
             fueled,
             regions,
             watch,
+            lua: Mutex::default(),
         })))
     }
 
-    /// The engine epoch.
+    /// The engine epoch. Part of slot 0's assignment.
     pub fn epoch() -> &'static str {
-        EPOCH
+        static EPOCH: LazyLock<String> = LazyLock::new(|| {
+            let lua = blake3::Hash::from_bytes(*lua::engine_sha256()).to_hex();
+            format!("{SETTINGS};lua-{}", &lua[..16])
+        });
+        &EPOCH
     }
 
-    /// Loads a module: from the cache of compiled ones, or else checked against the bounds, rewritten and compiled.
-    /// Slow on a miss (100 to 400 ms for aos): call it where blocking is allowed, and keep the result.
-    pub fn load(&self, wasm: &Bytes, format: ModuleFormat) -> Result<Module, Error> {
-        Module::load(self, wasm, format)
+    /// Loads a module, `source` being a binary or Lua text: from the cache of compiled ones, or else checked against the
+    /// bounds, rewritten and compiled. Slow on a miss (100 to 400 ms for aos): call it where blocking is allowed, and
+    /// keep the result.
+    pub fn load(&self, source: &Bytes, format: ModuleFormat) -> Result<Module, Error> {
+        Module::load(self, source, format)
     }
 
-    /// The code of a module, plain or counting gas.
+    /// The code that a module runs on, plain or counting gas.
     pub(super) fn build(
+        &self,
+        source: &Bytes,
+        sha256: &[u8; 32],
+        format: ModuleFormat,
+        fueled: bool,
+    ) -> Result<Arc<Build>, Error> {
+        if format != ModuleFormat::Lua {
+            return self.build_wasm(source, sha256, format, fueled).map(Arc::new);
+        }
+        let most = self.0.config.bounds.module_bytes_max;
+        if source.len() > most {
+            let text = format!("its {} bytes exceed {most}", source.len());
+            return Err(Error::Refused(text));
+        }
+        // Held while it compiles: whoever else needs it would compile it too.
+        let mut builds = self.0.lua.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(build) = &builds[fueled as usize] {
+            return Ok(build.clone());
+        }
+        let wasm = Bytes::from_static(lua::ENGINE);
+        let build = Arc::new(self.build_wasm(&wasm, lua::engine_sha256(), format, fueled)?);
+        builds[fueled as usize] = Some(build.clone());
+        Ok(build)
+    }
+
+    fn build_wasm(
         &self,
         wasm: &Bytes,
         sha256: &[u8; 32],
@@ -125,7 +160,7 @@ impl Engine {
         format: ModuleFormat,
         fueled: bool,
     ) -> Result<wasmtime::Module, Error> {
-        let key = artefact::key(sha256, EPOCH, format.name(), fueled);
+        let key = artefact::key(sha256, SETTINGS, format.name(), fueled);
         let folder = self.0.config.cache.as_deref();
         if let Some(code) = folder.and_then(|f| artefact::read(f, &key)) {
             // Code of another processor or engine build is refused by the engine: compile it anew.
@@ -196,7 +231,7 @@ pub fn prepare(
         .then(|| gas::inject(wasm, format.pointer_bytes() == 8))
         .transpose()?;
     let (simple, _) = rewrite::simplify(metered.as_deref().unwrap_or(wasm), &rewrite::Options::default())?;
-    let depth = !has_own_depth_limit(sha256);
+    let depth = format != ModuleFormat::Lua && !has_own_depth_limit(sha256);
     let out = guard::instrument(
         &simple,
         guard::Options {
@@ -227,8 +262,9 @@ mod tests {
             .unwrap()
             .trim_start_matches("version = ")
             .trim_matches('"');
-        assert!(EPOCH.contains(&format!(";wasmtime-{version};")), "{version}");
-        assert!(EPOCH.contains(&format!(";rewrite-{};", rewrite::VERSION)));
-        assert!(EPOCH.ends_with(&format!("wasm-stack-{}MiB", WASM_STACK_BYTES >> 20)));
+        assert!(SETTINGS.contains(&format!(";wasmtime-{version};")), "{version}");
+        assert!(SETTINGS.contains(&format!(";rewrite-{};", rewrite::VERSION)));
+        assert!(SETTINGS.ends_with(&format!("wasm-stack-{}MiB", WASM_STACK_BYTES >> 20)));
+        assert!(Engine::epoch().starts_with(SETTINGS));
     }
 }

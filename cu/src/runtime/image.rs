@@ -22,9 +22,9 @@ use super::host::HostState;
 use super::host::disk::Disk;
 use super::live::{Live, is_zero};
 use super::machine::Machine;
-use super::module::Module;
+use super::module::{Module, boot_limits};
 use super::pages::{PAGE, RESERVATION, Run, push_page};
-use super::{Limits, MEMORY_BYTES_MAX};
+use super::{ModuleFormat, frame};
 use bytes::Bytes;
 use lz4_flex::block::{compress_with_dict, decompress_with_dict};
 
@@ -52,12 +52,12 @@ pub struct Dictionary {
 impl Dictionary {
     /// Boots the reference process. A module that cannot boot it has its own boot state as dictionary.
     pub fn of(module: &Module) -> Result<Dictionary, Error> {
-        let limits = Limits {
-            memory_bytes_max: MEMORY_BYTES_MAX,
-            ..Limits::default()
-        };
-        let mut machine = Machine::start(module, limits)?;
-        match machine.call(REFERENCE_BOOT.as_bytes(), REFERENCE_ENV.as_bytes())? {
+        let mut machine = Machine::start(module, boot_limits(module.format()))?;
+        let [boot, env] = [REFERENCE_BOOT, REFERENCE_ENV].map(|text| match module.format() {
+            ModuleFormat::Lua => frame::of_json(text.as_bytes()).expect("our own JSON"),
+            _ => text.into(),
+        });
+        match machine.call(&boot, &env)? {
             Ok(_) => machine.commit()?,
             Err(_) => machine.roll_back()?,
         }

@@ -21,14 +21,18 @@
 
 mod anchor;
 mod artefact;
+mod emscripten;
 mod engine;
 mod format;
+pub mod frame;
 mod host;
 mod image;
 mod live;
+mod lua;
 mod machine;
 mod module;
 mod pages;
+mod reply;
 mod root;
 mod watch;
 

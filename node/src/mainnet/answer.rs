@@ -74,14 +74,26 @@ fn headers(said: &[(&'static str, String)]) -> HeaderMap {
 
 /// An outcome at a slot.
 pub fn evaluated(evaluation: Evaluation<'_>) -> Response {
-    let said = [("process", evaluation.process.to_string()), ("slot", evaluation.slot.to_string())];
+    let said = [
+        ("process", evaluation.process.to_string()),
+        ("slot", evaluation.slot.to_string()),
+    ];
     (headers(&said), Json(evaluation)).into_response()
 }
 
 /// A scheduled message; without its outcome if there is none, which the answer then explains.
 pub fn pushed(pushed: Pushed) -> Response {
-    let Pushed { process, id, slot, evaluated } = pushed;
-    let said = [("process", process.to_string()), ("slot", slot.to_string()), ("id", id.to_string())];
+    let Pushed {
+        process,
+        id,
+        slot,
+        evaluated,
+    } = pushed;
+    let said = [
+        ("process", process.to_string()),
+        ("slot", slot.to_string()),
+        ("id", id.to_string()),
+    ];
     let mut headers = headers(&said);
     match evaluated {
         Ok(evaluated) => {
@@ -129,10 +141,19 @@ pub fn spawned(process: ProcessId, spawned: Spawned) -> Response {
         #[serde(flatten)]
         spawned: Spawned,
     }
-    let said = [("process", process.to_string()), ("id", process.to_string()), ("slot", "0".into())];
+    let said = [
+        ("process", process.to_string()),
+        ("id", process.to_string()),
+        ("slot", "0".into()),
+    ];
     let mut headers = headers(&said);
     headers.extend(spawned.headers());
-    let body = Body { process, id: process, slot: 0, spawned };
+    let body = Body {
+        process,
+        id: process,
+        slot: 0,
+        spawned,
+    };
     (StatusCode::OK, headers, Json(body)).into_response()
 }
 
@@ -148,11 +169,17 @@ pub fn dry_message(
     nobody: &str,
     tags: &[(String, String)],
 ) -> String {
-    let own = [("Data-Protocol", "ao"), ("Type", "Message"), ("Variant", "ao.N.1")];
+    let own = [
+        ("Data-Protocol", "ao"),
+        ("Type", "Message"),
+        ("Variant", "ao.N.1"),
+    ];
     let is_new = |name: &str| !tags.iter().any(|(given, _)| given == name);
     let own = own.into_iter().filter(|(name, _)| is_new(name));
     let own = own.map(|(name, value)| json!({ "name": name, "value": value }));
-    let given = tags.iter().map(|(name, value)| json!({ "name": name, "value": value }));
+    let given = tags
+        .iter()
+        .map(|(name, value)| json!({ "name": name, "value": value }));
     let tags: Vec<_> = given.chain(own).collect();
     let owner = item.map(|item| item.signer_text().into());
     let data = item.map(|item| String::from_utf8_lossy(&item.data()).into_owned());

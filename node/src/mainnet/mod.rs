@@ -112,8 +112,20 @@ impl Mainnet {
                 let scheduled = self.scheduler.schedule(item).await?;
                 Ok(answer::scheduled(&scheduled))
             }
-            What::Slot => Ok(self.entry(process, At::Latest).await?.assignment.slot.to_string().into_response()),
-            What::AtSlot(at) => Ok(self.entry(process, at).await?.assignment.slot.to_string().into_response()),
+            What::Slot => Ok(self
+                .entry(process, At::Latest)
+                .await?
+                .assignment
+                .slot
+                .to_string()
+                .into_response()),
+            What::AtSlot(at) => Ok(self
+                .entry(process, at)
+                .await?
+                .assignment
+                .slot
+                .to_string()
+                .into_response()),
             What::Outcome(at) => {
                 let subject = self.entry(process, at).await?.assignment.subject();
                 let evaluated = self.compute.result(process, subject).await?;
@@ -141,7 +153,12 @@ impl Mainnet {
     async fn pushed(&self, process: ProcessId, id: ItemId) -> Answer<Pushed> {
         let slot = self.scheduler.message(process, id).await?.assignment.slot;
         let evaluated = self.compute.result(process, id).await;
-        Ok(Pushed { process, id, slot, evaluated })
+        Ok(Pushed {
+            process,
+            id,
+            slot,
+            evaluated,
+        })
     }
 
     async fn entry(&self, process: ProcessId, at: At) -> Answer<LogEntry> {
@@ -174,7 +191,10 @@ impl Mainnet {
         };
         let message = answer::dry_message(process, item.as_ref(), NOBODY, &tags);
         let message = RawValue::from_string(message).map_err(|error| Refusal::internal(error.to_string()))?;
-        let outcome = self.compute.dry_run(process, DryRun { message, to: None }).await?;
+        let outcome = self
+            .compute
+            .dry_run(process, DryRun { message, to: None })
+            .await?;
         Ok(answer::dry(process, &outcome))
     }
 }

@@ -143,9 +143,14 @@ fn unknown(rest: &str) -> Refusal {
 fn place(segments: &[Segment], query: Option<&str>) -> Answer<At> {
     let values = segments.iter().filter_map(|segment| segment.value.clone());
     let in_query: Vec<_> = pairs(query.unwrap_or("")).collect();
-    let params = segments.iter().flat_map(|segment| &segment.params).chain(&in_query);
+    let params = segments
+        .iter()
+        .flat_map(|segment| &segment.params)
+        .chain(&in_query);
     let is_slot = |name: &str| name == "slot" || name.starts_with("slot+int");
-    let params = params.filter(|(name, _)| is_slot(name)).map(|(_, value)| value.clone());
+    let params = params
+        .filter(|(name, _)| is_slot(name))
+        .map(|(_, value)| value.clone());
     match values.chain(params).next() {
         None => Ok(At::Latest),
         Some(text) => at(&text),
@@ -158,7 +163,10 @@ fn at(text: &str) -> Answer<At> {
         return slot.map_err(|_| Refusal::not_found("no-such-slot", format!("no log has a slot {text}")));
     }
     text.parse().map(At::Message).map_err(|_| {
-        let text = format!("`{}` is neither a slot nor a message's id", text.chars().take(80).collect::<String>());
+        let text = format!(
+            "`{}` is neither a slot nor a message's id",
+            text.chars().take(80).collect::<String>()
+        );
         Refusal::invalid("invalid-slot", text)
     })
 }
@@ -170,7 +178,9 @@ mod tests {
     const ID: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
     fn what(rest: &str) -> What {
-        let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+        let (path, query) = rest
+            .split_once('?')
+            .map_or((rest, None), |(path, query)| (path, Some(query)));
         let ask = parse(&format!("/{ID}{path}"), query).unwrap().unwrap();
         assert_eq!(ask.process, ID.parse().unwrap());
         ask.what
@@ -197,7 +207,10 @@ mod tests {
             assert_eq!(what(path), What::Outcome(At::Slot(7)), "{path}");
         }
         let id = ItemId([0; 32]);
-        assert_eq!(what(&format!("/compute/results={id}")), What::Outcome(At::Message(id)));
+        assert_eq!(
+            what(&format!("/compute/results={id}")),
+            What::Outcome(At::Message(id))
+        );
         assert_eq!(what("/now"), What::Outcome(At::Latest));
         assert_eq!(what("/compute/at-slot"), What::AtSlot(At::Latest));
     }
@@ -227,7 +240,12 @@ mod tests {
         assert_eq!(parse("/favicon.ico/x", None), Ok(None));
         assert_eq!(parse(&format!("/{}/push", "P".repeat(43)), None), Ok(None));
         assert_eq!(parse("", None), Ok(None));
-        let code = |rest: &str| parse(&format!("/{ID}{rest}"), None).unwrap_err().code.into_owned();
+        let code = |rest: &str| {
+            parse(&format!("/{ID}{rest}"), None)
+                .unwrap_err()
+                .code
+                .into_owned()
+        };
         assert_eq!(code("/now/balances"), "no-such-key");
         assert_eq!(code("/compute/results=abc"), "invalid-slot");
         assert_eq!(code("/compute/results=99999999999999999999999"), "no-such-slot");
@@ -237,8 +255,23 @@ mod tests {
         for _ in 0..20_000 {
             let mut text = format!("/{ID}");
             for _ in 0..8 {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let parts = ["/", "&", "=", "%", "~", "compute", "results", "as=execution", "é", "slot", "+", "\u{0}"];
+                seed = seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let parts = [
+                    "/",
+                    "&",
+                    "=",
+                    "%",
+                    "~",
+                    "compute",
+                    "results",
+                    "as=execution",
+                    "é",
+                    "slot",
+                    "+",
+                    "\u{0}",
+                ];
                 text.push_str(parts[(seed >> 40) as usize % parts.len()]);
             }
             let _ = parse(&text, Some(&text));

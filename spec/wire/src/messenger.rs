@@ -50,7 +50,11 @@ impl Spawned {
         let mut headers = http::HeaderMap::new();
         let used = self.module_used.map(|id| id.to_string());
         let notices = (!self.notices.is_empty()).then(|| self.notices.join("; "));
-        let said = [("adopted-from", self.adopted_from.clone()), ("module-used", used), ("notice", notices)];
+        let said = [
+            ("adopted-from", self.adopted_from.clone()),
+            ("module-used", used),
+            ("notice", notices),
+        ];
         for (name, text) in said {
             // A process may name anything; what no header can carry is in the body.
             let value = text.and_then(|text| http::HeaderValue::from_str(&text).ok());

@@ -60,7 +60,10 @@ impl StandIns {
                 found.push(Stored::Registered(one.clone()));
             }
         }
-        assert!(found.len() <= query.ids.len().max(self.0.len()), "each id stands once");
+        assert!(
+            found.len() <= query.ids.len().max(self.0.len()),
+            "each id stands once"
+        );
         Ok(found)
     }
 }

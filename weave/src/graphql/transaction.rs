@@ -261,7 +261,13 @@ pub async fn list(
         page_info: PageInfo {
             has_next_page: hits.has_next_page,
         },
-        edges: hits.hits.into_iter().map(edge).chain(absent).take(first).collect(),
+        edges: hits
+            .hits
+            .into_iter()
+            .map(edge)
+            .chain(absent)
+            .take(first)
+            .collect(),
     })
 }
 

@@ -1,0 +1,425 @@
+/* JSON: encode and decode as the json module of aos behaves, error texts included, and the response's
+ * encoder, which is the same with bytes that are not UTF-8 replaced. Not a validator of anything else. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "weft.h"
+
+enum { DEPTH_MAX = 1000 };
+#define REPLACEMENT "\xef\xbf\xbd"
+
+/* --- Strings out --- */
+
+/* The length of the valid UTF-8 character at `at`, or 0. Overlong forms and surrogates are not valid. */
+static size_t utf8_length(const unsigned char *at, size_t left) {
+  unsigned char lead = at[0];
+  size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+  if (lead < 0xc2 || lead > 0xf4 || length > left) return 0;
+  for (size_t index = 1; index < length; index++)
+    if ((at[index] & 0xc0) != 0x80) return 0;
+  if (lead == 0xe0 && at[1] < 0xa0) return 0;
+  if (lead == 0xed && at[1] > 0x9f) return 0;
+  if (lead == 0xf0 && at[1] < 0x90) return 0;
+  if (lead == 0xf4 && at[1] > 0x8f) return 0;
+  return length;
+}
+
+/* How many bytes at `at`, which starts no valid character, one U+FFFD stands for: its longest valid beginning. */
+static size_t broken_length(const unsigned char *at, size_t left) {
+  unsigned char lead = at[0];
+  if (lead < 0xc2 || lead > 0xf4 || left < 2) return 1;
+  unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+  unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+  if (at[1] < low || at[1] > high) return 1;
+  if (lead < 0xf0 || left < 3 || (at[2] & 0xc0) != 0x80) return lead < 0xe0 ? 1 : 2;
+  return 3;
+}
+
+static const char *short_escape(unsigned char byte) {
+  switch (byte) {
+    case '"': return "\\\"";
+    case '\\': return "\\\\";
+    case '\b': return "\\b";
+    case '\f': return "\\f";
+    case '\n': return "\\n";
+    case '\r': return "\\r";
+    case '\t': return "\\t";
+    default: return NULL;
+  }
+}
+
+static void add_escape(lua_State *L, weft_text *text, unsigned char byte) {
+  static const char hex[] = "0123456789abcdef";
+  const char *escape = short_escape(byte);
+  char number[6] = {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]};
+  if (escape) weft_text_add(L, text, escape, 2);
+  else weft_text_add(L, text, number, sizeof number);
+}
+
+static int is_plain(unsigned char byte) { return byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\'; }
+
+void weft_json_add_string(lua_State *L, weft_text *text, const char *bytes, size_t length, enum weft_json_bytes kind) {
+  const unsigned char *at = (const unsigned char *)bytes, *end = at + length;
+  weft_text_add_char(L, text, '"');
+  while (at < end) {
+    const unsigned char *start = at;
+    while (at < end && is_plain(*at)) at++;
+    weft_text_add(L, text, (const char *)start, (size_t)(at - start));
+    if (at == end) break;
+    size_t character = *at < 0x80 ? 0 : kind == WEFT_JSON_RAW ? 1 : utf8_length(at, (size_t)(end - at));
+    if (*at < 0x80) add_escape(L, text, *at++);
+    else if (character) weft_text_add(L, text, (const char *)at, character), at += character;
+    else weft_text_add(L, text, REPLACEMENT, 3), at += broken_length(at, (size_t)(end - at));
+  }
+  weft_text_add_char(L, text, '"');
+}
+
+/* --- Values out --- */
+
+typedef struct writer {
+  lua_State *L;
+  weft_text *text;
+  enum weft_json_bytes bytes;
+  int first;   /* stack index of the outermost table: tables open above it are its ancestors */
+} writer;
+
+static void add_value(writer *out, int index, int depth);
+
+static void add_number(writer *out, int index) {
+  char buffer[WEFT_NUMBER_BYTES];
+  lua_Number value = lua_tonumber(out->L, index);
+  size_t length;
+  if (lua_isinteger(out->L, index)) {
+    length = weft_integer_text(buffer, lua_tointeger(out->L, index));
+  } else {
+    length = weft_float_text(buffer, value);
+    if (value != value || isinf(value)) luaL_error(out->L, "unexpected number value '%s'", buffer);
+  }
+  weft_text_add(out->L, out->text, buffer, length);
+}
+
+static void add_string(writer *out, int index) {
+  size_t length;
+  const char *bytes = lua_tolstring(out->L, index, &length);
+  weft_json_add_string(out->L, out->text, bytes, length, out->bytes);
+}
+
+/* Counts the keys of a table that begins like an array: all must be numbers, and none may be missing. */
+static lua_Integer array_length(lua_State *L, int table) {
+  lua_Integer count = 0;
+  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+    if (lua_type(L, -2) != LUA_TNUMBER) luaL_error(L, "invalid table: mixed or invalid key types");
+    count++;
+  }
+  if ((lua_Unsigned)count != lua_rawlen(L, table)) luaL_error(L, "invalid table: sparse array");
+  return count;
+}
+
+static void add_array(writer *out, int table, int depth) {
+  lua_Integer length = array_length(out->L, table);
+  weft_text_add_char(out->L, out->text, '[');
+  for (lua_Integer key = 1; key <= length; key++) {
+    if (key > 1) weft_text_add_char(out->L, out->text, ',');
+    lua_rawgeti(out->L, table, key);
+    add_value(out, lua_gettop(out->L), depth);
+    lua_pop(out->L, 1);
+  }
+  weft_text_add_char(out->L, out->text, ']');
+}
+
+static void add_object(writer *out, int table, int depth) {
+  lua_State *L = out->L;
+  char before = '{';
+  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+    int key = lua_gettop(L) - 1;
+    if (lua_type(L, key) != LUA_TSTRING) luaL_error(L, "invalid table: mixed or invalid key types");
+    weft_text_add_char(L, out->text, before);
+    add_string(out, key);
+    weft_text_add_char(L, out->text, ':');
+    add_value(out, key + 1, depth);
+    before = ',';
+  }
+  weft_text_add_char(L, out->text, '}');
+}
+
+static int looks_like_array(lua_State *L, int table) {
+  int first = lua_rawgeti(L, table, 1);
+  lua_pop(L, 1);
+  if (first != LUA_TNIL) return 1;
+  lua_pushnil(L);
+  if (!lua_next(L, table)) return 1;
+  lua_pop(L, 2);
+  return 0;
+}
+
+/* An ancestor is on the stack: below a table lie only its ancestors, their keys and values. */
+static void refuse_circle(writer *out, int table) {
+  const void *self = lua_topointer(out->L, table);
+  for (int index = out->first; index < table; index++)
+    if (lua_istable(out->L, index) && lua_topointer(out->L, index) == self) luaL_error(out->L, "circular reference");
+}
+
+static void add_table(writer *out, int table, int depth) {
+  if (depth > DEPTH_MAX) luaL_error(out->L, "nested deeper than %d", DEPTH_MAX);
+  refuse_circle(out, table);
+  if (looks_like_array(out->L, table)) add_array(out, table, depth + 1);
+  else add_object(out, table, depth + 1);
+}
+
+static void add_value(writer *out, int index, int depth) {
+  luaL_checkstack(out->L, 6, NULL);
+  switch (lua_type(out->L, index)) {
+    case LUA_TNIL: weft_text_add(out->L, out->text, "null", 4); break;
+    case LUA_TBOOLEAN:
+      if (lua_toboolean(out->L, index)) weft_text_add(out->L, out->text, "true", 4);
+      else weft_text_add(out->L, out->text, "false", 5);
+      break;
+    case LUA_TNUMBER: add_number(out, index); break;
+    case LUA_TSTRING: add_string(out, index); break;
+    case LUA_TTABLE: add_table(out, index, depth); break;
+    default: luaL_error(out->L, "unexpected type '%s'", luaL_typename(out->L, index));
+  }
+}
+
+void weft_json_add(lua_State *L, weft_text *text, int index, enum weft_json_bytes bytes) {
+  int absolute = lua_absindex(L, index);
+  writer out = {L, text, bytes, absolute};
+  add_value(&out, absolute, 0);
+}
+
+/* One text serves every call: encode calls nothing that could call it again. */
+static int encode(lua_State *L) {
+  static weft_text text;
+  enum { KEPT_BYTES_MAX = 16 * 1024 };
+  text.length = 0;
+  lua_settop(L, 1);
+  weft_json_add(L, &text, 1, WEFT_JSON_RAW);
+  lua_pushlstring(L, text.bytes, text.length);
+  if (text.capacity > KEPT_BYTES_MAX) weft_text_free(&text);
+  return 1;
+}
+
+/* --- Text in --- */
+
+typedef struct parser {
+  lua_State *L;
+  const char *start;
+  const char *at;
+  const char *end;
+} parser;
+
+/* Position of the byte at `at` as line and column, both from 1. */
+static int refuse(parser *in, const char *at, const char *what) {
+  int line = 1, column = 1;
+  for (const char *byte = in->start; byte < at && byte < in->end; byte++) {
+    column++;
+    if (*byte == '\n') line++, column = 1;
+  }
+  return luaL_error(in->L, "%s at line %d col %d", what, line, column);
+}
+
+static void skip_space(parser *in) {
+  while (in->at < in->end && (*in->at == ' ' || *in->at == '\t' || *in->at == '\r' || *in->at == '\n')) in->at++;
+}
+
+static int next_is(parser *in, char byte) { return in->at < in->end && *in->at == byte; }
+
+static int ends_word(char byte) { return byte == '\0' || strchr(" \t\r\n]},", byte) != NULL; }
+
+static const char *word_end(parser *in) {
+  const char *at = in->at;
+  while (at < in->end && !(*at && ends_word(*at))) at++;
+  return at;
+}
+
+static void push_value(parser *in, int depth);
+
+static int hex_digit(char byte) {
+  if (byte >= '0' && byte <= '9') return byte - '0';
+  byte |= 0x20;
+  return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
+}
+
+/* Four hex digits at `at`, or -1. */
+static int hex_four(parser *in, const char *at) {
+  int value = 0;
+  if (in->end - at < 4) return -1;
+  for (int index = 0; index < 4; index++) {
+    int digit = hex_digit(at[index]);
+    if (digit < 0) return -1;
+    value = value * 16 + digit;
+  }
+  return value;
+}
+
+static void add_utf8(parser *in, luaL_Buffer *text, unsigned long code) {
+  char bytes[4];
+  int length = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+  static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+  (void)in;
+  for (int index = length - 1; index > 0; index--, code >>= 6) bytes[index] = (char)(0x80 | (code & 0x3f));
+  bytes[0] = (char)(lead[length] | code);
+  luaL_addlstring(text, bytes, (size_t)length);
+}
+
+/* At the four digits after \u; a high surrogate takes its low one along. */
+static void add_unicode_escape(parser *in, luaL_Buffer *text) {
+  int code = hex_four(in, in->at);
+  in->at += 4;
+  int pairs = code >= 0xd800 && code < 0xdc00 && in->end - in->at >= 6 && in->at[0] == '\\' && in->at[1] == 'u';
+  int low = pairs ? hex_four(in, in->at + 2) : -1;
+  if (low >= 0) {
+    in->at += 6;
+    add_utf8(in, text, 0x10000ul + ((unsigned long)(code - 0xd800) << 10) + (unsigned long)(low - 0xdc00));
+  } else {
+    add_utf8(in, text, (unsigned long)code);
+  }
+}
+
+static void add_escaped(parser *in, luaL_Buffer *text) {
+  static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
+  const char *backslash = in->at++;
+  char name = in->at < in->end ? *in->at : '\0';
+  const char *known = name ? strchr(names, name) : NULL;
+  if (name == 'u') {
+    in->at++;
+    if (hex_four(in, in->at) < 0) refuse(in, backslash, "invalid unicode escape in string");
+    add_unicode_escape(in, text);
+  } else if (known) {
+    in->at++;
+    luaL_addchar(text, values[known - names]);
+  } else {
+    lua_pushfstring(in->L, "invalid escape char '%c' in string", name);
+    refuse(in, backslash, lua_tostring(in->L, -1));
+  }
+}
+
+static const char *plain_end(parser *in) {
+  const char *at = in->at;
+  while (at < in->end && *at != '"' && *at != '\\' && (unsigned char)*at >= 0x20) at++;
+  if (at < in->end && (unsigned char)*at < 0x20) refuse(in, at, "control character in string");
+  return at;
+}
+
+static void push_string(parser *in) {
+  const char *quote = in->at++;
+  const char *stop = plain_end(in);
+  if (stop < in->end && *stop == '"') {
+    lua_pushlstring(in->L, in->at, (size_t)(stop - in->at));
+    in->at = stop + 1;
+    return;
+  }
+  luaL_Buffer text;
+  luaL_buffinit(in->L, &text);
+  while (!next_is(in, '"')) {
+    stop = plain_end(in);
+    if (stop == in->end) refuse(in, quote, "expected closing quote for string");
+    luaL_addlstring(&text, in->at, (size_t)(stop - in->at));
+    in->at = stop;
+    if (*stop == '\\') add_escaped(in, &text);
+  }
+  in->at++;
+  luaL_pushresult(&text);
+}
+
+static void push_number(parser *in) {
+  const char *start = in->at, *end = word_end(in);
+  lua_pushlstring(in->L, start, (size_t)(end - start));
+  if (lua_stringtonumber(in->L, lua_tostring(in->L, -1)) != (size_t)(end - start) + 1) {
+    lua_pushfstring(in->L, "invalid number '%s'", lua_tostring(in->L, -1));
+    refuse(in, start, lua_tostring(in->L, -1));
+  }
+  lua_remove(in->L, -2);
+  in->at = end;
+}
+
+static void push_word(parser *in) {
+  const char *start = in->at, *end = word_end(in);
+  size_t length = (size_t)(end - start);
+  if (length == 4 && !memcmp(start, "true", 4)) lua_pushboolean(in->L, 1);
+  else if (length == 5 && !memcmp(start, "false", 5)) lua_pushboolean(in->L, 0);
+  else if (length == 4 && !memcmp(start, "null", 4)) lua_pushnil(in->L);
+  else {
+    lua_pushlstring(in->L, start, length);
+    lua_pushfstring(in->L, "invalid literal '%s'", lua_tostring(in->L, -1));
+    refuse(in, start, lua_tostring(in->L, -1));
+  }
+  in->at = end;
+}
+
+static void push_array(parser *in, int depth) {
+  lua_newtable(in->L);
+  in->at++;
+  for (lua_Integer key = 1;; key++) {
+    skip_space(in);
+    if (next_is(in, ']')) break;
+    push_value(in, depth);
+    lua_rawseti(in->L, -2, key);
+    skip_space(in);
+    if (next_is(in, ']')) break;
+    if (!next_is(in, ',')) refuse(in, in->at, "expected ']' or ','");
+    in->at++;
+  }
+  in->at++;
+}
+
+static void push_object(parser *in, int depth) {
+  lua_newtable(in->L);
+  in->at++;
+  for (;;) {
+    skip_space(in);
+    if (next_is(in, '}')) break;
+    if (!next_is(in, '"')) refuse(in, in->at, "expected string for key");
+    push_value(in, depth);
+    skip_space(in);
+    if (!next_is(in, ':')) refuse(in, in->at, "expected ':' after key");
+    in->at++;
+    skip_space(in);
+    push_value(in, depth);
+    lua_rawset(in->L, -3);
+    skip_space(in);
+    if (next_is(in, '}')) break;
+    if (!next_is(in, ',')) refuse(in, in->at, "expected '}' or ','");
+    in->at++;
+  }
+  in->at++;
+}
+
+static void refuse_character(parser *in) {
+  char found[2] = {in->at < in->end ? *in->at : '\0', '\0'};
+  lua_pushfstring(in->L, "unexpected character '%s'", found);
+  refuse(in, in->at, lua_tostring(in->L, -1));
+}
+
+static void push_value(parser *in, int depth) {
+  if (depth > DEPTH_MAX) luaL_error(in->L, "nested deeper than %d", DEPTH_MAX);
+  luaL_checkstack(in->L, 6, NULL);
+  char first = in->at < in->end ? *in->at : '\0';
+  if (first == '"') push_string(in);
+  else if (first == '{') push_object(in, depth + 1);
+  else if (first == '[') push_array(in, depth + 1);
+  else if (first == '-' || (first >= '0' && first <= '9')) push_number(in);
+  else if (first == 't' || first == 'f' || first == 'n') push_word(in);
+  else refuse_character(in);
+}
+
+static int decode(lua_State *L) {
+  size_t length;
+  if (lua_type(L, 1) != LUA_TSTRING) return luaL_error(L, "expected argument of type string, got %s", luaL_typename(L, 1));
+  const char *bytes = lua_tolstring(L, 1, &length);
+  parser in = {L, bytes, bytes, bytes + length};
+  skip_space(&in);
+  push_value(&in, 0);
+  skip_space(&in);
+  if (in.at != in.end) refuse(&in, in.at, "trailing garbage");
+  return 1;
+}
+
+int luaopen_weft_json(lua_State *L) {
+  static const luaL_Reg members[] = {{"encode", encode}, {"decode", decode}, {NULL, NULL}};
+  luaL_newlib(L, members);
+  lua_pushliteral(L, "0.2.0");
+  lua_setfield(L, -2, "_version");
+  return 1;
+}
