@@ -33,8 +33,28 @@ fn engine() -> DataItem {
     sign(&tags, data)
 }
 
+/// The files that the manifest names, each loaded under its own name; `main` runs, the others are there to require.
+fn bundle(folder: &Path) -> String {
+    let manifest = std::fs::read_to_string(folder.join("aos.manifest")).unwrap();
+    let line = |line: &str| {
+        let (name, file) = line.split_once(' ').unwrap();
+        let source = std::fs::read_to_string(folder.join(file)).unwrap();
+        assert!(!source.contains("]=====]"), "{file} ends the quotation");
+        let chunk = format!("assert(load([=====[\n{source}]=====], \"=aos/{file}\"))");
+        match name {
+            "main" => format!("{chunk}()\n"),
+            name => format!("package.preload[\"{name}\"] = {chunk}\n"),
+        }
+    };
+    manifest
+        .lines()
+        .filter(|text| !text.is_empty())
+        .map(line)
+        .collect()
+}
+
 fn kernel() -> DataItem {
-    let data = std::fs::read(processes().join("items/stand-in.lua")).unwrap();
+    let data = bundle(&processes().join("aos")).into_bytes();
     let tags = [
         ("Data-Protocol", "ao".to_owned()),
         ("Variant", "ao.TN.1".to_owned()),

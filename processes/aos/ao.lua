@@ -2,6 +2,7 @@
 -- Not the handlers, and not the shape of incoming messages: see `.handlers` and `.message`.
 
 local utils = require(".utils")
+local handlers = require(".handlers")
 local json = require("json")
 
 local ao = {
@@ -100,7 +101,9 @@ end
 function ao.init(env)
   ao.env = env_of(env)
   ao.id = env.Process.Id
-  ao._module = env.Module.Id
+  if ao._module == "" then
+    ao._module = env.Module.Id
+  end
   authorities_of(env.Process.TagArray)
   ao.clearOutbox()
 end
@@ -118,10 +121,17 @@ function ao.clearOutbox()
   ao.outbox = { Output = {}, Messages = {}, Spawns = {}, Assignments = {} }
 end
 
+--- Functions cannot leave the process: a value that is one is left out.
+local function sendable(value)
+  if type(value) == "function" then
+    return nil
+  end
+  return value
+end
+
 local function next_reference()
   ao.reference = ao.reference + 1
-  local reference = tostring(ao.reference)
-  return reference, ("0"):rep(32 - #reference) .. reference
+  return tostring(ao.reference), string.format("%032d", ao.reference)
 end
 
 -- Keys of what is given to `ao.send` and `ao.spawn` that are no tags.
@@ -131,7 +141,7 @@ local PARTS = { Target = true, Data = true, Anchor = true, Tags = true, From = t
 local function add_tags(tags, given)
   for name, value in pairs(given) do
     if not PARTS[name] then
-      tags[#tags + 1] = { name = name, value = value }
+      tags[#tags + 1] = { name = name, value = sendable(value) }
     end
   end
   if not given.Tags then
@@ -141,7 +151,7 @@ local function add_tags(tags, given)
     if type(value) == "table" and value.name and value.value then
       tags[#tags + 1] = value
     else
-      tags[#tags + 1] = { name = name, value = value }
+      tags[#tags + 1] = { name = name, value = sendable(value) }
     end
   end
 end
@@ -154,22 +164,24 @@ local function encode_data(given)
   end
 end
 
-local function awaited(message, reference)
-  local handlers = require(".handlers")
+--- What `ao.send` answers: the message, and the ways to wait for its reply. The outbox has a table of its own.
+local function sent(message, reference)
   local target = message.Target
+  local answer = { Target = target, Data = message.Data, Anchor = message.Anchor, Tags = message.Tags }
   local function spec(from)
     return { From = from or target, ["X-Reference"] = reference }
   end
-  function message.onReply(...)
+  function answer.onReply(...)
     local from, handle = ...
     if select("#", ...) ~= 2 then
       from, handle = nil, from
     end
     handlers.once(spec(from), handle)
   end
-  function message.receive(from)
+  function answer.receive(from)
     return handlers.receive(spec(from))
   end
+  return answer
 end
 
 --- Puts a message into the outbox. Answers it, with `receive([from])` and `onReply([from,] handle)` for its reply.
@@ -184,10 +196,22 @@ function ao.send(msg)
     { name = "Reference", value = reference },
   }
   add_tags(tags, msg)
-  local message = { Target = msg.Target, Data = msg.Data, Anchor = anchor, Tags = tags }
+  local message = { Target = sendable(msg.Target), Data = sendable(msg.Data), Anchor = anchor, Tags = tags }
   table.insert(ao.outbox.Messages, message)
-  awaited(message, reference)
-  return message
+  return sent(message, reference)
+end
+
+--- What `ao.spawn` answers: the wish, and the ways to wait for the new process.
+local function spawned(spawn, reference)
+  local spec = { Action = "Spawned", From = ao.id, Reference = reference }
+  local answer = { Data = spawn.Data, Anchor = spawn.Anchor, Tags = spawn.Tags }
+  function answer.onReply(handle)
+    handlers.once(spec, handle)
+  end
+  function answer.receive()
+    return handlers.receive(spec)
+  end
+  return answer
 end
 
 --- Puts the wish for a new process into the outbox. Answers it, with `receive()` and `onReply(handle)` for the
@@ -209,15 +233,7 @@ function ao.spawn(module, msg)
   add_tags(tags, msg)
   local spawn = { Data = msg.Data or "NODATA", Anchor = anchor, Tags = tags }
   table.insert(ao.outbox.Spawns, spawn)
-  local handlers = require(".handlers")
-  local spec = { Action = "Spawned", From = ao.id, Reference = reference }
-  function spawn.onReply(handle)
-    handlers.once(spec, handle)
-  end
-  function spawn.receive()
-    return handlers.receive(spec)
-  end
-  return spawn
+  return spawned(spawn, reference)
 end
 
 --- Puts an assignment into the outbox: the message of that id shall be seen by these processes too.

@@ -13,6 +13,5 @@ return function(ao)
     elseif on_boot ~= "NODATA" then
       error("On-Boot = " .. on_boot .. ": this process can only boot from its own Data")
     end
-    return msg
   end
 end

@@ -10,8 +10,8 @@ local TWIST = 0x9908b0df
 local state, position = {}, SIZE + 1
 
 --- Starts over from an integer; its lowest 32 bits count.
-function chance.seed(seed)
-  local word = seed & WORD
+function chance.seed(s)
+  local word = s & WORD
   state[1] = word
   for index = 1, SIZE - 1 do
     word = (1812433253 * (word ~ (word >> 30)) + index) & WORD

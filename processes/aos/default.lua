@@ -15,10 +15,10 @@ local function about(msg)
   return colors.gray .. label .. " = " .. colors.blue .. tostring(value):sub(1, SHOWN_MAX) .. colors.reset
 end
 
---- A handle that calls `insert_inbox(msg)` for each message.
-return function(insert_inbox)
+--- A handle that calls `insertInbox(msg)` for each message.
+return function(insertInbox)
   return function(msg)
-    insert_inbox(msg)
+    insertInbox(msg)
     local from = msg.From
     local who = from and from:sub(1, 3) .. "..." .. from:sub(-3) or "unknown"
     print(colors.gray .. "New Message From " .. colors.green .. who .. colors.gray .. ": " .. about(msg))

@@ -32,13 +32,20 @@ local function position_of(name)
   end
 end
 
---- `(name, handle)`, `(name, pattern, handle)` or `(name, pattern, handle, maxRuns)`.
-local function arguments(name, pattern, handle, max_runs, count)
-  if count < 3 then
-    handle, pattern = pattern, name
-  end
-  assert(count >= 2 and type(name) == "string" and PATTERN_KINDS[type(pattern)], USAGE)
+local function new_handler(name, pattern, handle, max_runs)
+  assert(type(name) == "string" and PATTERN_KINDS[type(pattern)], USAGE)
   return { name = name, pattern = pattern, handle = handlers.generateResolver(handle), maxRuns = max_runs }
+end
+
+--- `(name, handle)`, `(name, pattern, handle)` or `(name, pattern, handle, maxRuns)`.
+local function arguments(...)
+  local name, pattern, handle, max_runs = ...
+  local count = select("#", ...)
+  assert(count >= 2, USAGE)
+  if count == 2 then
+    pattern, handle = name, pattern
+  end
+  return new_handler(name, pattern, handle, max_runs)
 end
 
 --- Puts the handler where `place(list)` says; one of the same name stays where it is and is renewed.
@@ -66,29 +73,28 @@ function handlers.generateResolver(handle)
     return handle
   end
   return function(msg)
-    for pattern, choice in pairs(handle) do
+    for pattern, func in pairs(handle) do
       if utils.matchesSpec(msg, pattern) then
-        return choice(msg)
+        return func(msg)
       end
     end
   end
 end
 
---- Adds a handler at the end of the list, or renews the one of that name.
+--- Adds a handler at the end of the list, or renews the one of that name. Answers how many there are.
 function handlers.add(...)
-  local name, pattern, handle, max_runs = ...
-  put(arguments(name, pattern, handle, max_runs, select("#", ...)), last)
+  put(arguments(...), last)
+  return #handlers.list
 end
 
-handlers.append = function(...)
-  local name, pattern, handle, max_runs = ...
-  put(arguments(name, pattern, handle, max_runs, select("#", ...)), last)
+--- As `add`, without an answer.
+function handlers.append(...)
+  put(arguments(...), last)
 end
 
 --- Adds a handler at the start of the list, or renews the one of that name.
 function handlers.prepend(...)
-  local name, pattern, handle, max_runs = ...
-  put(arguments(name, pattern, handle, max_runs, select("#", ...)), first)
+  put(arguments(...), first)
 end
 
 --- `(pattern, handle)` or `(name, pattern, handle)`: a handler for one message, before all others.
@@ -114,29 +120,30 @@ function handlers.receive(pattern)
   return coroutine.yield(pattern)
 end
 
---- `before(name).add(...)` puts a new handler before that one; it does nothing if there is none of that name.
+--- `before(name).add(name, pattern, handle, maxRuns)` puts a new handler before that one; it does nothing if there is
+--- none of that name.
 function handlers.before(name)
-  assert(type(name) == "string", "Handler name MUST be string")
+  assert(type(name) == "string", "Handler name MUST be a string")
   local at = position_of(name)
   return {
     add = function(...)
+      local handler = new_handler(...)
       if at then
-        local given, pattern, handle, max_runs = ...
-        table.insert(handlers.list, at, arguments(given, pattern, handle, max_runs, select("#", ...)))
+        table.insert(handlers.list, at, handler)
       end
     end,
   }
 end
 
---- `after(name).add(...)` puts a new handler behind that one.
+--- `after(name).add(name, pattern, handle, maxRuns)` puts a new handler behind that one.
 function handlers.after(name)
-  assert(type(name) == "string", "Handler name MUST be string")
+  assert(type(name) == "string", "Handler name MUST be a string")
   local at = position_of(name)
   return {
     add = function(...)
+      local handler = new_handler(...)
       if at then
-        local given, pattern, handle, max_runs = ...
-        table.insert(handlers.list, at + 1, arguments(given, pattern, handle, max_runs, select("#", ...)))
+        table.insert(handlers.list, at + 1, handler)
       end
     end,
   }

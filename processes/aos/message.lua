@@ -36,11 +36,11 @@ end
 
 --- Gives a message `reply(t)` and `forward(target, t)`.
 function message.answerable(msg)
-  function msg.reply(reply)
-    reply.Target = reply.Target or msg["Reply-To"] or msg.From
-    reply["X-Reference"] = msg["X-Reference"] or msg.Reference
-    reply["X-Origin"] = msg["X-Origin"] or reply["X-Origin"]
-    return ao.send(reply)
+  function msg.reply(replyMsg)
+    replyMsg.Target = replyMsg.Target or msg["Reply-To"] or msg.From
+    replyMsg["X-Reference"] = msg["X-Reference"] or msg.Reference
+    replyMsg["X-Origin"] = msg["X-Origin"] or replyMsg["X-Origin"]
+    return ao.send(replyMsg)
   end
 
   function msg.forward(target, changes)

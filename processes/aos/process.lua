@@ -17,14 +17,17 @@ local function is_eval(msg)
 end
 
 local function is_boot(msg)
-  return msg.Tags.Type == "Process" and Owner == msg.From
+  return msg.Id == ao.id and msg.Tags.Type == "Process" and Owner == msg.From
 end
 
 local evaluate, boot = require(".eval")(ao), require(".boot")(ao)
 local default = require(".default")(globals.keep)
 
 local function boot_and_keep(msg)
-  globals.keep(boot(msg))
+  boot(msg)
+  if #Inbox == 0 then
+    globals.keep(msg)
+  end
 end
 
 local function anything()
@@ -53,9 +56,9 @@ local function register(msg)
   end
 end
 
-local function output(msg)
+local function output(is_answer)
   local result = { data = console.text(), prompt = Prompt() }
-  if msg.Action == "Eval" then
+  if is_answer then
     result.test = dump(HANDLER_PRINT_LOGS)
   else
     result.print = true
@@ -63,13 +66,14 @@ local function output(msg)
   return result
 end
 
-local function finish(msg)
+local function finish(msg, is_answer)
   ao.Nonce = msg.Nonce
-  return ao.result({ Output = output(msg) })
+  return ao.result({ Output = output(is_answer) })
 end
 
 local function refuse(msg, what)
   print(what .. " is not trusted! From: " .. msg.From .. " - Owner: " .. msg.Owner)
+  return finish(msg, false)
 end
 
 local function is_stranger(msg)
@@ -78,12 +82,14 @@ end
 
 --- The error as it is shown: what was printed, for a message that is no Eval what it was and where it failed, the text.
 local function failure(msg, problem)
-  problem = type(problem) == "string" and problem or tostring(problem)
+  problem = tostring(problem)
   if msg.Action ~= "Eval" then
     local what = msg.Action and "with Action = " .. msg.Action or ""
     print(colors.red .. "Error" .. colors.gray .. " handling message " .. what .. colors.reset)
     print(colors.green .. problem .. colors.reset)
     print("\n" .. colors.gray .. trace.give() .. colors.reset)
+  else
+    table.insert(Errors, problem)
   end
   return { Error = console.text() .. "\n\n" .. colors.red .. "error:\n" .. colors.reset .. problem }
 end
@@ -106,7 +112,7 @@ local function run(msg, env)
   elseif ao.outbox.Error then
     return { Error = ao.outbox.Error }
   end
-  return finish(msg)
+  return finish(msg, msg.Action == "Eval")
 end
 
 --- Takes one message, answers the response: `{Output, Messages, Spawns, Assignments}` or `{Error}`.
@@ -117,12 +123,10 @@ function process.handle(msg, env)
   console.clear()
   message.decode(msg)
   if is_stranger(msg) then
-    refuse(msg, "Message")
-    return finish(msg)
+    return refuse(msg, "Message")
   elseif ao.isAssignment(msg) and not ao.isAssignable(msg) then
-    refuse(msg, "Assignment")
     ao.send({ Target = msg.From, Data = "Assignment is not trusted by this process!" })
-    return finish(msg)
+    return refuse(msg, "Assignment")
   end
   register(msg)
   message.answerable(msg)

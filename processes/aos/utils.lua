@@ -7,7 +7,7 @@ local find, match, lower = string.find, string.match, string.lower
 
 --- Whether a text is a Lua pattern rather than a plain word.
 local function is_pattern(text)
-  return find(text, "[%^%$%(%)%%%.%[%]%*%+%-%?]") ~= nil
+  return find(text, "[%^%$%(%)%%%.%[%]%*%+%?]") ~= nil
 end
 
 local function matches_any(choices, value, msg)
@@ -20,14 +20,15 @@ local function matches_any(choices, value, msg)
 end
 
 local function matches_text(pattern, value)
+  local text, wanted = lower(value or ""), lower(pattern)
   if is_pattern(pattern) then
-    return match(value, pattern) ~= nil
+    return match(text, wanted) ~= nil
   end
-  return lower(pattern) == lower(value)
+  return text == wanted
 end
 
 --- Whether a value fits one pattern: `"_"` (anything), a function(value, msg), a text (a Lua pattern if it looks like
---- one, else equal but for case), or a table of such, of which one must fit.
+--- one, else an equal text; case never counts), or a table of such, of which one must fit. No value is as an empty text.
 function utils.matchesPattern(pattern, value, msg)
   if not pattern then
     return false
@@ -45,10 +46,18 @@ function utils.matchesPattern(pattern, value, msg)
   return false
 end
 
+--- A field is looked for at the root and among the tags; one of the two has to fit. Functions are asked about both.
 local function matches_fields(msg, spec)
   for key, pattern in pairs(spec) do
-    local value = msg[key]
-    if not value or not utils.matchesPattern(pattern, value, msg) then
+    local value, tag = msg[key], msg.Tags and msg.Tags[key]
+    if not value and not tag then
+      return false
+    end
+    local fits = utils.matchesPattern(pattern, value, msg)
+    if not fits or type(pattern) ~= "string" then
+      fits = utils.matchesPattern(pattern, tag, msg) or fits
+    end
+    if not fits then
       return false
     end
   end

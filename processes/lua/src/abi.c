@@ -64,7 +64,7 @@ static void begin_output(lua_State *L, const char *head) {
 
 static void write_ok(lua_State *L, int index) {
   begin_output(L, "{\"ok\":true,\"response\":");
-  weft_json_add(L, &output, index, WEFT_JSON_UTF8);
+  weft_json_add(L, &output, index, WEFT_JSON_RESPONSE);
   weft_text_add_char(L, &output, '}');
 }
 
@@ -73,7 +73,7 @@ static int write_error(lua_State *L) {
   size_t length;
   const char *text = lua_tolstring(L, 1, &length);
   begin_output(L, "{\"ok\":false,\"response\":");
-  weft_json_add_string(L, &output, text, length, WEFT_JSON_UTF8);
+  weft_json_add_string(L, &output, text, length, WEFT_JSON_RESPONSE);
   weft_text_add_char(L, &output, '}');
   return 0;
 }

@@ -57,9 +57,9 @@ static void add_escape(lua_State *L, weft_text *text, unsigned char byte) {
   else weft_text_add(L, text, number, sizeof number);
 }
 
-static int is_plain(unsigned char byte) { return byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\'; }
+static int is_plain(unsigned char byte) { return byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\'; }
 
-void weft_json_add_string(lua_State *L, weft_text *text, const char *bytes, size_t length, enum weft_json_bytes kind) {
+void weft_json_add_string(lua_State *L, weft_text *text, const char *bytes, size_t length, enum weft_json_kind kind) {
   const unsigned char *at = (const unsigned char *)bytes, *end = at + length;
   weft_text_add_char(L, text, '"');
   while (at < end) {
@@ -67,7 +67,7 @@ void weft_json_add_string(lua_State *L, weft_text *text, const char *bytes, size
     while (at < end && is_plain(*at)) at++;
     weft_text_add(L, text, (const char *)start, (size_t)(at - start));
     if (at == end) break;
-    size_t character = *at < 0x80 ? 0 : kind == WEFT_JSON_RAW ? 1 : utf8_length(at, (size_t)(end - at));
+    size_t character = *at < 0x80 ? 0 : kind == WEFT_JSON_LIBRARY ? 1 : utf8_length(at, (size_t)(end - at));
     if (*at < 0x80) add_escape(L, text, *at++);
     else if (character) weft_text_add(L, text, (const char *)at, character), at += character;
     else weft_text_add(L, text, REPLACEMENT, 3), at += broken_length(at, (size_t)(end - at));
@@ -80,44 +80,82 @@ void weft_json_add_string(lua_State *L, weft_text *text, const char *bytes, size
 typedef struct writer {
   lua_State *L;
   weft_text *text;
-  enum weft_json_bytes bytes;
-  int first;   /* stack index of the outermost table: tables open above it are its ancestors */
+  size_t start;   /* where this value's text begins */
+  enum weft_json_kind kind;
+  int first;      /* stack index of the outermost value: tables open above it are its ancestors */
 } writer;
 
 static void add_value(writer *out, int index, int depth);
 
+/* Takes back what was written: the text may be an outer encoder's too. */
+static int refuse_value(writer *out, const char *format, const char *detail) {
+  out->text->length = out->start;
+  return luaL_error(out->L, format, detail);
+}
+
+/* The json module of aos shows integers as %.14g too; a response shows them whole. */
 static void add_number(writer *out, int index) {
   char buffer[WEFT_NUMBER_BYTES];
   lua_Number value = lua_tonumber(out->L, index);
   size_t length;
-  if (lua_isinteger(out->L, index)) {
+  if (lua_isinteger(out->L, index) && out->kind == WEFT_JSON_RESPONSE)
     length = weft_integer_text(buffer, lua_tointeger(out->L, index));
-  } else {
+  else
     length = weft_float_text(buffer, value);
-    if (value != value || isinf(value)) luaL_error(out->L, "unexpected number value '%s'", buffer);
-  }
+  if (value != value || isinf(value)) refuse_value(out, "unexpected number value '%s'", buffer);
   weft_text_add(out->L, out->text, buffer, length);
 }
 
 static void add_string(writer *out, int index) {
   size_t length;
   const char *bytes = lua_tolstring(out->L, index, &length);
-  weft_json_add_string(out->L, out->text, bytes, length, out->bytes);
+  weft_json_add_string(out->L, out->text, bytes, length, out->kind);
+}
+
+/* Pushes what `pairs` would: iterator, state, first control. Nil in place of a plain table's `next`. */
+static void begin_pairs(lua_State *L, int table) {
+  if (luaL_getmetafield(L, table, "__pairs") != LUA_TNIL) {
+    lua_pushvalue(L, table);
+    lua_call(L, 1, 3);
+  } else {
+    lua_pushnil(L);
+    lua_pushvalue(L, table);
+    lua_pushnil(L);
+  }
+}
+
+/* With iterator, state and control at the top: pushes the next key and value, key being the control, or pops all. */
+static int next_pair(lua_State *L) {
+  int control = lua_gettop(L);
+  if (lua_isnil(L, control - 2)) {
+    if (lua_next(L, control - 1)) return 1;
+    lua_settop(L, control - 3);
+    return 0;
+  }
+  lua_pushvalue(L, control - 2);
+  lua_pushvalue(L, control - 1);
+  lua_pushvalue(L, control);
+  lua_remove(L, control);
+  lua_call(L, 2, 2);
+  if (!lua_isnil(L, -2)) return 1;
+  lua_settop(L, control - 3);
+  return 0;
 }
 
 /* Counts the keys of a table that begins like an array: all must be numbers, and none may be missing. */
-static lua_Integer array_length(lua_State *L, int table) {
+static lua_Integer array_length(writer *out, int table) {
+  lua_State *L = out->L;
   lua_Integer count = 0;
-  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
-    if (lua_type(L, -2) != LUA_TNUMBER) luaL_error(L, "invalid table: mixed or invalid key types");
-    count++;
-  }
-  if ((lua_Unsigned)count != lua_rawlen(L, table)) luaL_error(L, "invalid table: sparse array");
+  for (begin_pairs(L, table); next_pair(L); lua_pop(L, 1), count++)
+    if (lua_type(L, -2) != LUA_TNUMBER) refuse_value(out, "invalid table: mixed or invalid key types", NULL);
+  if (count != luaL_len(L, table)) refuse_value(out, "invalid table: sparse array", NULL);
   return count;
 }
 
 static void add_array(writer *out, int table, int depth) {
-  lua_Integer length = array_length(out->L, table);
+  size_t written = out->text->length;
+  lua_Integer length = array_length(out, table);
+  out->text->length = written;
   weft_text_add_char(out->L, out->text, '[');
   for (lua_Integer key = 1; key <= length; key++) {
     if (key > 1) weft_text_add_char(out->L, out->text, ',');
@@ -128,17 +166,27 @@ static void add_array(writer *out, int table, int depth) {
   weft_text_add_char(out->L, out->text, ']');
 }
 
+/* Like next_pair, but what a metamethod wrote into the shared text is taken back. */
+static int next_member(writer *out) {
+  size_t written = out->text->length;
+  int more = next_pair(out->L);
+  out->text->length = written;
+  return more;
+}
+
+/* Members that are functions are left out, as the json module of aos does. */
 static void add_object(writer *out, int table, int depth) {
   lua_State *L = out->L;
-  char before = '{';
-  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+  int count = 0;
+  weft_text_add_char(L, out->text, '{');
+  for (begin_pairs(L, table); next_member(out); lua_pop(L, 1)) {
     int key = lua_gettop(L) - 1;
-    if (lua_type(L, key) != LUA_TSTRING) luaL_error(L, "invalid table: mixed or invalid key types");
-    weft_text_add_char(L, out->text, before);
+    if (lua_type(L, key) != LUA_TSTRING) refuse_value(out, "invalid table: mixed or invalid key types", NULL);
+    if (lua_isfunction(L, key + 1)) continue;
+    if (count++) weft_text_add_char(L, out->text, ',');
     add_string(out, key);
     weft_text_add_char(L, out->text, ':');
     add_value(out, key + 1, depth);
-    before = ',';
   }
   weft_text_add_char(L, out->text, '}');
 }
@@ -157,18 +205,19 @@ static int looks_like_array(lua_State *L, int table) {
 static void refuse_circle(writer *out, int table) {
   const void *self = lua_topointer(out->L, table);
   for (int index = out->first; index < table; index++)
-    if (lua_istable(out->L, index) && lua_topointer(out->L, index) == self) luaL_error(out->L, "circular reference");
+    if (lua_istable(out->L, index) && lua_topointer(out->L, index) == self)
+      refuse_value(out, "circular reference", NULL);
 }
 
 static void add_table(writer *out, int table, int depth) {
-  if (depth > DEPTH_MAX) luaL_error(out->L, "nested deeper than %d", DEPTH_MAX);
+  if (depth > DEPTH_MAX) refuse_value(out, "stack overflow", NULL);
   refuse_circle(out, table);
   if (looks_like_array(out->L, table)) add_array(out, table, depth + 1);
   else add_object(out, table, depth + 1);
 }
 
 static void add_value(writer *out, int index, int depth) {
-  luaL_checkstack(out->L, 6, NULL);
+  luaL_checkstack(out->L, 8, NULL);
   switch (lua_type(out->L, index)) {
     case LUA_TNIL: weft_text_add(out->L, out->text, "null", 4); break;
     case LUA_TBOOLEAN:
@@ -178,25 +227,26 @@ static void add_value(writer *out, int index, int depth) {
     case LUA_TNUMBER: add_number(out, index); break;
     case LUA_TSTRING: add_string(out, index); break;
     case LUA_TTABLE: add_table(out, index, depth); break;
-    default: luaL_error(out->L, "unexpected type '%s'", luaL_typename(out->L, index));
+    default: refuse_value(out, "unexpected type '%s'", luaL_typename(out->L, index));
   }
 }
 
-void weft_json_add(lua_State *L, weft_text *text, int index, enum weft_json_bytes bytes) {
+void weft_json_add(lua_State *L, weft_text *text, int index, enum weft_json_kind kind) {
   int absolute = lua_absindex(L, index);
-  writer out = {L, text, bytes, absolute};
+  writer out = {L, text, text->length, kind, absolute};
   add_value(&out, absolute, 0);
 }
 
-/* One text serves every call: encode calls nothing that could call it again. */
+/* One text serves every call. A call made by a metamethod of an outer call writes behind the outer's text. */
 static int encode(lua_State *L) {
   static weft_text text;
   enum { KEPT_BYTES_MAX = 16 * 1024 };
-  text.length = 0;
+  size_t start = text.length;
   lua_settop(L, 1);
-  weft_json_add(L, &text, 1, WEFT_JSON_RAW);
-  lua_pushlstring(L, text.bytes, text.length);
-  if (text.capacity > KEPT_BYTES_MAX) weft_text_free(&text);
+  weft_json_add(L, &text, 1, WEFT_JSON_LIBRARY);
+  lua_pushlstring(L, text.bytes + start, text.length - start);
+  text.length = start;
+  if (start == 0 && text.capacity > KEPT_BYTES_MAX) weft_text_free(&text);
   return 1;
 }
 
@@ -209,14 +259,32 @@ typedef struct parser {
   const char *end;
 } parser;
 
-/* Position of the byte at `at` as line and column, both from 1. */
-static int refuse(parser *in, const char *at, const char *what) {
+/* Raises the message at the top with the place of `at`: line and column, both from 1. */
+static int refuse_top(parser *in, const char *at) {
   int line = 1, column = 1;
-  for (const char *byte = in->start; byte < at && byte < in->end; byte++) {
+  for (const char *byte = in->start; byte < at; byte++) {
     column++;
-    if (*byte == '\n') line++, column = 1;
+    if (byte < in->end && *byte == '\n') line++, column = 1;
   }
-  return luaL_error(in->L, "%s at line %d col %d", what, line, column);
+  luaL_where(in->L, 1);
+  lua_insert(in->L, -2);
+  lua_pushfstring(in->L, " at line %d col %d", line, column);
+  lua_concat(in->L, 3);
+  return lua_error(in->L);
+}
+
+static int refuse(parser *in, const char *at, const char *what) {
+  lua_pushstring(in->L, what);
+  return refuse_top(in, at);
+}
+
+/* Raises "what 'found'after"; what was found may hold any bytes. */
+static int refuse_found(parser *in, const char *at, const char *what, const char *found, size_t length, const char *after) {
+  lua_pushfstring(in->L, "%s '", what);
+  lua_pushlstring(in->L, found, length);
+  lua_pushfstring(in->L, "'%s", after);
+  lua_concat(in->L, 3);
+  return refuse_top(in, at);
 }
 
 static void skip_space(parser *in) {
@@ -290,8 +358,7 @@ static void add_escaped(parser *in, luaL_Buffer *text) {
     in->at++;
     luaL_addchar(text, values[known - names]);
   } else {
-    lua_pushfstring(in->L, "invalid escape char '%c' in string", name);
-    refuse(in, backslash, lua_tostring(in->L, -1));
+    refuse_found(in, backslash, "invalid escape char", in->at, in->at < in->end, " in string");
   }
 }
 
@@ -302,14 +369,9 @@ static const char *plain_end(parser *in) {
   return at;
 }
 
-static void push_string(parser *in) {
-  const char *quote = in->at++;
-  const char *stop = plain_end(in);
-  if (stop < in->end && *stop == '"') {
-    lua_pushlstring(in->L, in->at, (size_t)(stop - in->at));
-    in->at = stop + 1;
-    return;
-  }
+/* Never inlined: its buffer would lie in every level's frame. */
+__attribute__((noinline)) static void push_escaped_string(parser *in, const char *quote) {
+  const char *stop;
   luaL_Buffer text;
   luaL_buffinit(in->L, &text);
   while (!next_is(in, '"')) {
@@ -323,13 +385,22 @@ static void push_string(parser *in) {
   luaL_pushresult(&text);
 }
 
+static void push_string(parser *in) {
+  const char *quote = in->at++;
+  const char *stop = plain_end(in);
+  if (stop == in->end || *stop != '"') {
+    push_escaped_string(in, quote);
+    return;
+  }
+  lua_pushlstring(in->L, in->at, (size_t)(stop - in->at));
+  in->at = stop + 1;
+}
+
 static void push_number(parser *in) {
   const char *start = in->at, *end = word_end(in);
   lua_pushlstring(in->L, start, (size_t)(end - start));
-  if (lua_stringtonumber(in->L, lua_tostring(in->L, -1)) != (size_t)(end - start) + 1) {
-    lua_pushfstring(in->L, "invalid number '%s'", lua_tostring(in->L, -1));
-    refuse(in, start, lua_tostring(in->L, -1));
-  }
+  if (lua_stringtonumber(in->L, lua_tostring(in->L, -1)) != (size_t)(end - start) + 1)
+    refuse_found(in, start, "invalid number", start, (size_t)(end - start), "");
   lua_remove(in->L, -2);
   in->at = end;
 }
@@ -340,11 +411,7 @@ static void push_word(parser *in) {
   if (length == 4 && !memcmp(start, "true", 4)) lua_pushboolean(in->L, 1);
   else if (length == 5 && !memcmp(start, "false", 5)) lua_pushboolean(in->L, 0);
   else if (length == 4 && !memcmp(start, "null", 4)) lua_pushnil(in->L);
-  else {
-    lua_pushlstring(in->L, start, length);
-    lua_pushfstring(in->L, "invalid literal '%s'", lua_tostring(in->L, -1));
-    refuse(in, start, lua_tostring(in->L, -1));
-  }
+  else refuse_found(in, start, "invalid literal", start, length, "");
   in->at = end;
 }
 
@@ -358,7 +425,7 @@ static void push_array(parser *in, int depth) {
     lua_rawseti(in->L, -2, key);
     skip_space(in);
     if (next_is(in, ']')) break;
-    if (!next_is(in, ',')) refuse(in, in->at, "expected ']' or ','");
+    if (!next_is(in, ',')) refuse(in, in->at + 1, "expected ']' or ','");
     in->at++;
   }
   in->at++;
@@ -380,20 +447,14 @@ static void push_object(parser *in, int depth) {
     lua_rawset(in->L, -3);
     skip_space(in);
     if (next_is(in, '}')) break;
-    if (!next_is(in, ',')) refuse(in, in->at, "expected '}' or ','");
+    if (!next_is(in, ',')) refuse(in, in->at + 1, "expected '}' or ','");
     in->at++;
   }
   in->at++;
 }
 
-static void refuse_character(parser *in) {
-  char found[2] = {in->at < in->end ? *in->at : '\0', '\0'};
-  lua_pushfstring(in->L, "unexpected character '%s'", found);
-  refuse(in, in->at, lua_tostring(in->L, -1));
-}
-
 static void push_value(parser *in, int depth) {
-  if (depth > DEPTH_MAX) luaL_error(in->L, "nested deeper than %d", DEPTH_MAX);
+  if (depth > DEPTH_MAX) luaL_error(in->L, "stack overflow");
   luaL_checkstack(in->L, 6, NULL);
   char first = in->at < in->end ? *in->at : '\0';
   if (first == '"') push_string(in);
@@ -401,11 +462,12 @@ static void push_value(parser *in, int depth) {
   else if (first == '[') push_array(in, depth + 1);
   else if (first == '-' || (first >= '0' && first <= '9')) push_number(in);
   else if (first == 't' || first == 'f' || first == 'n') push_word(in);
-  else refuse_character(in);
+  else refuse_found(in, in->at, "unexpected character", in->at, in->at < in->end, "");
 }
 
 static int decode(lua_State *L) {
   size_t length;
+  lua_settop(L, 1);
   if (lua_type(L, 1) != LUA_TSTRING) return luaL_error(L, "expected argument of type string, got %s", luaL_typename(L, 1));
   const char *bytes = lua_tolstring(L, 1, &length);
   parser in = {L, bytes, bytes, bytes + length};

@@ -51,7 +51,7 @@ static void protect_strings(lua_State *L) {
 
 typedef struct library {
   const char *name;
-  lua_CFunction open;
+  lua_CFunction open;   /* NULL: another name of the one before */
   int is_global;
 } library;
 
@@ -68,18 +68,30 @@ static const library libraries[] = {
   {LUA_BITLIBNAME, luaopen_bit32, 1},
   {"json", luaopen_weft_json, 0},
   {".bint", luaopen_weft_bint, 0},
-  {"bint", luaopen_weft_bint, 0},
+  {"bint", NULL, 0},
   {".base64", luaopen_weft_base64, 0},
-  {"base64", luaopen_weft_base64, 0},
+  {"base64", NULL, 0},
   {"weft", luaopen_weft, 0},
 };
+
+static void open_library(lua_State *L, const library *library) {
+  luaL_requiref(L, library->name, library->open, library->is_global);
+  lua_pop(L, 1);
+}
+
+static void name_again(lua_State *L, const char *known, const char *name) {
+  lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_getfield(L, -1, known);
+  lua_setfield(L, -2, name);
+  lua_pop(L, 1);
+}
 
 void weft_sandbox_open(lua_State *L) {
   lua_gc(L, LUA_GCSETPAUSE, GC_PAUSE_PERCENT);
   lua_gc(L, LUA_GCSETSTEPMUL, GC_STEP_PERCENT);
   for (size_t at = 0; at < sizeof libraries / sizeof *libraries; at++) {
-    luaL_requiref(L, libraries[at].name, libraries[at].open, libraries[at].is_global);
-    lua_pop(L, 1);
+    if (libraries[at].open) open_library(L, &libraries[at]);
+    else name_again(L, libraries[at - 1].name, libraries[at].name);
   }
   protect_strings(L);
 }

@@ -29,9 +29,10 @@ int weft_raise_memory(lua_State *L);
 void weft_frame_push(lua_State *L, const uint8_t *bytes, size_t length);
 
 /* json.c */
-enum weft_json_bytes { WEFT_JSON_RAW, WEFT_JSON_UTF8 };
-void weft_json_add(lua_State *L, weft_text *text, int index, enum weft_json_bytes bytes);
-void weft_json_add_string(lua_State *L, weft_text *text, const char *bytes, size_t length, enum weft_json_bytes kind);
+/* The json module's text, bytes as they are; or a response's, which is UTF-8 and keeps integers whole. */
+enum weft_json_kind { WEFT_JSON_LIBRARY, WEFT_JSON_RESPONSE };
+void weft_json_add(lua_State *L, weft_text *text, int index, enum weft_json_kind kind);
+void weft_json_add_string(lua_State *L, weft_text *text, const char *bytes, size_t length, enum weft_json_kind kind);
 int luaopen_weft_json(lua_State *L);
 
 /* number.c: the only place a number becomes text. */
