@@ -96,7 +96,11 @@ impl Dictionary {
     /// What lz4 may refer to when it packs the chunk that starts at `page`.
     fn context(&self, page: usize) -> Vec<u8> {
         let around = page.saturating_sub(CONTEXT_BEFORE)..page + CONTEXT_FROM;
-        around.filter_map(|p| self.page(p)).flatten().copied().collect()
+        let mut context = Vec::with_capacity((CONTEXT_BEFORE + CONTEXT_FROM) * PAGE);
+        around
+            .filter_map(|p| self.page(p))
+            .for_each(|page| context.extend_from_slice(page));
+        context
     }
 }
 
@@ -137,12 +141,9 @@ pub fn encode(module: &Module, live: &mut Live, anchor: &Anchor) -> Result<Bytes
     put_runs(&mut out, &difference);
     let memory = live.memory();
     for chunk in chunks(&difference.data) {
-        let raw: Vec<u8> = chunk
-            .iter()
-            .flat_map(|p| &memory[p * PAGE..(p + 1) * PAGE])
-            .copied()
-            .collect();
-        let packed = compress_with_dict(&raw, &dictionary.context(chunk[0]));
+        // A chunk's pages are neighbours.
+        let raw = &memory[chunk[0] * PAGE..(chunk[0] + chunk.len()) * PAGE];
+        let packed = compress_with_dict(raw, &dictionary.context(chunk[0]));
         put32(&mut out, packed.len());
         out.extend_from_slice(&packed);
     }

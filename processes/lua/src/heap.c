@@ -53,8 +53,15 @@ static void unlink_slab(slab **list, slab *slab) {
   if (slab->next) slab->next->previous = slab->previous;
 }
 
+/* wasi-libc's malloc takes all memory that is there at its first call for its own: let that be before ours grows. */
+static void claim_memory(void) {
+  static void *volatile claimed;
+  if (!claimed) claimed = malloc(STEP_BYTES);
+}
+
 /* One more chunk for the pool, its first slab first. */
 static void grow_pool(void) {
+  claim_memory();
   size_t chunk = __builtin_wasm_memory_grow(0, 1);
   if (chunk == (size_t)-1) return;
   is_slab_chunk[chunk / 8] |= (uint8_t)(1 << chunk % 8);
