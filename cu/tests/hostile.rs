@@ -116,6 +116,31 @@ fn check(name: &str, script: &str, module: &Module) {
     assert!(machine.memory_bytes() <= LIMITS.memory_bytes_max, "{name}");
 }
 
+/// Bytes of this thread's stack that were ever touched.
+fn stack_touched() -> usize {
+    let here = 0u8;
+    let here = (&raw const here) as usize;
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut lines = maps.lines();
+    let contains = |line: &str| {
+        let range = line.split(' ').next().unwrap().split_once('-');
+        let bounds = range.and_then(|(a, b)| {
+            Some((
+                usize::from_str_radix(a, 16).ok()?,
+                usize::from_str_radix(b, 16).ok()?,
+            ))
+        });
+        bounds.is_some_and(|(a, b)| (a..b).contains(&here))
+    };
+    lines.find(|line| contains(line)).unwrap();
+    let resident = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+    let kib: usize = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    kib << 10
+}
+
+/// Lua's own limits must come long before the native stack ends, as nothing else counts the depth of Lua modules.
+const STACK_TOUCHED_MAX: usize = cu::runtime::STACK_BYTES / 8;
+
 #[test]
 fn each_script_ends_alike_and_leaves_nothing() {
     let module = runner();
@@ -125,9 +150,14 @@ fn each_script_ends_alike_and_leaves_nothing() {
         for share in scripts.chunks(scripts.len().div_ceil(2)) {
             let module = &module;
             let work = move || {
-                share
-                    .iter()
-                    .for_each(|(name, script)| check(name, script, module))
+                for (name, script) in share {
+                    check(name, script, module);
+                    let touched = stack_touched();
+                    assert!(
+                        touched <= STACK_TOUCHED_MAX,
+                        "{name} took {touched} bytes of stack"
+                    );
+                }
             };
             let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
             thread.spawn_scoped(scope, work).unwrap();

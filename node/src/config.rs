@@ -102,6 +102,12 @@ impl Config {
         }
     }
 
+    /// Where the node listens.
+    pub fn listen(&self) -> SocketAddr {
+        let default = || LISTEN_DEFAULT.parse().expect("a constant address");
+        self.listen.unwrap_or_else(default)
+    }
+
     /// Whether a role runs here.
     pub fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)

@@ -8,9 +8,11 @@ use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _, RSA_PSS_SHA256};
 use zeroize::Zeroizing;
 
+use crate::chunks;
 use crate::deep_hash::DeepHash;
 use crate::ids::{Address, base64url, from_base64url};
 use crate::signature::{self, SignatureType, eip191};
+use crate::transaction::Owner;
 
 /// Why a key file is unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -209,6 +211,34 @@ impl Signer {
     /// Whether signing the same content twice gives the same id (RSA-PSS does not).
     pub fn is_deterministic(&self) -> bool {
         !matches!(self.key, Key::Rsa(_))
+    }
+
+    /// Signs a base-layer transaction's deep hash: RSA, or secp256k1 with the key left to be recovered.
+    ///
+    /// # Errors
+    /// The base layer knows no Ed25519 accounts.
+    pub fn sign_transaction(&self, hash: &DeepHash) -> Result<Vec<u8>, String> {
+        match &self.key {
+            Key::Rsa(_) => self.sign(hash),
+            Key::Ed25519(_) => Err("the base layer takes RSA and secp256k1 keys, this one is Ed25519".into()),
+            Key::Ethereum(key) => {
+                let message = secp256k1::Message::from_digest(chunks::sha256(&[hash]));
+                let signature = secp256k1::SECP256K1.sign_ecdsa_recoverable(message, key);
+                let (id, compact) = signature.serialize_compact();
+                let mut bytes = compact.to_vec();
+                bytes.push(i32::from(id) as u8);
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// Who owns the base-layer transactions it signs; `None` for a key that signs none.
+    pub fn transaction_owner(&self) -> Option<Owner> {
+        match &self.key {
+            Key::Rsa(_) => Some(Owner::Rsa(self.owner.clone().into())),
+            Key::Ed25519(_) => None,
+            Key::Ethereum(key) => Some(Owner::Secp256k1(key.public_key(secp256k1::SECP256K1).serialize())),
+        }
     }
 
     /// Signs a deep hash by the rule of the key's type.

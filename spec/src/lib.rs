@@ -7,6 +7,7 @@
 pub mod address;
 pub mod assignment;
 pub mod bundle;
+pub mod chunks;
 pub mod contract;
 pub mod deep_hash;
 pub mod ids;
@@ -18,6 +19,7 @@ pub mod push_hash;
 pub mod refusal;
 pub mod signature;
 pub mod tags;
+pub mod transaction;
 pub mod withheld;
 
 pub use address::SignerText;
@@ -30,4 +32,5 @@ pub use outcome::Outcome;
 pub use refusal::{Kind, Refusal};
 pub use signature::SignatureType;
 pub use tags::{Tag, Tags};
+pub use transaction::Transaction;
 pub use withheld::Withheld;

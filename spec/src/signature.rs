@@ -252,21 +252,32 @@ pub(crate) fn ethereum_address(key: &[u8; 65]) -> [u8; 20] {
     hash[12..].try_into().expect("20 of 32 bytes")
 }
 
-/// The key that made a signature of 65 bytes; `None` if there is none. One content must not have two
-/// ids: `v` is 27 or 28 (never 0 or 1, as some wallets write it), `s` lies in the lower half.
+/// The key that made a signature of 65 bytes; `None` if there is none. `v` is 27 or 28 (never 0 or 1, as some
+/// wallets write it): one content must not have two ids.
 fn recover(digest: &[u8; 32], signature: &[u8]) -> Option<[u8; 65]> {
+    let v = signature[64].checked_sub(27)?;
+    Some(recover_key(digest, &signature[..64], v)?.serialize_uncompressed())
+}
+
+/// The key that made a signature of 64 bytes, with the bit that tells two candidates apart. Its `s` must lie in
+/// the lower half: the other one would be a second signature, and so a second id, for the same content.
+pub(crate) fn recover_key(
+    digest: &[u8; 32],
+    signature: &[u8],
+    candidate: u8,
+) -> Option<secp256k1::PublicKey> {
     use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
-    let v = signature[64].checked_sub(27).filter(|v| *v <= 1)?;
-    let id = RecoveryId::try_from(i32::from(v)).ok()?;
-    let recoverable = RecoverableSignature::from_compact(&signature[..64], id).ok()?;
+    let id = RecoveryId::try_from(i32::from(candidate))
+        .ok()
+        .filter(|_| candidate <= 1)?;
+    let recoverable = RecoverableSignature::from_compact(signature, id).ok()?;
     let mut normal = recoverable.to_standard();
     normal.normalize_s();
     if normal != recoverable.to_standard() {
         return None;
     }
     let message = secp256k1::Message::from_digest(*digest);
-    let key = secp256k1::SECP256K1.recover_ecdsa(message, &recoverable).ok()?;
-    Some(key.serialize_uncompressed())
+    secp256k1::SECP256K1.recover_ecdsa(message, &recoverable).ok()
 }
 
 /// Lower-case hex text.

@@ -4,11 +4,13 @@
 //! of the appends; after an append failed, either the group is not in the log, or every later
 //! append fails too.
 
+use std::pin::Pin;
+
 use spec::contract::Class;
 use weave::{Position, Record};
 
-/// An append under way; calling it waits until the group is durable.
-pub type Pending = Box<dyn FnOnce() -> weave::error::Result<Vec<Position>> + Send>;
+/// An append under way; it ends when the group is durable.
+pub type Pending = Pin<Box<dyn Future<Output = weave::error::Result<Vec<Position>>> + Send>>;
 /// Records in the order of the log.
 pub type Replay<'a> = Box<dyn Iterator<Item = weave::error::Result<(Position, Record)>> + 'a>;
 
@@ -24,8 +26,7 @@ pub trait Journal: Send + Sync {
 
 impl Journal for weave::Log {
     fn append(&self, records: Vec<Record>, class: Class) -> Pending {
-        let append = weave::Log::append(self, records, class);
-        Box::new(move || append.wait())
+        Box::pin(weave::Log::append(self, records, class))
     }
 
     fn read(&self, at: Position) -> weave::error::Result<Record> {

@@ -8,9 +8,10 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
+use futures_util::future::{JoinAll, join_all};
 use spec::assignment::AssignmentError;
 use spec::contract::{Answer, Class, Scheduled, Tick};
 use spec::{Assignment, DataItem, ItemId, ProcessId, Refusal, Signer};
@@ -25,6 +26,12 @@ use crate::index::{Index, Key, Placed, Row, View};
 use crate::journal::{Journal, Pending};
 use crate::note::{Mark, Told};
 use crate::read;
+
+/// Requests drafted before the writer looks up again.
+const DRAFT_MAX: usize = 16;
+
+/// Asked once: the answer is read from files.
+static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
 
 /// What wants a slot, checked as far as it can be without knowing the order.
 #[derive(Debug)]
@@ -79,7 +86,10 @@ impl Writer {
             queued_bytes: queued_bytes.clone(),
         };
         let thread = std::thread::Builder::new().name("su-writer".into());
-        let thread = thread.spawn(move || desk.run());
+        // Only to wait on two things at once: no other task runs on it.
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|error| Error::Thread(error.to_string().into()))?;
+        let thread = thread.spawn(move || runtime.block_on(desk.run()));
         let thread = thread.map_err(|error| Error::Thread(error.to_string().into()))?;
         let queue_bytes_max = config.queue_bytes_max;
         Ok((
@@ -169,9 +179,21 @@ struct Batch {
     fresh: HashSet<Key>,
     /// Why nothing of it can be appended: the key failed.
     failed: Option<Refusal>,
+    /// Requests in it, and the bytes of their items.
+    count: usize,
+    bytes: usize,
 }
 
 impl Batch {
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether another request may join.
+    fn room(&self, config: &Config) -> bool {
+        self.count < config.batch_max && self.bytes < config.batch_bytes_max
+    }
+
     /// The requests again, in an order that keeps each process's.
     fn undo(self) -> Vec<Request> {
         let lanes = self.lanes.into_values().flat_map(|lane| lane.placements);
@@ -185,17 +207,28 @@ impl Batch {
     }
 }
 
-/// One append under way.
+/// What one append carries.
 struct Group {
-    pending: Pending,
     lanes: Vec<Lane>,
     lease: Option<u64>,
 }
 
 /// A batch whose appends are under way.
 struct Flight {
+    /// Ends when all appends have; their answers in the order of the groups.
+    landing: JoinAll<Pending>,
     groups: Vec<Group>,
     rest: Batch,
+}
+
+/// What the writer turns to next.
+enum Event {
+    /// Requests came in.
+    Requests(Vec<Request>),
+    /// The flight's appends have ended.
+    Landed(Vec<weave::error::Result<Vec<Position>>>),
+    /// All callers are gone, and nothing is under way.
+    Closed,
 }
 
 /// The writer's thread.
@@ -210,55 +243,69 @@ struct Desk {
 }
 
 impl Desk {
-    fn run(mut self) {
+    /// While one batch becomes durable, the next is drafted and signed as its requests come in.
+    async fn run(mut self) {
         let mut flight: Option<Flight> = None;
+        let mut batch = Batch::default();
         loop {
-            let requests = self.gather(flight.is_none());
-            if requests.is_empty() {
-                match flight.take() {
-                    Some(flight) => drop(self.settle(flight)),
-                    None => return,
-                };
-                continue;
+            match self.next(flight.as_mut(), batch.room(&self.config)).await {
+                Event::Requests(requests) => {
+                    let in_flight = flight.as_ref().map(|flight| &flight.rest.fresh);
+                    self.draft(&mut batch, requests, in_flight);
+                }
+                Event::Landed(answers) => {
+                    let landed = flight.take().expect("only a flight lands");
+                    if !self.settle(landed, answers) {
+                        // Drafted on heads that never became durable.
+                        let again = std::mem::take(&mut batch).undo();
+                        self.draft(&mut batch, again, None);
+                    }
+                }
+                Event::Closed => return,
             }
-            // Signed while the former batch becomes durable.
-            let mut batch = Batch::default();
-            let in_flight = flight.as_ref().map(|flight| &flight.rest.fresh);
-            self.draft(&mut batch, requests, in_flight);
-            if let Some(landed) = flight.take() {
-                let more = match self.settle(landed) {
-                    true => self.gather(false),
-                    // Drafted on heads that never became durable.
-                    false => std::mem::take(&mut batch).undo(),
-                };
-                self.draft(&mut batch, more, None);
+            if flight.is_none() && !batch.is_empty() {
+                flight = Some(self.launch(std::mem::take(&mut batch)));
             }
-            flight = Some(self.launch(batch));
         }
     }
 
-    /// The requests that wait; waits for one if `patient`. Empty and patient: all callers are gone.
-    fn gather(&mut self, patient: bool) -> Vec<Request> {
+    /// Waits for the flight to land or, where the batch has room, for requests.
+    async fn next(&mut self, flight: Option<&mut Flight>, room: bool) -> Event {
+        let Some(flight) = flight else {
+            return self.requests().await.map_or(Event::Closed, Event::Requests);
+        };
+        if !room {
+            return Event::Landed((&mut flight.landing).await);
+        }
+        tokio::select! {
+            biased;
+            answers = &mut flight.landing => Event::Landed(answers),
+            requests = self.requests() => match requests {
+                Some(requests) => Event::Requests(requests),
+                None => Event::Landed((&mut flight.landing).await),
+            },
+        }
+    }
+
+    /// Some requests: few enough that a flight which lands meanwhile does not wait long. `None`: all
+    /// callers are gone.
+    async fn requests(&mut self) -> Option<Vec<Request>> {
         let mut requests = Vec::new();
-        if patient {
-            requests.extend(self.requests.blocking_recv());
+        let most = DRAFT_MAX.min(self.config.batch_max).max(1);
+        if self.requests.recv_many(&mut requests, most).await == 0 {
+            return None;
         }
-        let mut bytes = requests.iter().map(size).sum::<usize>();
-        while requests.len() < self.config.batch_max && bytes < self.config.batch_bytes_max {
-            let Ok(request) = self.requests.try_recv() else {
-                break;
-            };
-            bytes += size(&request);
-            requests.push(request);
-        }
+        let bytes = requests.iter().map(size).sum::<usize>();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        requests
+        Some(requests)
     }
 
     /// Gives each request its slot or its refusal, and signs.
     fn draft(&mut self, batch: &mut Batch, requests: Vec<Request>, in_flight: Option<&HashSet<Key>>) {
         let index = self.parts.index.clone();
         let view = index.view().map_err(Refusal::from);
+        batch.count += requests.len();
+        batch.bytes += requests.iter().map(size).sum::<usize>();
         for request in requests {
             match request {
                 Request::Tick(reply) => batch.ticks.push((reply, self.parts.clock.tick())),
@@ -357,6 +404,7 @@ impl Desk {
     fn launch(&mut self, mut batch: Batch) -> Flight {
         if batch.failed.is_some() {
             return Flight {
+                landing: join_all([]),
                 groups: Vec::new(),
                 rest: batch,
             };
@@ -383,34 +431,28 @@ impl Desk {
         if lease.is_some() {
             lanes.entry(Class::Local).or_default();
         }
-        let groups = lanes.into_iter().map(|(class, lanes)| {
+        let (mut groups, mut appends) = (Vec::new(), Vec::new());
+        for (class, lanes) in lanes {
             let lease = lease.take_if(|_| class == Class::Local);
-            let pending = self.parts.journal.append(records(&lanes, lease), class);
-            Group {
-                pending,
-                lanes,
-                lease,
-            }
-        });
+            appends.push(self.parts.journal.append(records(&lanes, lease), class));
+            groups.push(Group { lanes, lease });
+        }
         Flight {
-            groups: groups.collect(),
+            landing: join_all(appends),
+            groups,
             rest: batch,
         }
     }
 
-    /// Waits for a batch to be durable and answers. False if any of it failed: heads are forgotten
-    /// then, and read again from what is durable.
-    fn settle(&mut self, flight: Flight) -> bool {
-        let Flight { groups, mut rest } = flight;
+    /// Answers a batch whose appends have ended. False if any of it failed: heads are forgotten then,
+    /// and read again from what is durable.
+    fn settle(&mut self, flight: Flight, answers: Vec<weave::error::Result<Vec<Position>>>) -> bool {
+        let Flight { groups, mut rest, .. } = flight;
+        assert_eq!(groups.len(), answers.len(), "each append has its answer");
         let mut failure = rest.failed.take();
         let mut durable = Vec::new();
-        for Group {
-            pending,
-            lanes,
-            lease,
-        } in groups
-        {
-            match pending() {
+        for (Group { lanes, lease }, answer) in groups.into_iter().zip(answers) {
+            match answer {
                 Ok(positions) => durable.push((lanes, lease, positions)),
                 Err(error) => {
                     let refusal = Refusal::from(error);
@@ -478,8 +520,7 @@ fn size(request: &Request) -> usize {
 /// signs several lanes at once.
 fn sign(lanes: &mut HashMap<ProcessId, Lane>, signer: &Signer) -> std::result::Result<(), AssignmentError> {
     let slow = signer.signature_type() == spec::SignatureType::Arweave;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = if slow { cores.min(lanes.len()) } else { 1 };
+    let threads = if slow { CORES.min(lanes.len()) } else { 1 };
     let next = std::sync::Mutex::new(lanes.values_mut());
     let take = || next.lock().expect("no holder of this lock panics").next();
     let work = || std::iter::from_fn(take).try_for_each(|lane| sign_lane(lane, signer));

@@ -45,7 +45,7 @@ struct Inner {
     lua: Mutex<[Option<Arc<Build>>; 2]>,
 }
 
-fn settings(regions: &Arc<Regions>, fueled: bool) -> wasmtime::Config {
+fn settings(regions: &Arc<Regions>, fueled: bool, interprets: bool) -> Result<wasmtime::Config, Error> {
     let mut c = wasmtime::Config::new();
     c.wasm_simd(true)
         .wasm_relaxed_simd(false)
@@ -64,7 +64,12 @@ fn settings(regions: &Arc<Regions>, fueled: bool) -> wasmtime::Config {
     c.memory_init_cow(false);
     c.with_host_memory(Arc::new(Creator(regions.clone())));
     c.consume_fuel(fueled);
-    c
+    if interprets {
+        // Bounds are checked explicitly then, so nothing may rest on the guard: safepoints are left out too.
+        c.target("pulley64").map_err(host)?;
+        c.signals_based_traps(false);
+    }
+    Ok(c)
 }
 
 fn host(e: impl std::fmt::Display) -> Error {
@@ -75,8 +80,9 @@ impl Engine {
     /// Sets up the compiler and the watch over running messages.
     pub fn new(config: Config) -> Result<Engine, Error> {
         let regions = Arc::new(Regions::default());
-        let plain = wasmtime::Engine::new(&settings(&regions, false)).map_err(host)?;
-        let fueled = wasmtime::Engine::new(&settings(&regions, true)).map_err(host)?;
+        let engine =
+            |fueled| wasmtime::Engine::new(&settings(&regions, fueled, config.interprets())?).map_err(host);
+        let (plain, fueled) = (engine(false)?, engine(true)?);
         let watch = Arc::new(Watch::start().map_err(host)?);
         Ok(Engine(Arc::new(Inner {
             config,
@@ -161,7 +167,13 @@ impl Engine {
         fueled: bool,
     ) -> Result<wasmtime::Module, Error> {
         let key = artefact::key(sha256, SETTINGS, format.name(), fueled);
-        let folder = self.0.config.cache.as_deref();
+        // Bytecode of the interpreter is not kept: its key would be native code's.
+        let folder = self
+            .0
+            .config
+            .cache
+            .as_deref()
+            .filter(|_| !self.0.config.interprets());
         if let Some(code) = folder.and_then(|f| artefact::read(f, &key)) {
             // Code of another processor or engine build is refused by the engine: compile it anew.
             if let Ok(module) = deserialize(engine, &code) {
@@ -189,14 +201,14 @@ impl Engine {
         sha256: &[u8; 32],
         format: ModuleFormat,
     ) -> Result<wasmtime::Module, Error> {
-        let bounds = self.0.config.bounds.clone();
+        let (bounds, safepoints) = (self.0.config.bounds.clone(), !self.0.config.interprets());
         let limit = Duration::from_millis(bounds.compile_ms_max);
         let (send, receive) = mpsc::channel();
         let (engine, wasm, sha256) = (engine.clone(), wasm.clone(), *sha256);
         let work = move || {
-            let rewritten =
-                prepare(&wasm, &sha256, format, &bounds).map_err(|e| Error::Refused(e.to_string()));
-            let module = rewritten.and_then(|w| {
+            let prepared = rewritten(&wasm, &sha256, format, &bounds, safepoints)
+                .map_err(|e| Error::Refused(e.to_string()));
+            let module = prepared.and_then(|w| {
                 wasmtime::Module::new(&engine, w)
                     .map_err(|e| Error::Refused(format!("it does not compile: {e:#}")))
             });
@@ -225,6 +237,16 @@ pub fn prepare(
     format: ModuleFormat,
     bounds: &bounds::Bounds,
 ) -> Result<Vec<u8>, rewrite::Error> {
+    rewritten(wasm, sha256, format, bounds, true)
+}
+
+fn rewritten(
+    wasm: &[u8],
+    sha256: &[u8; 32],
+    format: ModuleFormat,
+    bounds: &bounds::Bounds,
+    safepoints: bool,
+) -> Result<Vec<u8>, rewrite::Error> {
     bounds::check_source(wasm, bounds)?;
     let metered = format
         .is_metered_at_load()
@@ -232,13 +254,7 @@ pub fn prepare(
         .transpose()?;
     let (simple, _) = rewrite::simplify(metered.as_deref().unwrap_or(wasm), &rewrite::Options::default())?;
     let depth = format != ModuleFormat::Lua && !has_own_depth_limit(sha256);
-    let out = guard::instrument(
-        &simple,
-        guard::Options {
-            depth,
-            safepoints: true,
-        },
-    )?;
+    let out = guard::instrument(&simple, guard::Options { depth, safepoints })?;
     bounds::check_bodies(&out, bounds)?;
     Ok(out)
 }

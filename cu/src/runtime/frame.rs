@@ -423,6 +423,25 @@ mod tests {
         assert_eq!(frame, expected);
     }
 
+    /// Made by another encoder; see spec/README.md.
+    #[test]
+    fn frames_are_as_the_vectors_say() {
+        #[derive(serde::Deserialize)]
+        struct Case {
+            name: String,
+            json: String,
+            frame: String,
+        }
+        let text = include_str!("../../../spec/vectors/lua_frames.json");
+        let cases: Vec<Case> = serde_json::from_str(text).unwrap();
+        assert!(cases.len() > 10);
+        for case in cases {
+            let frame = of_json(case.json.as_bytes()).unwrap();
+            let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, case.frame, "{}", case.name);
+        }
+    }
+
     #[test]
     fn what_is_no_json_is_refused() {
         for text in ["", "{", "{}x", "[1,]", r#""\ud800""#, &"[".repeat(200)] {

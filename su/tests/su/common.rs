@@ -33,7 +33,7 @@ impl Journal for Faulty {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, countdown)
             .is_ok()
         {
-            return Box::new(|| Err(weave::Error::Busy("a test")));
+            return Box::pin(async { Err(weave::Error::Busy("a test")) });
         }
         self.appends.fetch_add(1, Ordering::SeqCst);
         Journal::append(&*self.log, records, class)
@@ -132,7 +132,10 @@ impl World {
             now: Arc::new(now),
             heights: Arc::new(|ms| 1 + ms / 10_000),
             chain: "dev/0/10000".into(),
-            boot_tags: Arc::new(|_| Ok(vec![Tag::new("Engine-Epoch", "test-1")])),
+            boot_tags: Arc::new(|_| {
+                let tags = vec![Tag::new("Engine-Epoch", "test-1")];
+                Box::pin(std::future::ready(Ok(tags)))
+            }),
             class: Class::Local,
         };
         let su = Su::open(config.clone(), folder.path(), parts).unwrap();
