@@ -343,7 +343,7 @@ const MESSAGES: [Entry; 36] = [
     ),
 ];
 
-const EVALUATION: [Entry; 23] = [
+const EVALUATION: [Entry; 24] = [
     entry(
         "no-module",
         "the process names a module that nothing is known about",
@@ -458,6 +458,11 @@ const EVALUATION: [Entry; 23] = [
         "closing",
         "the node is being shut down",
         "ask again when it is back",
+    ),
+    entry(
+        "module-used",
+        "slot 0 says that the process runs another module than it names, in a way that cannot be read",
+        "ask the scheduler's operator; the log may be damaged",
     ),
 ];
 

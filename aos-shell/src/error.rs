@@ -83,8 +83,8 @@ impl Problem {
             _ => (first.to_owned(), None),
         };
         let code = match () {
-            () if what.contains("not enough memory") => "lua-memory",
-            () if what.contains("gas") => "lua-gas",
+            () if what.ends_with("not enough memory") => "lua-memory",
+            () if what.starts_with("out of gas") => "lua-gas",
             () => "lua-runtime",
         };
         let trace = lines.map(|line| map.map_or_else(|| line.to_owned(), |map| map.translate(line)));

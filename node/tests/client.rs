@@ -115,6 +115,60 @@ fn an_evaluation_prints_its_value_and_nothing_else() {
     );
 }
 
+/// Where the system lets nobody make a network namespace, this shows nothing, and says so.
+#[test]
+fn an_evaluation_needs_no_network() {
+    let world = World::alone();
+    let offline = |program: &str| {
+        let mut command = std::process::Command::new("unshare");
+        command
+            .args(["--map-root-user", "--net", program])
+            .env("HOME", world.home.path());
+        command
+    };
+    if !offline("true").status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no network namespace can be made here");
+        return;
+    }
+    let done = offline(env!("CARGO_BIN_EXE_weft"))
+        .args(["eval", "-e", "1+1"])
+        .output()
+        .unwrap();
+    assert_eq!(out(&done), "2\n", "{}", err(&done));
+}
+
+#[test]
+fn an_idle_node_is_small_and_leaves_nothing_behind() {
+    let world = World::with_node();
+    world.value(&["spawn", "small"]);
+    world.value(&["eval", "--process", "small", "-e", "1"]);
+    let pid = world.node.as_ref().unwrap().pid();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib <= 80 * 1024, "{kib} KiB resident");
+    let memory = Path::new("/dev/shm");
+    let ours = |pid: u32| {
+        let name = format!("weft-temporary-{pid}-");
+        let entries = std::fs::read_dir(memory).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&name))
+            .count()
+    };
+    let child = weft()
+        .args(["eval", "-e", "2"])
+        .env("HOME", world.home.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert_eq!(ours(pid), 0);
+}
+
 #[test]
 fn weft_alone_without_a_terminal_reads_lua() {
     let world = World::alone();
@@ -381,6 +435,52 @@ async fn a_live_feed_outlives_its_node() -> Answer<()> {
     }
     assert_eq!(seen, [1, 2, 3]);
     assert!(breaks <= 1, "a broken connection is told once");
+    Ok(())
+}
+
+/// A flood of outcomes reaches a reader through the contract and a reader of events, each once.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_outcome_of_a_flood_is_lost() -> Answer<()> {
+    use aos_shell::{Feed, Session, live::live};
+    use futures_util::StreamExt;
+    const MESSAGES: u64 = 1_000;
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(folder.path());
+    let client = aos_shell::Node::connect(node.text("url")).await?;
+    let polling = std::sync::Arc::new(aos_shell::Node {
+        feed: Feed::Contract,
+        ..client.clone()
+    });
+    let client = std::sync::Arc::new(client);
+    let kernel = client.facts.kernel.expect("our nodes name theirs");
+    let data = bytes::Bytes::from_static(b" ");
+    let signer = std::sync::Arc::new(support::signer(6));
+    let session = Session::spawn(client.clone(), signer, "flood", kernel, Vec::new(), data).await?;
+    let read = async |node| {
+        let feed = live(node, session.process, wire::events::From::Slot(1));
+        let slots = feed.map(|at| at.map(|at| at.slot)).take(MESSAGES as usize);
+        slots
+            .collect::<Vec<_>>()
+            .await
+            .into_iter()
+            .collect::<Answer<Vec<u64>>>()
+    };
+    let send = async {
+        for number in 0..MESSAGES {
+            let text = match number % 10 {
+                9 => format!("error({number})"),
+                _ => format!("print({number})"),
+            };
+            let tags = vec![spec::Tag::new("Action", "Eval")];
+            session.send(session.process, tags, text.into()).await?;
+        }
+        Answer::Ok(())
+    };
+    let (sent, events, pages) = tokio::join!(send, read(client.clone()), read(polling));
+    sent?;
+    let expected: Vec<u64> = (1..=MESSAGES).collect();
+    assert!(events? == expected, "events were lost, doubled or out of order");
+    assert!(pages? == expected, "pages were lost, doubled or out of order");
     Ok(())
 }
 
