@@ -34,6 +34,8 @@ pub struct Terminal {
     screen: vt100::Parser,
     /// Bytes that may be the beginning of a question.
     tail: Vec<u8>,
+    /// How often the program asked where the cursor is: once at least for every line it reads.
+    questions: usize,
 }
 
 impl Terminal {
@@ -47,6 +49,7 @@ impl Terminal {
             session,
             screen: vt100::Parser::new(ROWS, COLUMNS, SCROLLBACK),
             tail: Vec::new(),
+            questions: 0,
         }
     }
 
@@ -93,6 +96,7 @@ impl Terminal {
             let before: Vec<u8> = self.tail.drain(..at + WHERE.len()).collect();
             self.screen.process(&before[..at]);
             let (row, column) = self.screen.screen().cursor_position();
+            self.questions += 1;
             let answer = format!("\x1b[{};{}R", row + 1, column + 1);
             // A program that has just ended asks no more.
             let _ = self.session.write_all(answer.as_bytes());
@@ -161,6 +165,19 @@ impl Terminal {
         self.until("prompt", |terminal| {
             terminal.before_cursor().trim_end().ends_with('>')
         });
+    }
+
+    /// Types a line and Enter at once; whether it goes on, on a continuation line, or a new prompt came.
+    pub fn continues(&mut self, line: &str, continuation: &str) -> bool {
+        self.ready();
+        let before = self.questions;
+        self.keys(&format!("{line}{ENTER}"));
+        let goes_on = |terminal: &Terminal| terminal.before_cursor().trim_end() == continuation;
+        self.until("end of the line", |terminal| {
+            let is_prompt = terminal.before_cursor().trim_end().ends_with('>');
+            goes_on(terminal) || is_prompt && terminal.questions > before
+        });
+        goes_on(self)
     }
 
     /// Reads until the program has ended.
