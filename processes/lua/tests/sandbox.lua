@@ -53,7 +53,7 @@ local function kib_after(rounds)
   return collectgarbage("count")
 end
 local once = kib_after(50000)
-assert(kib_after(200000) < once + 64, "identities are forgotten with their objects")
+assert(kib_after(200000) < once + 128, "identities are forgotten with their objects")
 
 -- Natives.
 local weft = require("weft")
