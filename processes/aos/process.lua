@@ -125,7 +125,9 @@ function process.handle(msg, env)
   if is_stranger(msg) then
     return refuse(msg, "Message")
   elseif ao.isAssignment(msg) and not ao.isAssignable(msg) then
-    ao.send({ Target = msg.From, Data = "Assignment is not trusted by this process!" })
+    if msg.From ~= ao.id then
+      ao.send({ Target = msg.From, Data = "Assignment is not trusted by this process!" })
+    end
     return refuse(msg, "Assignment")
   end
   register(msg)
