@@ -30,7 +30,7 @@ end
 --- Data that say they are JSON become what they mean.
 function message.decode(msg)
   if msg.Tags["Content-Type"] == "application/json" then
-    msg.Data = json.decode(msg.Data)
+    msg.Data = json.decode(msg.Data or "{}")
   end
 end
 
