@@ -4,7 +4,9 @@
 # Needs (Debian 12): clang lld wasi-libc libclang-rt-dev-wasm32, and cargo or LUA_SOURCES.
 # Lua's own sources are not in the repository: `lua-src`, which mlua's `vendored` feature already depends on,
 # carries them. `cargo metadata` says where it lies (LUA_SOURCES=DIR, the folder with lapi.c, overrides).
-# Usage: build.sh [--check]    --check builds twice elsewhere and compares with what is committed.
+# Usage: build.sh                  makes the artefact
+#        build.sh --check          builds twice elsewhere and compares with what is committed
+#        build.sh --checked FILE   makes a slower one with Lua's assertions in it, for tests
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 clang=${CLANG:-clang}
@@ -26,6 +28,10 @@ lobject lopcodes lparser lstate lstring lstrlib ltable ltablib ltm lutf8lib lvm 
 flags="--target=wasm32-wasi -isystem /usr/include/wasm32-wasi -std=gnu11 -O3
 -mbulk-memory -msign-ext -mnontrapping-fptoint -mmutable-globals -ftls-model=local-exec -ffp-contract=off -fno-math-errno
 -DLUA_COMPAT_5_2 -DNDEBUG"
+[ "${1:-}" = --checked ] && flags="$flags -DWEFT_CHECKED -g"
+
+strip=-Wl,--strip-all
+[ "${1:-}" = --checked ] && strip=
 
 build() {   # build FOLDER: leaves FOLDER/engine.wasm
   work=$1
@@ -54,7 +60,7 @@ build() {   # build FOLDER: leaves FOLDER/engine.wasm
   # shellcheck disable=SC2086
   $clang --target=wasm32-wasi -nostartfiles -nodefaultlibs -L/usr/lib/wasm32-wasi $objects \
     -lc "$("$clang" -print-resource-dir)/lib/wasi/libclang_rt.builtins-wasm32.a" \
-    -Wl,--no-entry,--export=__stack_pointer,--stack-first,-z,stack-size=1048576,--strip-all,--gc-sections \
+    -Wl,--no-entry,--export=__stack_pointer,--stack-first,-z,stack-size=1048576,--gc-sections $strip \
     -o engine.wasm
   cd "$here"
 }
@@ -64,7 +70,9 @@ lua=$(find_lua)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 build "$scratch/one"
-if [ "${1:-}" = --check ]; then
+if [ "${1:-}" = --checked ]; then
+  cp "$scratch/one/engine.wasm" "$2"
+elif [ "${1:-}" = --check ]; then
   build "$scratch/another/place"
   cmp "$scratch/one/engine.wasm" "$scratch/another/place/engine.wasm"
   cmp "$scratch/one/engine.wasm" "$here/engine.wasm"

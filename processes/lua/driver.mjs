@@ -35,17 +35,46 @@ export function frame (value) {
   return Buffer.concat(parts)
 }
 
+function leb (bytes, at) {
+  let value = 0
+  for (let shift = 0; ; shift += 7) {
+    const byte = bytes[at++]
+    value |= (byte & 127) << shift
+    if (byte < 128) return [value >>> 0, at]
+  }
+}
+
+const asLeb = (value) => value < 128 ? [value] : [(value & 127) | 128, ...asLeb(value >>> 7)]
+
+/** The module with a maximum written into its memory section: growing beyond it fails, as under a host's limit. */
+export function withMemoryMax (wasm, bytes) {
+  for (let at = 8; at < wasm.length;) {
+    const [size, body] = leb(wasm, at + 1)
+    if (wasm[at] === 5) {
+      const [pages] = leb(wasm, body + 2)
+      const section = [1, 1, ...asLeb(pages), ...asLeb(Math.max(pages, Math.floor(bytes / PAGE_BYTES)))]
+      return Buffer.concat([wasm.subarray(0, at), Buffer.from([5, ...asLeb(section.length), ...section]), wasm.subarray(body + size)])
+    }
+    at = body + size
+  }
+  throw new Error('no memory section')
+}
+
 const modules = new Map()
-function compiled (path) {
-  if (!modules.has(path)) modules.set(path, new WebAssembly.Module(readFileSync(path)))
-  return modules.get(path)
+function compiled (path, memoryBytesMax) {
+  const key = `${path} ${memoryBytesMax}`
+  if (!modules.has(key)) {
+    const wasm = readFileSync(path)
+    modules.set(key, new WebAssembly.Module(memoryBytesMax ? withMemoryMax(wasm, memoryBytesMax) : wasm))
+  }
+  return modules.get(key)
 }
 
 /** One process: an instance and its memory. */
 export class Engine {
-  constructor (path = fileURLToPath(new URL('./engine.wasm', import.meta.url))) {
-    this.path = path
-    const instance = new WebAssembly.Instance(compiled(path), { weft: { try: (f, L, ud) => this.try(f, L, ud), throw: () => { throw thrown } } })
+  constructor ({ path = fileURLToPath(new URL('./engine.wasm', import.meta.url)), memoryBytesMax } = {}) {
+    this.options = { path, memoryBytesMax }
+    const instance = new WebAssembly.Instance(compiled(path, memoryBytesMax), { weft: { try: (f, L, ud) => this.try(f, L, ud), throw: () => { throw thrown } } })
     this.exports = instance.exports
     this.exports._initialize()
   }
@@ -106,20 +135,20 @@ export class Engine {
   }
 
   fork () {
-    const copy = new Engine(this.path)
+    const copy = new Engine(this.options)
     copy.restore(this.save())
     return copy
   }
 
-  static boot (source, path) {
-    const engine = new Engine(path)
+  static boot (source, options) {
+    const engine = new Engine(options)
     const loaded = engine.load(source)
     if (!loaded.ok) throw new Error(loaded.response)
     return engine
   }
 
-  static load (source, { env, path } = {}) {
-    const engine = Engine.boot(source, path)
+  static load (source, { env, ...options } = {}) {
+    const engine = Engine.boot(source, options)
     if (env) engine.setEnv(env)
     return engine
   }

@@ -590,6 +590,8 @@ static int power_float(lua_State *L) { return plain_arith(L, LUA_OPPOW); }
 /* `==` between two tables of which one is a bint: word by word, whatever the other is. */
 static int equal_tables(lua_State *L) {
   class *of = class_of(L);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  luaL_checktype(L, 2, LUA_TTABLE);
   for (int at = 1; at <= of->shape.count; at++) {
     lua_rawgeti(L, 1, at);
     lua_rawgeti(L, 2, at);

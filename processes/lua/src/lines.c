@@ -5,6 +5,7 @@
 #include "lapi.h"
 #include "ldebug.h"
 #include "lfunc.h"
+#include "lgc.h"
 #include "lobject.h"
 #include "lstate.h"
 

@@ -26,6 +26,12 @@ __attribute__((import_module("weft"), import_name("throw"))) _Noreturn void weft
 #define lua_writeline() ((void)0)
 #define lua_writestringerror(s, p) ((void)(s), (void)(p))
 
+/* build.sh --checked: Lua's own assertions and API checks stop the module. */
+#ifdef WEFT_CHECKED
+#define lua_assert(condition) ((condition) ? (void)0 : __builtin_trap())
+#define luai_apicheck(L, condition) ((void)(L), lua_assert(condition))
+#endif
+
 /* number.c: one text per number on every host. */
 size_t weft_integer_text(char *buffer, long long value);
 size_t weft_float_text(char *buffer, double value);

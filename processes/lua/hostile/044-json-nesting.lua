@@ -1,0 +1,2 @@
+-- must: error stack overflow
+return require("json").decode(string.rep("[", 100000))
