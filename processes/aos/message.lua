@@ -39,7 +39,7 @@ function message.answerable(msg)
   function msg.reply(replyMsg)
     replyMsg.Target = replyMsg.Target or msg["Reply-To"] or msg.From
     replyMsg["X-Reference"] = msg["X-Reference"] or msg.Reference
-    replyMsg["X-Origin"] = msg["X-Origin"] or replyMsg["X-Origin"]
+    replyMsg["X-Origin"] = msg["X-Origin"]
     return ao.send(replyMsg)
   end
 
