@@ -13,7 +13,8 @@ const RULES = [
 ]
 const NATIVE = new RegExp(`\\[string \\\\*"(?:${NATIVE_FILES})\\\\*"\\]:\\d+: `, 'g')
 
-function normal (value) {
+/** A value with everything left out that may differ. */
+export function normal (value) {
   if (typeof value === 'string') return RULES.reduce((text, [pattern, to]) => text.replace(pattern, to), value)
   if (Array.isArray(value)) return value.map(normal)
   if (value === null || typeof value !== 'object') return value
