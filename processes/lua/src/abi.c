@@ -38,6 +38,7 @@ EXPORT("weft_has_env") int weft_has_env(void) {
 }
 
 EXPORT("weft_alloc") void *weft_alloc(size_t length) {
+  if (length == 0) length = 1;
   if (length > input.capacity) {
     char *bytes = weft_heap(NULL, input.bytes, input.capacity, length);
     if (!bytes) return NULL;
