@@ -37,7 +37,7 @@ end
 --- Gives a message `reply(t)` and `forward(target, t)`.
 function message.answerable(msg)
   function msg.reply(replyMsg)
-    replyMsg.Target = replyMsg.Target or msg["Reply-To"] or msg.From
+    replyMsg.Target = msg["Reply-To"] or replyMsg.Target or msg.From
     replyMsg["X-Reference"] = msg["X-Reference"] or msg.Reference
     replyMsg["X-Origin"] = msg["X-Origin"]
     return ao.send(replyMsg)

@@ -1,5 +1,5 @@
 // A seeded stream of messages that uses everything of aos: one half of the conformance check in kernel.mjs.
-// Pure: the same seed gives the same messages. `fails: true` says that a message may end in an error.
+// Pure: the same seed gives the same messages.
 
 export const PROCESS = 'P'.repeat(43)
 const OWNER = 'O'.repeat(43)
@@ -298,10 +298,10 @@ return "token"`
 
 function evalSource (r, l) {
   const ways = [
-    [5, () => [`return ${l.value()}`]], [2, () => [l.scalar()]], [4, () => [`print(${l.value()}) return ${l.value()}`]], [2, () => [r.times(3, () => `print(${l.scalar()})`).join(' ')]],
-    [4, () => [`return Dump(${l.value()})`]], [1, () => [`return Dump(${l.value()}, ${r.below(5)})`]], [2, () => [`return require(".stringify").format(${l.array(3)}, ${r.below(4)})`]],
-    [1, () => [`return require(".pretty").tprint({${r.times(4, () => l.scalar()).join(', ')}}, ${r.below(3)})`]], [9, () => [`return ${utilsCall(r, l)}`, true]], [9, () => [`return (${libraryCall(r, l)})`, true]],
-    [9, () => [badCall(r, l), true]], [12, () => [`return ${r.pick(LOOKS)}`, true]], [5, () => [r.pick(CHANGES), true]], [12, () => [sending(r, l), true]], [8, () => [waiting(r), true]], [14, () => [handling(r), true]]
+    [5, () => `return ${l.value()}`], [2, () => l.scalar()], [4, () => `print(${l.value()}) return ${l.value()}`], [2, () => r.times(3, () => `print(${l.scalar()})`).join(' ')],
+    [4, () => `return Dump(${l.value()})`], [1, () => `return Dump(${l.value()}, ${r.below(5)})`], [2, () => `return require(".stringify").format(${l.array(3)}, ${r.below(4)})`],
+    [1, () => `return require(".pretty").tprint({${r.times(4, () => l.scalar()).join(', ')}}, ${r.below(3)})`], [9, () => `return ${utilsCall(r, l)}`], [9, () => `return (${libraryCall(r, l)})`],
+    [9, () => badCall(r, l)], [12, () => `return ${r.pick(LOOKS)}`], [5, () => r.pick(CHANGES)], [12, () => sending(r, l)], [8, () => waiting(r)], [14, () => handling(r)]
   ]
   let at = r.below(ways.reduce((sum, [weight]) => sum + weight, 0))
   for (const [weight, make] of ways) {
@@ -340,26 +340,26 @@ function trigger (r, nonce, sent) {
   if (r.maybe(0.04)) Object.assign(given, { 'Read-Only': true })
   if (r.maybe(0.04)) Object.assign(given, { Owner: AUTHORITY, From: PROCESS, tags: { Action: 'Spawned', Reference: String(Math.max(1, sent - r.below(6))), Process: 'NEW', 'From-Process': PROCESS } })
   if (r.maybe(0.03)) Object.assign(given, { tags: { ...tags, Action: 'Eval' } })
-  return { message: message(nonce, given), fails: true }
+  return message(nonce, given)
 }
 
 const CURED = 'Handlers.list = {} Inbox = {} Name = "x"'
 
-/** `count` messages; `answer(index, outcome)` of the caller tells how far references have come. */
+/** `count` messages. Each wants the outcome of the one before, so that replies can name references that exist. */
 export function * stream (seed, count) {
   const r = random(seed)
   const l = lua(r)
   let sent = 1
   const reference = (outcome) => { sent = Math.max(sent, ...(outcome?.Messages ?? []).map((m) => Number(m.Anchor) || 0), ...(outcome?.Spawns ?? []).map((m) => Number(m.Anchor) || 0)) }
-  const evaluate = (nonce, Data, fails) => ({ message: message(nonce, { Data, tags: { Action: 'Eval' } }), fails: Boolean(fails) })
+  const evaluate = (nonce, Data) => message(nonce, { Data, tags: { Action: 'Eval' } })
   const onBoot = r.maybe(0.5)
-  yield { message: boot(onBoot ? tagList({ 'On-Boot': 'Data' }) : [], onBoot ? { Data: 'print("booted") Booted = true return 5' } : {}), fails: true }
+  yield boot(onBoot ? tagList({ 'On-Boot': 'Data' }) : [], onBoot ? { Data: 'print("booted") Booted = true return 5' } : {})
   for (let nonce = 1; nonce < count; nonce++) {
     let item
     if (nonce === 40 || (nonce > 40 && r.maybe(0.004))) item = evaluate(nonce, TOKEN)
     else if (nonce % 150 === 149) item = evaluate(nonce, CURED)
     else if (r.maybe(0.4)) item = trigger(r, nonce, sent)
-    else item = evaluate(nonce, ...evalSource(r, l))
+    else item = evaluate(nonce, evalSource(r, l))
     reference(yield item)
   }
 }

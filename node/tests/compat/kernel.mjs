@@ -33,7 +33,7 @@ function written (memory) {
   const used = Array.from({ length: pages }, (_, page) => !isZero(words.subarray(page * PAGE / 8, (page + 1) * PAGE / 8)))
   const data = used.indexOf(false)
   const stack = Math.max(data, used.indexOf(true, data) - 16)
-  const end = Math.min(pages, used.lastIndexOf(true) + 256)
+  const end = Math.min(pages, used.lastIndexOf(true) + 128)
   return [[0, data * PAGE], [stack * PAGE, end * PAGE]]
 }
 
@@ -55,8 +55,16 @@ class Reference {
     for (const { from, bytes } of this.ranges) new Uint8Array(this.memory).set(bytes, from)
   }
 
-  async handle (message, fails) {
-    const saved = fails && this.memory !== undefined
+  /** Throws if the module wrote where nothing is saved. */
+  check () {
+    const [, { from, bytes }] = this.ranges
+    const gap = new Uint8Array(this.memory, this.ranges[0].bytes.length, from - this.ranges[0].bytes.length)
+    const rest = new Uint8Array(this.memory, from + bytes.length)
+    if (gap.some(Boolean) || rest.some(Boolean)) throw new Error('the reference wrote beyond what is saved of it')
+  }
+
+  async handle (message) {
+    const saved = this.memory !== undefined
     if (saved) this.save()
     let outcome
     try {
@@ -67,7 +75,7 @@ class Reference {
       outcome = { Error: String(thrown?.message ?? thrown), Thrown: true }
     }
     if (outcome.Error !== undefined) {
-      if (!saved) throw new Error(`an error that was not announced: ${message.Data} -> ${JSON.stringify(outcome)}`)
+      if (!saved) throw new Error(`the first message failed: ${JSON.stringify(outcome)}`)
       this.restore()
     }
     return outcome
@@ -82,7 +90,7 @@ class Ours {
 
   handle (message) {
     const before = this.engine.save()
-    const answer = this.engine.handle(message)
+    const answer = this.engine.handle(message, { keep: true })
     const outcome = answer.ok ? answer.response : { Error: answer.response }
     if (outcome.Error !== undefined) this.engine.restore(before)
     return outcome
@@ -95,8 +103,8 @@ async function run (seed, count, show) {
   const messages = stream(seed, count)
   let [next, index, wrong, thrown] = [messages.next(), 0, 0, 0]
   for (; !next.done; index++) {
-    const { message, fails } = next.value
-    const theirs = await reference.handle(structuredClone(message), fails)
+    const message = next.value
+    const theirs = await reference.handle(structuredClone(message))
     const mine = ours.handle(message)
     if (theirs.Thrown) thrown++
     const what = differs(theirs, mine)
@@ -106,6 +114,7 @@ async function run (seed, count, show) {
     }
     next = messages.next(theirs)
   }
+  reference.check()
   say(`seed ${seed}: ${index} messages, ${index - wrong} agree, ${thrown} on which aos itself broke down`)
   return wrong
 }
