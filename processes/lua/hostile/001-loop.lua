@@ -1,0 +1,2 @@
+-- must: gas
+while true do end

@@ -1,0 +1,3 @@
+-- must: gas
+-- Whoever catches the abort must not go on.
+while true do pcall(function() while true do end end) end

@@ -1,0 +1,2 @@
+-- must: gas
+xpcall(error, function() while true do end end)

@@ -1,0 +1,2 @@
+-- must: gas
+::again:: goto again

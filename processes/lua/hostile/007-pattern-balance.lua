@@ -1,0 +1,3 @@
+-- must: gas
+local text = string.rep("(", 200000)
+return string.find(text, "%b()x")

@@ -1,0 +1,2 @@
+-- must: memory
+local s = "x" while true do s = s .. s end

@@ -1,0 +1,3 @@
+-- must: memory
+local s = "aaaaaaaa"
+while true do s = s:gsub("a", "aaaaaaaa") end

@@ -1,0 +1,2 @@
+-- must: memory
+local t = {} for i = 1, math.huge do t[i] = { i } end

@@ -1,0 +1,2 @@
+-- must: error invalid format
+return string.format("%1000000d", 1)

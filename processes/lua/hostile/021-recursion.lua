@@ -1,0 +1,2 @@
+-- must: error stack overflow
+local function down() return 1 + down() end return down()

@@ -1,0 +1,3 @@
+-- must: error C stack overflow
+package.preload.loop = function() return require("loop") end
+return require("loop")

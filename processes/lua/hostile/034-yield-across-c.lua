@@ -1,0 +1,2 @@
+-- must: error attempt to yield across a C-call boundary
+return coroutine.wrap(function() table.sort({ 2, 1 }, function() coroutine.yield() end) end)()

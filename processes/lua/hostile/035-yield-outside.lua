@@ -1,0 +1,2 @@
+-- must: error attempt to yield from outside a coroutine
+return coroutine.yield()

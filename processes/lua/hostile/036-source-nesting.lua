@@ -1,0 +1,2 @@
+-- must: error
+return assert(load("return " .. string.rep("(", 10000) .. "1" .. string.rep(")", 10000)))

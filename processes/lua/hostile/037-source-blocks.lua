@@ -1,0 +1,2 @@
+-- must: error
+return assert(load(string.rep("do ", 10000) .. string.rep("end ", 10000)))

@@ -1,0 +1,2 @@
+-- must: error
+return assert(load(string.rep("return function() ", 1000) .. string.rep("end ", 1000)))

@@ -1,0 +1,2 @@
+-- must: error
+return assert(load("return " .. string.rep("- ", 1000) .. "1"))

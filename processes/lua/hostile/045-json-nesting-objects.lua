@@ -1,0 +1,2 @@
+-- must: error stack overflow
+return require("json").decode(string.rep('{"a":', 1000000))

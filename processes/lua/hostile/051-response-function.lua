@@ -1,0 +1,2 @@
+-- must: error unexpected type
+return { print }

@@ -1,0 +1,2 @@
+-- must: error unexpected number value
+return { 0 / 0 }

@@ -1,0 +1,2 @@
+-- must: answer nil
+return tostring(load("return os", "x", "t", {})())

@@ -1,0 +1,2 @@
+-- must: error
+error(setmetatable({}, { __tostring = function() error("inner") end }))

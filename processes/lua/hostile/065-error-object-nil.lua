@@ -1,0 +1,2 @@
+-- must: error nil
+error(nil)

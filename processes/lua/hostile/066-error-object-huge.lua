@@ -1,0 +1,2 @@
+-- must: error
+error(setmetatable({}, { __tostring = function() return string.rep("x", 1 << 30) end }))

@@ -1,0 +1,2 @@
+-- must: error
+error(setmetatable({}, { __name = string.rep("n", 100000) }))

@@ -1,0 +1,2 @@
+-- must: error
+return table.sort(setmetatable({}, { __len = function() return math.maxinteger end }))

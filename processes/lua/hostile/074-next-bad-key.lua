@@ -1,0 +1,2 @@
+-- must: error invalid key
+return next({}, "missing")

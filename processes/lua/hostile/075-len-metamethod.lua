@@ -1,0 +1,2 @@
+-- must: error
+return table.insert(setmetatable({}, { __len = function() return "x" end }), 1)

@@ -1,0 +1,2 @@
+-- must: error position out of bounds
+table.insert({}, 5, 1)

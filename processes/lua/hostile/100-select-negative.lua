@@ -1,0 +1,2 @@
+-- must: error out of range
+return select(-5, 1)

@@ -1,0 +1,2 @@
+-- must: error
+return (function(...) return select("#", ...) end)(table.unpack({}, 1, 999999))

@@ -1,0 +1,76 @@
+/* `require("weft")`: what a kernel written in Lua needs from the engine. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "weft.h"
+
+static int now(lua_State *L) {
+  if (!lua_isnoneornil(L, 1)) weft_clock_set((lua_Integer)luaL_checknumber(L, 1));
+  lua_pushinteger(L, weft_clock_now());
+  return 1;
+}
+
+/* The same effect as math.randomseed, out of reach of whoever replaces that. */
+static int seed(lua_State *L) {
+  srand((unsigned)(lua_Integer)luaL_checknumber(L, 1));
+  (void)rand();
+  return 0;
+}
+
+static int hex(lua_State *L) {
+  static const char digits[] = "0123456789abcdef";
+  size_t length;
+  const unsigned char *bytes = (const unsigned char *)luaL_checklstring(L, 1, &length);
+  luaL_Buffer text;
+  luaL_buffinit(L, &text);
+  for (size_t at = 0; at < length; at++) {
+    luaL_addchar(&text, digits[bytes[at] >> 4]);
+    luaL_addchar(&text, digits[bytes[at] & 15]);
+  }
+  luaL_pushresult(&text);
+  return 1;
+}
+
+static int hex_value(char digit) {
+  static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+  const char *found = digit ? strchr(digits, digit) : NULL;
+  return found ? (int)(found - digits) % 16 : -1;
+}
+
+static int unhex(lua_State *L) {
+  size_t length;
+  const char *text = luaL_checklstring(L, 1, &length);
+  luaL_Buffer bytes;
+  luaL_buffinit(L, &bytes);
+  for (size_t at = 0; at + 1 < length; at += 2) {
+    int high = hex_value(text[at]), low = hex_value(text[at + 1]);
+    if (high < 0 || low < 0) return 0;
+    luaL_addchar(&bytes, (char)(high * 16 + low));
+  }
+  if (length % 2) return 0;
+  luaL_pushresult(&bytes);
+  return 1;
+}
+
+#ifdef WEFT_CRYPTO
+/* Moves the fields of the table at the top into the one below it. */
+static void take_fields(lua_State *L) {
+  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+    lua_pushvalue(L, -2);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, -6);
+  }
+  lua_pop(L, 1);
+}
+#endif
+
+int luaopen_weft(lua_State *L) {
+  static const luaL_Reg members[] = {{"now", now}, {"seed", seed}, {"hex", hex}, {"unhex", unhex}, {NULL, NULL}};
+  luaL_newlib(L, members);
+  weft_lines_install(L);
+#ifdef WEFT_CRYPTO
+  luaopen_weft_crypto(L);
+  take_fields(L);
+#endif
+  return 1;
+}
