@@ -10,6 +10,9 @@ use spec::{Refusal, Tag};
 use crate::config::Config;
 use crate::runtime::{Limits, MEMORY_BYTES_MAX, ModuleFormat};
 
+/// Memory of a process whose Lua module names no limit: scripts of the field carry no such tag. Part of the protocol.
+const LUA_MEMORY_BYTES: u64 = 256 << 20;
+
 /// What a process runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admitted {
@@ -26,11 +29,16 @@ pub struct Admitted {
 pub fn admit(process: &[Tag], module: &[Tag], config: &Config) -> Answer<Admitted> {
     let format = format(module)?;
     for name in ["Input-Encoding", "Output-Encoding"] {
-        check_encoding(name, tags::first(module, name))?;
+        check_encoding(name, tags::first(module, name), format)?;
     }
     check_extensions(process, module)?;
-    let memory = limit(process, module, "Memory-Limit", parse_bytes)?;
-    let compute = limit(process, module, "Compute-Limit", |text| text.trim().parse().ok())?;
+    let parse_gas = |text: &str| text.trim().parse().ok();
+    let (memory, compute) = match format {
+        ModuleFormat::Lua => (Some(LUA_MEMORY_BYTES), Some(Limits::default().metered_gas_max)),
+        _ => (None, None),
+    };
+    let memory = limit(process, module, "Memory-Limit", parse_bytes, memory)?;
+    let compute = limit(process, module, "Compute-Limit", parse_gas, compute)?;
     within(
         "Memory-Limit",
         memory,
@@ -61,8 +69,11 @@ fn unsupported_format(format: &str) -> Refusal {
     Refusal::invalid("module-format", text)
 }
 
-/// Both encodings of the field are the same JSON.
-fn check_encoding(name: &str, value: Option<&str>) -> Answer<()> {
+/// Both encodings of the field are the same JSON. Lua modules need not name one.
+fn check_encoding(name: &str, value: Option<&str>, format: ModuleFormat) -> Answer<()> {
+    if value.is_none() && format == ModuleFormat::Lua {
+        return Ok(());
+    }
     let value = value.unwrap_or("");
     if value.eq_ignore_ascii_case("JSON-1") || value.eq_ignore_ascii_case("JSON-V1") {
         return Ok(());
@@ -82,13 +93,20 @@ fn check_extensions(process: &[Tag], module: &[Tag]) -> Answer<()> {
     Err(Refusal::invalid("module-extension", text))
 }
 
-/// A limit of the process, or else of its module.
-fn limit(process: &[Tag], module: &[Tag], name: &str, parse: impl Fn(&str) -> Option<u64>) -> Answer<u64> {
-    let text = tags::first(process, name).or_else(|| tags::first(module, name));
-    let text = text.ok_or_else(|| {
-        let text = format!("neither the process nor its module has the tag `{name}`");
-        Refusal::limit("limit-missing", text)
-    })?;
+/// A limit of the process, or else of its module, or else of its format.
+fn limit(
+    process: &[Tag],
+    module: &[Tag],
+    name: &str,
+    parse: impl Fn(&str) -> Option<u64>,
+    default: Option<u64>,
+) -> Answer<u64> {
+    let Some(text) = tags::first(process, name).or_else(|| tags::first(module, name)) else {
+        return default.ok_or_else(|| {
+            let text = format!("neither the process nor its module has the tag `{name}`");
+            Refusal::limit("limit-missing", text)
+        });
+    };
     parse(text).ok_or_else(|| {
         let text = format!("the tag `{name}` is `{text}`, which cannot be read");
         Refusal::limit("limit-unreadable", text)

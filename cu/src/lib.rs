@@ -22,6 +22,7 @@ pub mod rewrite;
 mod runner;
 pub mod runtime;
 mod shared;
+pub mod shipped;
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -39,10 +40,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub use config::Config;
 pub use error::Error;
+use message::Encoding;
 use process::Command;
 use runner::{Fork, Runner, Target};
 use runtime::Engine;
 use shared::Shared;
+pub use shipped::kernel_id;
 
 /// How often unwritten outcomes are written.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
@@ -341,7 +344,7 @@ impl Compute for Cu {
 
     async fn dry_run(&self, process: ProcessId, run: DryRun) -> Answer<Arc<Outcome>> {
         // A mistake of the caller must not cost an evaluation.
-        message::dry_run(process, Tick::default(), &run.message)?;
+        message::dry_run(process, Tick::default(), &run.message, Encoding::Frame)?;
         let turn = self.read_turn().await?;
         let slot = match run.to {
             Some(id) => Some(self.entry(process, id).await?.assignment.slot),
@@ -352,7 +355,8 @@ impl Compute for Cu {
             stand,
             program,
         } = self.fork(process, slot).await?;
-        let message = message::dry_run(process, stand.tick, &run.message)?;
+        let encoding = program.module.format().into();
+        let message = message::dry_run(process, stand.tick, &run.message, encoding)?;
         let call = move || {
             let _turn = turn;
             machine

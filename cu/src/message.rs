@@ -1,4 +1,4 @@
-//! Messages and environments as a process sees them: JSON text made from log entries.
+//! Messages and environments as a process sees them: JSON text, or frames for Lua, made from log entries.
 //!
 //! Pure. Keys and their order are fixed, because processes see both (table order, memory layout).
 //! Data and tags are text: bytes that are no UTF-8 are replaced, as every unit of the field does.
@@ -12,6 +12,34 @@ use spec::contract::{Answer, Content, Field, LogEntry, Stored, Tick};
 use spec::{DataItem, ModuleId, ProcessId, Refusal, Tag};
 
 use crate::fields::Fields;
+use crate::runtime::{ModuleFormat, frame};
+
+/// How a process takes what it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// JSON text.
+    Json,
+    /// Frames.
+    Frame,
+}
+
+impl From<ModuleFormat> for Encoding {
+    fn from(format: ModuleFormat) -> Encoding {
+        match format {
+            ModuleFormat::Lua => Encoding::Frame,
+            _ => Encoding::Json,
+        }
+    }
+}
+
+impl Encoding {
+    fn bytes(self, value: &impl Serialize) -> Vec<u8> {
+        match self {
+            Encoding::Json => serde_json::to_vec(value).expect("texts and numbers are JSON"),
+            Encoding::Frame => frame::of(value).expect("texts, numbers, lists and structs have frames"),
+        }
+    }
+}
 
 /// One message; a key that is `None` is left out.
 #[derive(Serialize, Default)]
@@ -96,12 +124,14 @@ fn stripped(tags: &[Tag]) -> Vec<TagJson<'_>> {
     tags
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("texts and numbers are JSON")
-}
-
 /// The environment of a process: itself and its module.
-pub fn env(process: &DataItem, module: ModuleId, module_owner: &str, module_tags: &[Tag]) -> Vec<u8> {
+pub fn env(
+    process: &DataItem,
+    module: ModuleId,
+    module_owner: &str,
+    module_tags: &[Tag],
+    encoding: Encoding,
+) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct Env<'a> {
@@ -115,7 +145,7 @@ pub fn env(process: &DataItem, module: ModuleId, module_owner: &str, module_tags
         owner: String,
         tags: Vec<TagJson<'a>>,
     }
-    json(&Env {
+    encoding.bytes(&Env {
         process: Part {
             id: process.id().to_string(),
             owner: process.signer_text().into(),
@@ -134,14 +164,17 @@ pub fn env(process: &DataItem, module: ModuleId, module_owner: &str, module_tags
 ///
 /// # Errors
 /// If the content was withheld: no copy of the process can be computed past it.
-pub fn scheduled(entry: &LogEntry, elsewhere: Option<&Stored>) -> Answer<Vec<u8>> {
+pub fn scheduled(entry: &LogEntry, elsewhere: Option<&Stored>, encoding: Encoding) -> Answer<Vec<u8>> {
+    let process = || entry.assignment.process.to_string();
     match (&entry.content, elsewhere) {
-        (Content::Item(item), _) => Ok(of_item(entry, item, entry.assignment.process.to_string())),
-        (Content::Elsewhere, Some(Stored::Item(item))) => Ok(of_item(entry, item, target_text(item))),
+        (Content::Item(item), _) => Ok(of_item(entry, item, process(), encoding)),
+        (Content::Elsewhere, Some(Stored::Item(item))) => {
+            Ok(of_item(entry, item, target_text(item), encoding))
+        }
         (Content::Elsewhere, Some(Stored::Registered(item))) => {
             let owner = item.by.to_string();
             let data = String::from_utf8_lossy(&item.data);
-            Ok(of_parts(
+            let parts = of_parts(
                 entry,
                 owner.into(),
                 &item.tags,
@@ -149,7 +182,8 @@ pub fn scheduled(entry: &LogEntry, elsewhere: Option<&Stored>) -> Answer<Vec<u8>
                 Some(data),
                 None,
                 None,
-            ))
+            );
+            Ok(encoding.bytes(&parts))
         }
         _ => {
             let id = entry.assignment.subject();
@@ -168,13 +202,13 @@ fn target_text(item: &DataItem) -> String {
         .unwrap_or_default()
 }
 
-fn of_item(entry: &LogEntry, item: &DataItem, target: String) -> Vec<u8> {
+fn of_item(entry: &LogEntry, item: &DataItem, target: String, encoding: Encoding) -> Vec<u8> {
     let owner = Cow::Owned(item.signer_text().into());
     let bytes = item.data();
     let anchor = item.anchor().and_then(|anchor| std::str::from_utf8(anchor).ok());
     let signature = spec::ids::base64url(item.signature());
     let data = String::from_utf8_lossy(&bytes);
-    of_parts(
+    encoding.bytes(&of_parts(
         entry,
         owner,
         item.tags(),
@@ -182,7 +216,7 @@ fn of_item(entry: &LogEntry, item: &DataItem, target: String) -> Vec<u8> {
         Some(data),
         Some(signature),
         anchor.map(Cow::Borrowed),
-    )
+    ))
 }
 
 fn of_parts<'a>(
@@ -193,12 +227,12 @@ fn of_parts<'a>(
     data: Option<Cow<'a, str>>,
     signature: Option<String>,
     anchor: Option<Cow<'a, str>>,
-) -> Vec<u8> {
+) -> Message<'a> {
     let assignment = &entry.assignment;
     let shows = |field| !assignment.exclude.contains(&field);
     let tags = if shows(Field::Tags) { tags } else { &[] };
     let sender = Sender::of_tags(owner, tags);
-    json(&Message {
+    Message {
         id: Some(assignment.subject().to_string()),
         signature: signature.filter(|_| shows(Field::Signature)),
         data: data.filter(|_| shows(Field::Data)),
@@ -215,13 +249,13 @@ fn of_parts<'a>(
         hash_chain: Some(assignment.chain.to_string()),
         cron: false,
         read_only: Some(false),
-    })
+    }
 }
 
 /// The message of a cron: from the process's owner to the process, with the cron's own tags.
-pub fn cron(process: &DataItem, tags: &[Tag], tick: Tick) -> Vec<u8> {
+pub fn cron(process: &DataItem, tags: &[Tag], tick: Tick, encoding: Encoding) -> Vec<u8> {
     let owner: String = process.signer_text().into();
-    json(&Message {
+    encoding.bytes(&Message {
         owner: Cow::Borrowed(&owner),
         from: Cow::Borrowed(&owner),
         target: process.id().to_string(),
@@ -250,7 +284,7 @@ const DRY_RUN_KEYS: [&str; 9] = [
 ///
 /// # Errors
 /// Names what is missing or has the wrong type; a caller without `Owner` is told so first.
-pub fn dry_run(process: ProcessId, last: Tick, body: &RawValue) -> Answer<Vec<u8>> {
+pub fn dry_run(process: ProcessId, last: Tick, body: &RawValue, encoding: Encoding) -> Answer<Vec<u8>> {
     let sent: Fields = serde_json::from_str(body.get())
         .map_err(|error| invalid(format!("the body is no JSON object: {error}")))?;
     let owner = owner_of(&sent)?;
@@ -277,7 +311,13 @@ pub fn dry_run(process: ProcessId, last: Tick, body: &RawValue) -> Answer<Vec<u8
     }
     out.set("Tags", &kept);
     out.set("Read-Only", &true);
-    Ok(json(&out))
+    let json = Encoding::Json.bytes(&out);
+    match encoding {
+        Encoding::Json => Ok(json),
+        Encoding::Frame => {
+            frame::of_json(&json).map_err(|error| invalid(format!("the body cannot be read: {error}")))
+        }
+    }
 }
 
 fn invalid(text: impl Into<String>) -> Refusal {

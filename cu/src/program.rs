@@ -23,7 +23,7 @@ use crate::shared::Shared;
 pub struct Program {
     /// The process item.
     pub process: DataItem,
-    /// Its environment, JSON text.
+    /// Its environment, as its module takes it.
     pub env: Bytes,
     /// Its crons.
     pub schedule: Schedule,
@@ -49,8 +49,9 @@ impl Program {
         let admitted = admission::admit(process.tags(), &source.tags, &shared.config);
         // Registered bytes and their tags can be replaced: they are looked up again next time.
         let Admitted { limits, .. } = admitted.inspect_err(|_| shared.modules.forget(module_id))?;
-        let env = message::env(process, module_id, &source.owner, &source.tags);
         let module = source.module.clone();
+        let encoding = module.format().into();
+        let env = message::env(process, module_id, &source.owner, &source.tags, encoding);
         let sha256: String = module.sha256().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Program {
             env: env.into(),

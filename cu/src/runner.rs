@@ -247,7 +247,10 @@ impl Runner {
             Content::Elsewhere => Some(self.shared.fetch(entry.assignment.subject()).await?),
             _ => None,
         };
-        let message = message::scheduled(&entry, elsewhere.as_ref())?;
+        let program = self.program.as_ref();
+        let program = program.ok_or_else(|| Refusal::internal("a process is awake while its log is read"))?;
+        let encoding = program.module.format().into();
+        let message = message::scheduled(&entry, elsewhere.as_ref(), encoding)?;
         Ok(Work { entry, message })
     }
 
@@ -474,7 +477,8 @@ impl Turn {
     }
 
     fn cron(&mut self, due: &Due<'_>) -> Answer<()> {
-        let message = message::cron(&self.program.process, &due.cron.tags, due.tick);
+        let encoding = self.program.module.format().into();
+        let message = message::cron(&self.program.process, &due.cron.tags, due.tick, encoding);
         let outcome =
             eval::evaluate(&mut self.live.machine, &message, &self.program.env).map_err(Error::from)?;
         let name: Arc<str> = due.cron.name.as_str().into();

@@ -211,7 +211,9 @@ fn scheduler(config: &Config, su: Option<&Arc<su::Su>>) -> Result<Arc<dyn Schedu
 /// Opening scans the log, which blocks.
 async fn open_weave(config: &Config, data: &Path) -> Result<Arc<weave::Weave>> {
     let (config, data) = (config.weave.clone(), data.to_path_buf());
-    Ok(tokio::task::spawn_blocking(move || weave::Weave::open(config, &data)).await??)
+    let weave = tokio::task::spawn_blocking(move || weave::Weave::open(config, &data)).await??;
+    weave.overlay(cu::shipped::items())?;
+    Ok(weave)
 }
 
 fn open_su(

@@ -157,6 +157,8 @@ pub enum BenchCommand {
     Cu(BenchCuArgs),
     /// Memory, disk and waking time of many processes on one node.
     Density(BenchDensityArgs),
+    /// What a stored process of our kernel costs, and how soon it answers again.
+    Fork,
 }
 
 /// What every benchmark takes.

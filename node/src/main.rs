@@ -38,5 +38,6 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(BenchCommand::Su(args)) => bench::su::run(&args),
         Command::Bench(BenchCommand::Cu(args)) => bench::cu::run(&args),
         Command::Bench(BenchCommand::Density(args)) => bench::density::run(&args),
+        Command::Bench(BenchCommand::Fork) => bench::fork::run(),
     }
 }

@@ -6,13 +6,13 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use spec::contract::{Answer, Class, Hits, Permanent, Query, Registered, Stored};
+use spec::contract::{Answer, Class, Hit, Hits, Permanent, Query, Registered, Stored};
 use spec::{Address, DataItem, ItemId, Refusal, Tags};
 
 use crate::chain::Chain;
@@ -23,7 +23,7 @@ use crate::find::Finder;
 use crate::index::Index;
 use crate::log::{Clock, Log, system_clock};
 use crate::recent::{Recent, Work};
-use crate::record::{Entry, Record};
+use crate::record::{Entry, Position, Record};
 use crate::registered;
 
 /// Permanent storage of one data folder. Share it by `Arc`.
@@ -40,6 +40,7 @@ struct Shared {
     index: Arc<Index>,
     failed: Arc<AtomicBool>,
     config: Config,
+    overlay: RwLock<Vec<DataItem>>,
     // Held as long as the log is open.
     _lock: std::fs::File,
 }
@@ -117,6 +118,7 @@ impl Weave {
             index,
             failed,
             config,
+            overlay: RwLock::default(),
             _lock: lock,
         };
         Ok(Arc::new(Weave {
@@ -140,16 +142,33 @@ impl Weave {
         &self.shared.config
     }
 
+    /// Answers these items as if they had been there since the genesis, without writing them: what a program
+    /// brings along itself. What the log holds under an id wins. They are few: each question by id looks at all.
+    ///
+    /// # Errors
+    /// If one does not verify; then none is taken.
+    pub fn overlay(&self, items: Vec<DataItem>) -> Answer<()> {
+        items.iter().try_for_each(DataItem::verify)?;
+        let mut overlay = self
+            .shared
+            .overlay
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        overlay.extend(items);
+        Ok(())
+    }
+
     /// What an id stands for, with its time; `None` if nothing is held under it.
     ///
     /// # Errors
     /// Damage, or a failing index.
     pub async fn lookup(&self, id: ItemId) -> Answer<Option<Found>> {
         // Written moments ago: still in the system's memory.
-        match self.shared.recent.find(&id) {
-            Some((_, true)) => Ok(self.shared.lookup(id)?),
-            _ => self.blocking(move |shared| shared.lookup(id)).await,
-        }
+        let found = match self.shared.recent.find(&id) {
+            Some((_, true)) => self.shared.lookup(id)?,
+            _ => self.blocking(move |shared| shared.lookup(id)).await?,
+        };
+        Ok(found.or_else(|| self.shared.brought_along(id)))
     }
 
     /// Holds bytes under a published id on an operator's word. The id proves nothing about them.
@@ -245,6 +264,41 @@ impl Shared {
         }))
     }
 
+    fn brought_along(&self, id: ItemId) -> Option<Found> {
+        let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
+        let item = overlay.iter().find(|item| item.id() == id)?;
+        Some(Found {
+            stored: Stored::Item(item.clone()),
+            time_ms: self.chain.start_of(1),
+            block_height: 1,
+        })
+    }
+
+    /// A page of hits; what was brought along stands at the genesis, before everything else.
+    fn page(&self, query: &Query) -> Result<Hits> {
+        let mut page = self.finder()?.page(query)?;
+        let early = query.height_min.is_none_or(|height| height <= 1);
+        let is_asked = early && !query.ids.is_empty() && query.after.is_none();
+        if !is_asked || page.has_next_page {
+            return Ok(page);
+        }
+        for id in &query.ids {
+            let is_hit = page.hits.iter().any(|hit| hit.stored.id() == *id);
+            let Some(found) = self.brought_along(*id).filter(|_| !is_hit) else {
+                continue;
+            };
+            let record = found.stored.item().cloned().map(Record::Item);
+            let matches = record.is_some_and(|record| {
+                facts::Facts::of(&record).is_some_and(|facts| facts.match_query(query))
+            });
+            if matches && page.hits.len() < query.first {
+                let place = if query.ascending { 0 } else { page.hits.len() };
+                page.hits.insert(place, genesis_hit(found));
+            }
+        }
+        Ok(page)
+    }
+
     fn withhold(&self, id: ItemId) -> Result<bool> {
         let mut is_held = false;
         for position in self.finder()?.positions(&id)? {
@@ -280,6 +334,15 @@ impl Drop for Weave {
             // As in `close`.
             let _ = thread.join();
         }
+    }
+}
+
+/// A hit that is at no position: whoever goes on from it goes on from the log's first record.
+fn genesis_hit(found: Found) -> Hit {
+    Hit {
+        cursor: crate::find::cursor(Position(0)),
+        block_height: found.block_height,
+        stored: found.stored,
     }
 }
 
@@ -384,6 +447,6 @@ impl Permanent for Weave {
     }
 
     async fn find(&self, query: Query) -> Answer<Hits> {
-        self.blocking(move |shared| shared.finder()?.page(&query)).await
+        self.blocking(move |shared| shared.page(&query)).await
     }
 }

@@ -2,18 +2,19 @@
 //! Invariant: everything that can change a result is in the engine epoch.
 
 use super::format::ModuleFormat;
+use super::lua;
 use super::module::{Build, Module, Shape};
 use super::pages::{Creator, GUARD, RESERVATION, Regions, deserialize};
 use super::watch::Watch;
 use super::{Config, Error, artefact};
 use crate::rewrite::{self, bounds, gas, guard};
 use bytes::Bytes;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use wasmtime::OptLevel;
 
-/// The engine epoch: engine, rewriter, and every setting that a result depends on. Part of slot 0's assignment.
-pub const EPOCH: &str = "weft-1;wasmtime-48.0.8;rewrite-1;nan-canonical;simd;host-gas-1;wasm-stack-16MiB";
+/// Compiler, rewriter, and every setting that a result depends on; with the Lua engine's hash it is the engine epoch.
+const SETTINGS: &str = "weft-1;wasmtime-48.0.8;rewrite-1;nan-canonical;simd;host-gas-1;wasm-stack-16MiB";
 
 /// Native stack for compiled code, bytes. A backstop only: the modules' own limits, or the call-depth counter, come first.
 pub const WASM_STACK_BYTES: usize = 16 << 20;
@@ -40,9 +41,11 @@ struct Inner {
     fueled: wasmtime::Engine,
     regions: Arc<Regions>,
     watch: Arc<Watch>,
+    /// The Lua engine, plain and counting gas: one for all Lua modules.
+    lua: Mutex<[Option<Arc<Build>>; 2]>,
 }
 
-fn settings(regions: &Arc<Regions>, fueled: bool) -> wasmtime::Config {
+fn settings(regions: &Arc<Regions>, fueled: bool, interprets: bool) -> Result<wasmtime::Config, Error> {
     let mut c = wasmtime::Config::new();
     c.wasm_simd(true)
         .wasm_relaxed_simd(false)
@@ -61,7 +64,12 @@ fn settings(regions: &Arc<Regions>, fueled: bool) -> wasmtime::Config {
     c.memory_init_cow(false);
     c.with_host_memory(Arc::new(Creator(regions.clone())));
     c.consume_fuel(fueled);
-    c
+    if interprets {
+        // Bounds are checked explicitly then, so nothing may rest on the guard: safepoints are left out too.
+        c.target("pulley64").map_err(host)?;
+        c.signals_based_traps(false);
+    }
+    Ok(c)
 }
 
 fn host(e: impl std::fmt::Display) -> Error {
@@ -72,8 +80,9 @@ impl Engine {
     /// Sets up the compiler and the watch over running messages.
     pub fn new(config: Config) -> Result<Engine, Error> {
         let regions = Arc::new(Regions::default());
-        let plain = wasmtime::Engine::new(&settings(&regions, false)).map_err(host)?;
-        let fueled = wasmtime::Engine::new(&settings(&regions, true)).map_err(host)?;
+        let engine =
+            |fueled| wasmtime::Engine::new(&settings(&regions, fueled, config.interprets())?).map_err(host);
+        let (plain, fueled) = (engine(false)?, engine(true)?);
         let watch = Arc::new(Watch::start().map_err(host)?);
         Ok(Engine(Arc::new(Inner {
             config,
@@ -81,22 +90,54 @@ impl Engine {
             fueled,
             regions,
             watch,
+            lua: Mutex::default(),
         })))
     }
 
-    /// The engine epoch.
+    /// The engine epoch. Part of slot 0's assignment.
     pub fn epoch() -> &'static str {
-        EPOCH
+        static EPOCH: LazyLock<String> = LazyLock::new(|| {
+            let lua = blake3::Hash::from_bytes(*lua::engine_sha256()).to_hex();
+            format!("{SETTINGS};lua-{}", &lua[..16])
+        });
+        &EPOCH
     }
 
-    /// Loads a module: from the cache of compiled ones, or else checked against the bounds, rewritten and compiled.
-    /// Slow on a miss (100 to 400 ms for aos): call it where blocking is allowed, and keep the result.
-    pub fn load(&self, wasm: &Bytes, format: ModuleFormat) -> Result<Module, Error> {
-        Module::load(self, wasm, format)
+    /// Loads a module, `source` being a binary or Lua text: from the cache of compiled ones, or else checked against the
+    /// bounds, rewritten and compiled. Slow on a miss (100 to 400 ms for aos): call it where blocking is allowed, and
+    /// keep the result.
+    pub fn load(&self, source: &Bytes, format: ModuleFormat) -> Result<Module, Error> {
+        Module::load(self, source, format)
     }
 
-    /// The code of a module, plain or counting gas.
+    /// The code that a module runs on, plain or counting gas.
     pub(super) fn build(
+        &self,
+        source: &Bytes,
+        sha256: &[u8; 32],
+        format: ModuleFormat,
+        fueled: bool,
+    ) -> Result<Arc<Build>, Error> {
+        if format != ModuleFormat::Lua {
+            return self.build_wasm(source, sha256, format, fueled).map(Arc::new);
+        }
+        let most = self.0.config.bounds.module_bytes_max;
+        if source.len() > most {
+            let text = format!("its {} bytes exceed {most}", source.len());
+            return Err(Error::Refused(text));
+        }
+        // Held while it compiles: whoever else needs it would compile it too.
+        let mut builds = self.0.lua.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(build) = &builds[fueled as usize] {
+            return Ok(build.clone());
+        }
+        let wasm = Bytes::from_static(lua::ENGINE);
+        let build = Arc::new(self.build_wasm(&wasm, lua::engine_sha256(), format, fueled)?);
+        builds[fueled as usize] = Some(build.clone());
+        Ok(build)
+    }
+
+    fn build_wasm(
         &self,
         wasm: &Bytes,
         sha256: &[u8; 32],
@@ -125,8 +166,14 @@ impl Engine {
         format: ModuleFormat,
         fueled: bool,
     ) -> Result<wasmtime::Module, Error> {
-        let key = artefact::key(sha256, EPOCH, format.name(), fueled);
-        let folder = self.0.config.cache.as_deref();
+        let key = artefact::key(sha256, SETTINGS, format.name(), fueled);
+        // Bytecode of the interpreter is not kept: its key would be native code's.
+        let folder = self
+            .0
+            .config
+            .cache
+            .as_deref()
+            .filter(|_| !self.0.config.interprets());
         if let Some(code) = folder.and_then(|f| artefact::read(f, &key)) {
             // Code of another processor or engine build is refused by the engine: compile it anew.
             if let Ok(module) = deserialize(engine, &code) {
@@ -154,14 +201,14 @@ impl Engine {
         sha256: &[u8; 32],
         format: ModuleFormat,
     ) -> Result<wasmtime::Module, Error> {
-        let bounds = self.0.config.bounds.clone();
+        let (bounds, safepoints) = (self.0.config.bounds.clone(), !self.0.config.interprets());
         let limit = Duration::from_millis(bounds.compile_ms_max);
         let (send, receive) = mpsc::channel();
         let (engine, wasm, sha256) = (engine.clone(), wasm.clone(), *sha256);
         let work = move || {
-            let rewritten =
-                prepare(&wasm, &sha256, format, &bounds).map_err(|e| Error::Refused(e.to_string()));
-            let module = rewritten.and_then(|w| {
+            let prepared = rewritten(&wasm, &sha256, format, &bounds, safepoints)
+                .map_err(|e| Error::Refused(e.to_string()));
+            let module = prepared.and_then(|w| {
                 wasmtime::Module::new(&engine, w)
                     .map_err(|e| Error::Refused(format!("it does not compile: {e:#}")))
             });
@@ -190,20 +237,24 @@ pub fn prepare(
     format: ModuleFormat,
     bounds: &bounds::Bounds,
 ) -> Result<Vec<u8>, rewrite::Error> {
+    rewritten(wasm, sha256, format, bounds, true)
+}
+
+fn rewritten(
+    wasm: &[u8],
+    sha256: &[u8; 32],
+    format: ModuleFormat,
+    bounds: &bounds::Bounds,
+    safepoints: bool,
+) -> Result<Vec<u8>, rewrite::Error> {
     bounds::check_source(wasm, bounds)?;
     let metered = format
         .is_metered_at_load()
         .then(|| gas::inject(wasm, format.pointer_bytes() == 8))
         .transpose()?;
     let (simple, _) = rewrite::simplify(metered.as_deref().unwrap_or(wasm), &rewrite::Options::default())?;
-    let depth = !has_own_depth_limit(sha256);
-    let out = guard::instrument(
-        &simple,
-        guard::Options {
-            depth,
-            safepoints: true,
-        },
-    )?;
+    let depth = format != ModuleFormat::Lua && !has_own_depth_limit(sha256);
+    let out = guard::instrument(&simple, guard::Options { depth, safepoints })?;
     bounds::check_bodies(&out, bounds)?;
     Ok(out)
 }
@@ -227,8 +278,9 @@ mod tests {
             .unwrap()
             .trim_start_matches("version = ")
             .trim_matches('"');
-        assert!(EPOCH.contains(&format!(";wasmtime-{version};")), "{version}");
-        assert!(EPOCH.contains(&format!(";rewrite-{};", rewrite::VERSION)));
-        assert!(EPOCH.ends_with(&format!("wasm-stack-{}MiB", WASM_STACK_BYTES >> 20)));
+        assert!(SETTINGS.contains(&format!(";wasmtime-{version};")), "{version}");
+        assert!(SETTINGS.contains(&format!(";rewrite-{};", rewrite::VERSION)));
+        assert!(SETTINGS.ends_with(&format!("wasm-stack-{}MiB", WASM_STACK_BYTES >> 20)));
+        assert!(Engine::epoch().starts_with(SETTINGS));
     }
 }

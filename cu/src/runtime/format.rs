@@ -20,13 +20,15 @@ pub enum ModuleFormat {
     Wasm64,
     /// `wasm64-unknown-emscripten-draft_2024_10_16-metering`
     Wasm64Metering,
+    /// `lua@5.3a`: the data is Lua source, run by our own engine.
+    Lua,
 }
 
 use ModuleFormat::*;
 
 impl ModuleFormat {
     /// All of them.
-    pub const ALL: [ModuleFormat; 7] = [
+    pub const ALL: [ModuleFormat; 8] = [
         Emscripten1,
         Emscripten2,
         Emscripten3,
@@ -34,6 +36,7 @@ impl ModuleFormat {
         Emscripten4Metering,
         Wasm64,
         Wasm64Metering,
+        Lua,
     ];
 
     /// The value of the tag `Module-Format`.
@@ -46,6 +49,7 @@ impl ModuleFormat {
             Emscripten4Metering => "wasm32-unknown-emscripten-metering",
             Wasm64 => "wasm64-unknown-emscripten-draft_2024_02_15",
             Wasm64Metering => "wasm64-unknown-emscripten-draft_2024_10_16-metering",
+            Lua => "lua@5.3a",
         }
     }
 

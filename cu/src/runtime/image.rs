@@ -22,9 +22,9 @@ use super::host::HostState;
 use super::host::disk::Disk;
 use super::live::{Live, is_zero};
 use super::machine::Machine;
-use super::module::Module;
+use super::module::{Module, boot_limits};
 use super::pages::{PAGE, RESERVATION, Run, push_page};
-use super::{Limits, MEMORY_BYTES_MAX};
+use super::{ModuleFormat, frame};
 use bytes::Bytes;
 use lz4_flex::block::{compress_with_dict, decompress_with_dict};
 
@@ -52,12 +52,12 @@ pub struct Dictionary {
 impl Dictionary {
     /// Boots the reference process. A module that cannot boot it has its own boot state as dictionary.
     pub fn of(module: &Module) -> Result<Dictionary, Error> {
-        let limits = Limits {
-            memory_bytes_max: MEMORY_BYTES_MAX,
-            ..Limits::default()
-        };
-        let mut machine = Machine::start(module, limits)?;
-        match machine.call(REFERENCE_BOOT.as_bytes(), REFERENCE_ENV.as_bytes())? {
+        let mut machine = Machine::start(module, boot_limits(module.format()))?;
+        let [boot, env] = [REFERENCE_BOOT, REFERENCE_ENV].map(|text| match module.format() {
+            ModuleFormat::Lua => frame::of_json(text.as_bytes()).expect("our own JSON"),
+            _ => text.into(),
+        });
+        match machine.call(&boot, &env)? {
             Ok(_) => machine.commit()?,
             Err(_) => machine.roll_back()?,
         }
@@ -96,7 +96,11 @@ impl Dictionary {
     /// What lz4 may refer to when it packs the chunk that starts at `page`.
     fn context(&self, page: usize) -> Vec<u8> {
         let around = page.saturating_sub(CONTEXT_BEFORE)..page + CONTEXT_FROM;
-        around.filter_map(|p| self.page(p)).flatten().copied().collect()
+        let mut context = Vec::with_capacity((CONTEXT_BEFORE + CONTEXT_FROM) * PAGE);
+        around
+            .filter_map(|p| self.page(p))
+            .for_each(|page| context.extend_from_slice(page));
+        context
     }
 }
 
@@ -137,12 +141,9 @@ pub fn encode(module: &Module, live: &mut Live, anchor: &Anchor) -> Result<Bytes
     put_runs(&mut out, &difference);
     let memory = live.memory();
     for chunk in chunks(&difference.data) {
-        let raw: Vec<u8> = chunk
-            .iter()
-            .flat_map(|p| &memory[p * PAGE..(p + 1) * PAGE])
-            .copied()
-            .collect();
-        let packed = compress_with_dict(&raw, &dictionary.context(chunk[0]));
+        // A chunk's pages are neighbours.
+        let raw = &memory[chunk[0] * PAGE..(chunk[0] + chunk.len()) * PAGE];
+        let packed = compress_with_dict(raw, &dictionary.context(chunk[0]));
         put32(&mut out, packed.len());
         out.extend_from_slice(&packed);
     }

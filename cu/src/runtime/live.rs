@@ -1,40 +1,75 @@
-//! One instance of a module and the C calling convention of the field's loaders.
-//! Not here: going back (`anchor`, `machine`). Invariant: between calls the module's stack pointer is at rest.
+//! One instance of a module: its state, and a run of one message.
+//! Not here: how a module is spoken to (`emscripten`), going back (`anchor`, `machine`).
 
-use super::host::{Handles, Host, HostState, Stack, Stop};
+use super::emscripten::{self, Emscripten};
+use super::host::{Handles, Host, HostState, Protected, Stop};
+use super::lua::Lua;
 use super::module::Build;
 use super::pages::{PAGE, Region, Run};
 use super::watch::Guarded;
-use super::{Answer, Error, Fault, Limits, Verdict};
+use super::{Error, Fault, Limits, ModuleFormat, Verdict};
 use crate::rewrite::guard::{DEPTH_MAX, PREFIX};
-use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use std::sync::Arc;
-use wasmtime::{Func, Global, Instance, Store, Trap, Val};
-
-/// The cookies that the loaders write at the end of the C stack and at address 0.
-const STACK_COOKIES: [u32; 2] = [34_821_223, 2_310_721_022];
-const ZERO_COOKIE: u32 = 1_668_509_029;
-/// Longest response that is read, in bytes.
-pub const RESPONSE_BYTES_MAX: usize = 64 << 20;
-
-/// No address of a 32-bit memory.
-const UNKNOWN: u64 = u64::MAX;
+use wasmtime::{Global, Instance, Store, Trap, Val};
 
 pub struct Live {
     pub store: Store<Host>,
-    instance: Instance,
     handles: Handles,
-    handle: Func,
-    /// End of the module's own stack; `UNKNOWN` before the first message.
-    lowest_stack: u64,
+    convention: Convention,
+    /// The convention has been made ready for messages.
+    is_prepared: bool,
     globals: Vec<Global>,
     pub region: Arc<Region>,
     pub watched: Arc<Guarded>,
     /// Runs under gas: only where the watch had to stop a message.
     pub fueled: bool,
 }
+
+/// How a module is spoken to. Each convention knows its exports, its boot, and one exchange of a message and a reply.
+enum Convention {
+    Emscripten(Emscripten),
+    Lua(Lua),
+}
+
+impl Convention {
+    fn find(
+        store: &mut Store<Host>,
+        instance: Instance,
+        build: &Build,
+        handles: &Handles,
+    ) -> Result<Convention, Error> {
+        match build.format {
+            ModuleFormat::Lua => Lua::find(store, &instance, handles).map(Convention::Lua),
+            _ => Emscripten::find(store, instance, build, handles).map(Convention::Emscripten),
+        }
+    }
+
+    /// Once per module, before any message. `source` is what the module's item holds.
+    fn boot(&self, store: &mut Store<Host>, build: &Build, source: &[u8]) -> Ready {
+        match self {
+            Convention::Emscripten(c) => c.boot(store, build).map(Ok),
+            Convention::Lua(c) => c.boot(store, source),
+        }
+    }
+
+    /// Once per instance, before its first message. Costs a message no gas.
+    fn prepare(&mut self, store: &mut Store<Host>, env: &[u8]) -> Ready {
+        match self {
+            Convention::Emscripten(c) => c.prepare(store).map(Ok),
+            Convention::Lua(c) => c.prepare(store, env),
+        }
+    }
+
+    fn exchange(&mut self, store: &mut Store<Host>, message: &[u8], env: &[u8]) -> wasmtime::Result<Verdict> {
+        match self {
+            Convention::Emscripten(c) => c.exchange(store, message, env),
+            Convention::Lua(c) => c.exchange(store, message),
+        }
+    }
+}
+
+/// Whether a step went well; if not, what the module said.
+type Ready = wasmtime::Result<Result<(), Fault>>;
 
 /// How a run ended: with a verdict, or told to stop by the watch.
 pub enum Ended {
@@ -66,17 +101,15 @@ impl Live {
             .regions
             .of(base)
             .ok_or_else(|| host("the memory's region is unknown"))?;
-        let handle = build.export(&instance, &mut store, "handle");
-        let handle = handle.ok_or_else(|| Error::Refused("it does not export handle".into()))?;
+        let convention = Convention::find(&mut store, instance, build, &handles)?;
         let globals = exported_globals(&mut store, &instance);
         store.data_mut().handles = Some(handles.clone());
         let watched = build.watch.guard(region.clone());
         Ok(Live {
             store,
-            instance,
             handles,
-            handle,
-            lowest_stack: UNKNOWN,
+            convention,
+            is_prepared: false,
             globals,
             region,
             watched,
@@ -143,85 +176,23 @@ impl Live {
     }
 
     // ---- running ----
+    // ---- running ----
 
-    /// What the loaders do once before the first message.
-    pub fn boot(&mut self, build: &Build, limits: &Limits) -> Result<(), Error> {
+    /// What is done once before the first message of any process.
+    pub fn boot(&mut self, build: &Build, limits: &Limits, source: &[u8]) -> Result<(), Error> {
         self.refill(limits);
-        let done = self.boot_steps(build);
-        done.map_err(|e| Error::Refused(format!("its constructors failed: {}", self.fault_of(e))))
-    }
-
-    fn boot_steps(&mut self, build: &Build) -> wasmtime::Result<()> {
-        self.run_if_there(build, "emscripten_stack_init")?;
-        self.write_cookies(build)?;
-        self.run_if_there(build, "__wasm_call_ctors")?;
-        if build.format.runs_main() {
-            self.run_main(build)?;
-        }
-        Ok(())
-    }
-
-    fn run_if_there(&mut self, build: &Build, name: &str) -> wasmtime::Result<()> {
-        match build.export(&self.instance, &mut self.store, name) {
-            Some(f) => f.call(&mut self.store, &[], &mut []),
-            None => Ok(()),
-        }
-    }
-
-    fn write_cookies(&mut self, build: &Build) -> wasmtime::Result<()> {
-        let Some(end) = build.export(&self.instance, &mut self.store, "emscripten_stack_get_end") else {
-            return Ok(());
+        let done = self.convention.boot(&mut self.store, build, source);
+        let fault = match done {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(fault)) => fault,
+            Err(e) => self.fault_of(e),
         };
-        let mut at = [Val::I32(0)];
-        end.call(&mut self.store, &[], &mut at)?;
-        let at = match pointer(&at[0]) {
-            0 => 4,
-            at => at as usize,
+        let what = match build.format {
+            ModuleFormat::Lua => "its Lua source does not load",
+            _ => "its constructors failed",
         };
-        let memory = self.handles.memory;
-        for (i, cookie) in STACK_COOKIES.iter().enumerate() {
-            memory.write(&mut self.store, at + 4 * i, &cookie.to_le_bytes())?;
-        }
-        Ok(memory.write(&mut self.store, 0, &ZERO_COOKIE.to_le_bytes())?)
-    }
-
-    /// `main`, whose exit is expected and changes nothing.
-    fn run_main(&mut self, build: &Build) -> wasmtime::Result<()> {
-        let Some(main) = build.export(&self.instance, &mut self.store, "main") else {
-            return Ok(());
-        };
-        let arguments = if build.format.main_has_arguments() {
-            self.program_arguments()?
-        } else {
-            [Val::I32(0), Val::I32(0)]
-        };
-        let ty = main.ty(&self.store);
-        let mut results = vec![Val::I32(0); ty.results().len()];
-        match main.call(
-            &mut self.store,
-            &arguments[..ty.params().len().min(2)],
-            &mut results,
-        ) {
-            Err(e) if matches!(e.downcast_ref(), Some(Stop::Abort(text)) if text.starts_with("Program terminated")) => {
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    /// One argument, the program's name, on the C stack.
-    fn program_arguments(&mut self) -> wasmtime::Result<[Val; 2]> {
-        let Some(stack) = self.handles.stack.clone() else {
-            return Ok([Val::I32(0), Val::I32(0)]);
-        };
-        let memory = self.handles.memory;
-        let list = stack.alloc(&mut self.store, 8)?;
-        let name = b"thisProgram\0";
-        let text = stack.alloc(&mut self.store, name.len() as u64)?;
-        memory.write(&mut self.store, text as usize, name)?;
-        memory.write(&mut self.store, list as usize, &(text as u32).to_le_bytes())?;
-        memory.write(&mut self.store, list as usize + 4, &[0; 4])?;
-        Ok([Val::I32(1), Val::I32(list as i32)])
+        let text = serde_json::from_str(&fault.error_json()).unwrap_or(fault.to_string());
+        Err(Error::Refused(format!("{what}: {text}")))
     }
 
     fn refill(&mut self, limits: &Limits) {
@@ -233,12 +204,7 @@ impl Live {
 
     /// Runs one message. `gas` bounds it where this instance counts gas.
     pub fn run(&mut self, message: &[u8], env: &[u8], limits: &Limits, gas: u64) -> Result<Ended, Error> {
-        self.prepare().map_err(host)?;
-        self.refill(limits);
-        if self.fueled {
-            self.store.set_fuel(gas).map_err(host)?;
-        }
-        let outcome = self.exchange(message, env);
+        let outcome = self.exchange(message, env, limits, gas);
         let stopped = self.watched.end().map_err(host)?;
         if self.store.data().starved {
             return Err(host("no memory for a process within its limit"));
@@ -258,9 +224,29 @@ impl Live {
         }
     }
 
-    /// What must not count as gas of the message: it is asked once per instance.
-    fn prepare(&mut self) -> wasmtime::Result<()> {
-        if self.lowest_stack == UNKNOWN {
+    fn exchange(
+        &mut self,
+        message: &[u8],
+        env: &[u8],
+        limits: &Limits,
+        gas: u64,
+    ) -> wasmtime::Result<Verdict> {
+        if let Err(fault) = self.prepare(env)? {
+            return Ok(Err(fault));
+        }
+        self.refill(limits);
+        if self.fueled {
+            self.store.set_fuel(gas)?;
+        }
+        self.convention.exchange(&mut self.store, message, env)
+    }
+
+    /// What must not count as gas of the message: it is done once per instance.
+    fn prepare(&mut self, env: &[u8]) -> Ready {
+        if let Some(depth) = self.handles.depth {
+            depth.set(&mut self.store, Val::I32(0))?;
+        }
+        if !self.is_prepared {
             self.store.data_mut().gas = super::host::Gas {
                 used: 0,
                 limit: u64::MAX,
@@ -268,76 +254,12 @@ impl Live {
             if self.fueled {
                 self.store.set_fuel(u64::MAX)?;
             }
-            self.lowest_stack = self.find_lowest_stack()?;
-        }
-        Ok(())
-    }
-
-    /// Strings on the module's own stack, one call, text back.
-    fn exchange(&mut self, message: &[u8], env: &[u8]) -> wasmtime::Result<Verdict> {
-        if let Some(depth) = self.handles.depth {
-            depth.set(&mut self.store, Val::I32(0))?;
-        }
-        let stack = self.handles.stack.clone();
-        let stack = stack.ok_or_else(|| wasmtime::Error::new(Stop::Missing("export stackSave".into())))?;
-        let rest = stack.save(&mut self.store)?;
-        let (mut top, mut arguments) = (rest, Vec::with_capacity(2));
-        for text in [message, env] {
-            match self.place(&stack, top, text)? {
-                Some(at) => top = at,
-                None => return Ok(Err(Fault::MessageTooBig(text.len() as u64))),
+            if let Err(fault) = self.convention.prepare(&mut self.store, env)? {
+                return Ok(Err(fault));
             }
-            arguments.push(match stack {
-                Stack::Narrow { .. } => Val::I32(top as i32),
-                Stack::Wide { .. } => Val::I64(top as i64),
-            });
+            self.is_prepared = true;
         }
-        let mut result = [Val::I32(0)];
-        self.handle.call(&mut self.store, &arguments, &mut result)?;
-        // In the loaders' order, so that the gas of putting the stack back is counted.
-        stack.restore(&mut self.store, rest)?;
-        Ok(self.response(pointer(&result[0])))
-    }
-
-    /// Copies a text with its NUL to the module's stack, whose pointer is at `top`; `None` where it does not fit.
-    fn place(&mut self, stack: &Stack, top: u64, text: &[u8]) -> wasmtime::Result<Option<u64>> {
-        let bytes = text.len() as u64 + 1;
-        if bytes >= self.memory_bytes() {
-            return Ok(None);
-        }
-        let at = stack.alloc(&mut self.store, bytes)?;
-        // A stack that grew past its start wraps around or ends up above where it was.
-        if at >= top || at < self.lowest_stack || at + bytes > self.memory_bytes() {
-            return Ok(None);
-        }
-        self.handles.memory.write(&mut self.store, at as usize, text)?;
-        self.handles
-            .memory
-            .write(&mut self.store, at as usize + text.len(), &[0])?;
-        Ok(Some(at))
-    }
-
-    /// Where the module's own stack ends, where it says so.
-    fn find_lowest_stack(&mut self) -> wasmtime::Result<u64> {
-        let Some(end) = self
-            .instance
-            .get_func(&mut self.store, "emscripten_stack_get_end")
-        else {
-            return Ok(0);
-        };
-        let mut at = [Val::I32(0)];
-        end.call(&mut self.store, &[], &mut at)?;
-        Ok(pointer(&at[0]))
-    }
-
-    fn response(&self, at: u64) -> Verdict {
-        let memory = self.memory();
-        let rest = usize::try_from(at).ok().and_then(|at| memory.get(at..));
-        let rest = rest.ok_or_else(|| Fault::BadResponse("its address is outside the memory".into()))?;
-        let window = &rest[..rest.len().min(RESPONSE_BYTES_MAX)];
-        let end = window.iter().position(|b| *b == 0);
-        let end = end.ok_or_else(|| Fault::BadResponse("it has no end".into()))?;
-        parse(&window[..end], self.store.data().gas.used)
+        Ok(Ok(()))
     }
 
     /// What ended a call, as something that can be recorded.
@@ -375,39 +297,6 @@ fn trap_text(trap: Trap) -> &'static str {
         Trap::BadConversionToInteger => "float unrepresentable in integer range",
         Trap::UnreachableCodeReached => "unreachable",
         _ => "trap",
-    }
-}
-
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    ok: bool,
-    #[serde(borrow, default)]
-    response: Option<&'a RawValue>,
-}
-
-fn parse(text: &[u8], gas_used: u64) -> Verdict {
-    // The field's decoder replaces bytes that are not UTF-8.
-    let text = String::from_utf8_lossy(text);
-    let envelope: Envelope<'_> =
-        serde_json::from_str(&text).map_err(|e| Fault::BadResponse(e.to_string()))?;
-    let response = envelope.response.map_or("null", RawValue::get);
-    if !envelope.ok {
-        return Err(Fault::Thrown(response.to_string()));
-    }
-    if !response.starts_with('{') {
-        return Err(Fault::BadResponse("response is not an object".into()));
-    }
-    Ok(Answer {
-        response: Bytes::copy_from_slice(response.as_bytes()),
-        gas_used,
-    })
-}
-
-fn pointer(v: &Val) -> u64 {
-    match v {
-        Val::I32(x) => *x as u32 as u64,
-        Val::I64(x) => *x as u64,
-        _ => 0,
     }
 }
 
@@ -461,11 +350,12 @@ fn find_handles(store: &mut Store<Host>, instance: &Instance, build: &Build) -> 
     let restore = func("_emscripten_stack_restore").or(func("stackRestore"));
     let alloc = func("_emscripten_stack_alloc").or(func("stackAlloc"));
     let stack = match (save, restore, alloc) {
-        (Some(save), Some(restore), Some(alloc)) => stack(store, save, restore, alloc),
+        (Some(save), Some(restore), Some(alloc)) => emscripten::stack(store, save, restore, alloc),
         _ => None,
     };
     let table = instance.get_table(&mut *store, build.table_export());
     let depth = instance.get_global(&mut *store, &format!("{PREFIX}depth"));
+    let protected = protected(store, instance).map(Arc::new);
     Ok(Handles {
         memory,
         table,
@@ -475,18 +365,14 @@ fn find_handles(store: &mut Store<Host>, instance: &Instance, build: &Build) -> 
         malloc,
         free,
         depth,
+        protected,
     })
 }
 
-fn stack(store: &Store<Host>, save: Func, restore: Func, alloc: Func) -> Option<Stack> {
-    if let (Ok(save), Ok(restore), Ok(alloc)) = (save.typed(store), restore.typed(store), alloc.typed(store))
-    {
-        return Some(Stack::Narrow { save, restore, alloc });
-    }
-    let (save, restore, alloc) = (
-        save.typed(store).ok()?,
-        restore.typed(store).ok()?,
-        alloc.typed(store).ok()?,
-    );
-    Some(Stack::Wide { save, restore, alloc })
+/// Only the Lua engine has these.
+fn protected(store: &mut Store<Host>, instance: &Instance) -> Option<Protected> {
+    Some(Protected {
+        call: instance.get_typed_func(&mut *store, "weft_call").ok()?,
+        stack_pointer: instance.get_global(&mut *store, "__stack_pointer")?,
+    })
 }

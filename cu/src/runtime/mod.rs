@@ -21,14 +21,18 @@
 
 mod anchor;
 mod artefact;
+mod emscripten;
 mod engine;
 mod format;
+pub mod frame;
 mod host;
 mod image;
 mod live;
+mod lua;
 mod machine;
 mod module;
 mod pages;
+mod reply;
 mod root;
 mod watch;
 
@@ -55,6 +59,19 @@ pub struct Config {
     pub cache: Option<PathBuf>,
     /// Bounds on what is compiled at all.
     pub bounds: Bounds,
+    /// Interpret instead of running native code. For tests: a message that does not end is not stopped.
+    #[cfg(feature = "pulley")]
+    pub interprets: bool,
+}
+
+impl Config {
+    /// Whether code is interpreted.
+    fn interprets(&self) -> bool {
+        #[cfg(feature = "pulley")]
+        return self.interprets;
+        #[cfg(not(feature = "pulley"))]
+        return false;
+    }
 }
 
 /// What a process may use; part of the process or module, never of the node's configuration.

@@ -7,6 +7,7 @@ use super::format::ModuleFormat;
 use super::host::{self, Host};
 use super::image::Dictionary;
 use super::live::Live;
+use super::lua;
 use super::pages::{RESERVATION, Regions};
 use super::watch::Watch;
 use super::{Error, Limits};
@@ -14,6 +15,9 @@ use bytes::Bytes;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use wasmtime::{Func, Instance, InstancePre, Linker, Store};
+
+/// Most memory that loading a Lua module may take.
+const LUA_BOOT_BYTES_MAX: u64 = 256 << 20;
 
 /// How long constructors may take.
 const BOOT_MAX: Duration = Duration::from_secs(10);
@@ -130,29 +134,29 @@ pub struct Module(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     engine: Engine,
-    wasm: Bytes,
+    /// The binary, or the Lua source.
+    source: Bytes,
     sha256: [u8; 32],
     format: ModuleFormat,
-    pub plain: Build,
+    pub plain: Arc<Build>,
     fueled: Mutex<Option<Arc<Build>>>,
     pub boot: Anchor,
     dictionary: OnceLock<Arc<Dictionary>>,
 }
 
 impl Module {
-    pub(super) fn load(engine: &Engine, wasm: &Bytes, format: ModuleFormat) -> Result<Module, Error> {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, wasm);
-        let sha256: [u8; 32] = digest
-            .as_ref()
-            .try_into()
-            .map_err(|_| Error::Host("SHA-256 has 32 bytes".into()))?;
-        let plain = engine.build(wasm, &sha256, format, false)?;
-        let boot = super::machine::on_big_stack(|| boot(&plain))?;
-        let (engine, wasm) = (engine.clone(), wasm.clone());
+    pub(super) fn load(engine: &Engine, source: &Bytes, format: ModuleFormat) -> Result<Module, Error> {
+        let sha256 = match format {
+            ModuleFormat::Lua => lua::identity(source),
+            _ => lua::sha256(&[source]),
+        };
+        let plain = engine.build(source, &sha256, format, false)?;
+        let boot = super::machine::on_big_stack(|| boot(&plain, source))?;
+        let (engine, source) = (engine.clone(), source.clone());
         let (fueled, dictionary) = (Mutex::new(None), OnceLock::new());
         Ok(Module(Arc::new(Inner {
             engine,
-            wasm,
+            source,
             sha256,
             format,
             plain,
@@ -162,7 +166,7 @@ impl Module {
         })))
     }
 
-    /// SHA-256 of the binary as published.
+    /// SHA-256 of the binary as published; of a Lua module, what [`lua::identity`] says.
     pub fn sha256(&self) -> [u8; 32] {
         self.0.sha256
     }
@@ -183,11 +187,10 @@ impl Module {
         if let Some(build) = &*slot {
             return Ok(build.clone());
         }
-        let build = Arc::new(
-            self.0
-                .engine
-                .build(&self.0.wasm, &self.0.sha256, self.0.format, true)?,
-        );
+        let inner = &self.0;
+        let build = inner
+            .engine
+            .build(&inner.source, &inner.sha256, inner.format, true)?;
         *slot = Some(build.clone());
         Ok(build)
     }
@@ -202,15 +205,23 @@ impl Module {
     }
 }
 
-/// Runs the constructors once, for all processes of the module.
-fn boot(build: &Build) -> Result<Anchor, Error> {
-    let limits = Limits {
-        memory_bytes_max: super::MEMORY_BYTES_MAX,
+/// What the boot of a module may use, whatever its processes may.
+pub fn boot_limits(format: ModuleFormat) -> Limits {
+    Limits {
+        memory_bytes_max: match format {
+            ModuleFormat::Lua => LUA_BOOT_BYTES_MAX,
+            _ => super::MEMORY_BYTES_MAX,
+        },
         ..Limits::default()
-    };
+    }
+}
+
+/// Runs the constructors once, for all processes of the module.
+fn boot(build: &Build, source: &[u8]) -> Result<Anchor, Error> {
+    let limits = boot_limits(build.format);
     let mut live = Live::new(build, &limits)?;
     live.watched.begin(BOOT_MAX);
-    let booted = live.boot(build, &limits);
+    let booted = live.boot(build, &limits, source);
     let stopped = live.watched.end().map_err(|e| Error::Host(e.to_string()))?;
     if stopped {
         return Err(Error::Refused("its constructors take too long".into()));

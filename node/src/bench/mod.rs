@@ -2,5 +2,6 @@
 
 pub mod cu;
 pub mod density;
+pub mod fork;
 pub mod su;
 pub mod verify;

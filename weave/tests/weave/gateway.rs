@@ -328,3 +328,30 @@ async fn the_client_of_a_gateway_is_as_good_as_the_weave_itself() {
     };
     assert_eq!((&held.data[..], held.by), (&b"on trust"[..], signer(3).address()));
 }
+
+#[tokio::test]
+async fn what_a_program_brings_along_is_answered_and_never_written() {
+    let (folder, time) = (tempfile::tempdir().unwrap(), Time::new());
+    let weave = open(folder.path(), &time);
+    let item = item(7, &[("Type", "Module")], &b"brought along"[..]);
+    let id = item.id();
+    let end = weave.log().end();
+    weave.overlay(vec![item.clone()]).unwrap();
+    assert_eq!(get(&weave, &format!("/{id}")).await.body, "brought along");
+    assert_eq!(
+        weave.fetch(id).await.unwrap().item().unwrap().bytes(),
+        item.bytes()
+    );
+    let query = format!(r#"{{ transactions(ids: ["{id}"]) {{ edges {{ node {{ id }} }} }} }}"#);
+    let found = ask(&weave, &query, json!({})).await;
+    assert_eq!(found["transactions"]["edges"][0]["node"]["id"], id.to_string());
+    assert_eq!(weave.log().end(), end);
+    let other = bytes::Bytes::from_static(b"other bytes");
+    let by = item.owner_address();
+    assert!(weave.register(id, vec![], other, by).await.is_err());
+    // Whoever wants it in his log can have it there; then it is found once.
+    weave.append(vec![item], Class::Local).await.unwrap();
+    assert!(weave.log().end() > end);
+    let found = ask(&weave, &query, json!({})).await;
+    assert_eq!(found["transactions"]["edges"].as_array().unwrap().len(), 1);
+}

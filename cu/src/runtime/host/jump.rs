@@ -1,4 +1,5 @@
-//! `setjmp` and `longjmp` as Emscripten does them: `invoke_*` calls a table entry and catches the jump.
+//! `setjmp` and `longjmp` as Emscripten does them, `invoke_*` calls a table entry and catches the jump; and as the
+//! Lua engine does them, `try` calls the engine's trampoline.
 //! Invariant: after a caught jump the module's stack pointer and our depth counter are as before the call.
 
 use super::{CALL_GAS, Host, JUMP_GAS, ModuleFormat, Stop, charge};
@@ -38,6 +39,33 @@ pub fn link_invoke(
         }
     }
     Ok(())
+}
+
+/// Binds `try`: answers 0, or 1 where a jump ended the call.
+pub fn link_try(linker: &mut Linker<Host>, from: &str, name: &str) -> wasmtime::Result<()> {
+    linker.func_wrap(from, name, protected)?;
+    Ok(())
+}
+
+fn protected(mut caller: Caller<'_, Host>, function: i32, state: i32, data: i32) -> wasmtime::Result<i32> {
+    charge(&mut caller, CALL_GAS)?;
+    let handles = caller.data().handles();
+    let (protected, depth) = (handles.protected.clone(), handles.depth);
+    let protected = protected.ok_or_else(|| missing("weft_call"))?;
+    let rest = protected.stack_pointer.get(&mut caller);
+    let depth = depth.map(|global| (global, global.get(&mut caller)));
+    match protected.call.call(&mut caller, (function, state, data)) {
+        Ok(()) => Ok(0),
+        Err(e) if e.downcast_ref::<Stop>() == Some(&Stop::LongJump) => {
+            charge(&mut caller, JUMP_GAS)?;
+            protected.stack_pointer.set(&mut caller, rest)?;
+            if let Some((global, depth)) = depth {
+                global.set(&mut caller, depth)?;
+            }
+            Ok(1)
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// What must be put back when a jump is caught.

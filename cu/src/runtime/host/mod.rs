@@ -13,6 +13,7 @@ pub mod time;
 
 use super::format::ModuleFormat;
 use disk::Disk;
+use std::sync::Arc;
 use wasmtime::{
     AsContextMut, Caller, ExternType, Func, FuncType, Global, Linker, Memory, Table, TypedFunc, Val, ValType,
 };
@@ -54,6 +55,14 @@ pub struct Handles {
     pub free: Option<Func>,
     /// The call-depth counter, where the module has one.
     pub depth: Option<Global>,
+    /// What a protected call of the Lua engine needs.
+    pub protected: Option<Arc<Protected>>,
+}
+
+/// A protected call of the Lua engine: whom to call, and the stack pointer to put back.
+pub struct Protected {
+    pub call: TypedFunc<(i32, i32, i32), ()>,
+    pub stack_pointer: Global,
 }
 
 /// The module's own stack, on which strings are passed.
@@ -174,6 +183,7 @@ pub enum Stop {
 pub enum Call {
     Invoke,
     LongJump,
+    Try,
     UseGas,
     GasUsed,
     Clock,
@@ -264,6 +274,8 @@ impl Call {
     pub fn find(module: &str, name: &str) -> Option<Call> {
         let name = match module {
             "metering" if name == "usegas" => return Some(Call::UseGas),
+            "weft" if name == "try" => return Some(Call::Try),
+            "weft" if name == "throw" => return Some(Call::LongJump),
             "a" => MINIFIED.iter().find(|(short, _)| *short == name)?.1,
             "env" | "wasi_snapshot_preview1" => name,
             _ => return None,
@@ -377,6 +389,7 @@ pub fn link(
         let (from, name) = (import.module(), import.name());
         match Call::find(from, name) {
             Some(Call::Invoke) => jump::link_invoke(linker, format, from, name, ty)?,
+            Some(Call::Try) => jump::link_try(linker, from, name)?,
             Some(Call::LongJump) => {
                 linker.func_new(from, name, ty, |_, _, _| {
                     Err(wasmtime::Error::new(Stop::LongJump))

@@ -1,0 +1,54 @@
+//! Items that come with the program: the Lua engine and the aos kernel, signed once with a published key.
+//!
+//! They are files of `processes/items`, made from sources beside them; a test makes them again and compares.
+//! Not here: how a node serves them. Invariant: an id stands for these bytes on every node of this build.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use spec::{DataItem, ModuleId};
+
+/// The seed of the key that signs them. Published: the signature proves that nothing changed, not who made it.
+pub const SEED: [u8; 32] = *b"weft: items that come along, 001";
+
+/// An item that comes with the program.
+#[derive(Debug)]
+pub struct Shipped {
+    /// Its file's name in `processes/items`, without `.item`.
+    pub name: &'static str,
+    /// The signed item.
+    pub bytes: &'static [u8],
+}
+
+/// All of them.
+pub const ALL: [Shipped; 2] = [
+    Shipped {
+        name: "engine",
+        bytes: include_bytes!("../../processes/items/engine.item"),
+    },
+    Shipped {
+        name: "kernel",
+        bytes: include_bytes!("../../processes/items/kernel.item"),
+    },
+];
+
+impl Shipped {
+    /// The item, parsed.
+    pub fn item(&self) -> DataItem {
+        DataItem::parse(Bytes::from_static(self.bytes)).expect("a test parses each of them")
+    }
+}
+
+/// All of them, parsed, to be answered by a weave.
+pub fn items() -> Vec<DataItem> {
+    ALL.iter().map(Shipped::item).collect()
+}
+
+/// The aos kernel: the module that the shell spawns with.
+pub fn kernel_id() -> ModuleId {
+    static ID: LazyLock<ModuleId> = LazyLock::new(|| {
+        let kernel = ALL.iter().find(|shipped| shipped.name == "kernel");
+        kernel.expect("the kernel is one of them").item().id().into()
+    });
+    *ID
+}
