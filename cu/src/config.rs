@@ -16,6 +16,8 @@ pub struct Config {
     pub live_max: usize,
     /// Resident memory of the node, in bytes, above which idle processes are evicted; 0 sets no bound.
     pub resident_bytes_max: u64,
+    /// Folder of compiled modules, to be shared by several nodes of one person; by default in the caches.
+    pub modules: Option<std::path::PathBuf>,
     /// Modules kept compiled in memory.
     pub modules_max: usize,
     /// Largest module read, in bytes.
@@ -70,6 +72,7 @@ impl Default for Config {
             requests_max: 256,
             live_max: 64,
             resident_bytes_max: 768 << 20,
+            modules: None,
             modules_max: 64,
             module_bytes_max: 32 << 20,
             log_page: 100,

@@ -106,6 +106,7 @@ fn page_query(params: &Params, limit: usize, sorts: bool) -> Answer<OutcomesQuer
         from: from.map(|(position, _)| position),
         to: to.map(|(position, _)| position),
         limit,
+        failed: false,
     })
 }
 
@@ -191,7 +192,8 @@ async fn contract_result(
 }
 
 async fn contract_results(State(unit): Unit, Path(process): Path<String>, params: Params) -> Reply<Response> {
-    let query = page_query(&params, RESULTS_LIMIT, true)?;
+    let mut query = page_query(&params, RESULTS_LIMIT, true)?;
+    query.failed = params.has("failed");
     let page = unit.results(id(&process, "processId")?, query).await?;
     Ok(Json(PageJson::from(&page)).into_response())
 }

@@ -87,7 +87,7 @@ impl Cu {
             ..runtime::Bounds::default()
         };
         let engine = Engine::new(runtime::Config {
-            cache: Some(folder.join("modules")),
+            cache: Some(config.modules.clone().unwrap_or_else(|| folder.join("modules"))),
             bounds,
         })?;
         let results = results::Results::open(&folder.join("results.redb"), Engine::epoch(), &config)?;

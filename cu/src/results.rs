@@ -9,7 +9,7 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use spec::contract::{Answer, Evaluated, OutcomesPage, OutcomesQuery, Position};
 use spec::{ItemId, ProcessId, Refusal};
 use wire::compute::EvaluatedJson;
@@ -26,6 +26,9 @@ const FAILED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("failed")
 const CRONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("crons");
 /// Process and message to the evaluation's key.
 const MESSAGES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("messages");
+
+/// What all tables of evaluations have in common.
+type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 const KEY_BYTES: usize = 32 + 8 + 8 + 1 + 8 + 4;
 
@@ -238,7 +241,7 @@ impl Results {
         Ok(newest)
     }
 
-    /// A page of outcomes without errors, or of crons only.
+    /// A page of outcomes, with errors if they are asked for, or of crons only.
     ///
     /// # Errors
     /// If the query names a cron that cannot be.
@@ -248,9 +251,16 @@ impl Results {
         };
         let wanted = query.limit + 1;
         // The unwritten first: what is written meanwhile is then found in both, never in neither.
-        let mut rows = self.list_unwritten(&range, query.descending, wanted, crons_only);
-        let written = self.list_written(&range, query.descending, wanted, crons_only);
-        rows.extend(written.map_err(Error::from)?);
+        let mut rows = self.list_unwritten(&range, query, wanted, crons_only);
+        let tables: &[Table] = match (crons_only, query.failed) {
+            (true, _) => &[CRONS],
+            (false, false) => &[LISTED],
+            (false, true) => &[LISTED, FAILED],
+        };
+        for table in tables {
+            let written = self.list_written(*table, &range, query.descending, wanted);
+            rows.extend(written.map_err(Error::from)?);
+        }
         let ascending = rows.into_values();
         match query.descending {
             true => Ok(self.page(ascending.rev(), query.limit)),
@@ -275,15 +285,18 @@ impl Results {
     fn list_unwritten(
         &self,
         range: &Range,
-        descending: bool,
+        query: &OutcomesQuery,
         wanted: usize,
         crons_only: bool,
     ) -> BTreeMap<Key, Evaluated> {
         let unwritten = self.unwritten();
-        let fits = |at: &&Evaluated| !at.outcome.is_error() && (!crons_only || at.cron.is_some());
+        let fits = |at: &&Evaluated| match crons_only {
+            true => at.cron.is_some() && !at.outcome.is_error(),
+            false => query.failed || !at.outcome.is_error(),
+        };
         let rows = unwritten.rows.range(*range).filter(|(_, at)| fits(at));
         let copy = |(key, at): (&Key, &Evaluated)| (*key, at.clone());
-        match descending {
+        match query.descending {
             true => rows.rev().take(wanted).map(copy).collect(),
             false => rows.take(wanted).map(copy).collect(),
         }
@@ -291,14 +304,14 @@ impl Results {
 
     fn list_written(
         &self,
+        definition: Table,
         range: &Range,
         descending: bool,
         wanted: usize,
-        crons_only: bool,
     ) -> Result<Vec<(Key, Evaluated)>, redb::Error> {
         let txn = self.db.begin_read()?;
-        let (listed, crons) = (txn.open_table(LISTED)?, txn.open_table(CRONS)?);
-        let table = if crons_only { &crons } else { &listed };
+        let (listed, table) = (txn.open_table(LISTED)?, txn.open_table(definition)?);
+        let is_pointer = definition.name() == CRONS.name();
         let mut rows = table.range::<&[u8]>(borrowed(range))?;
         let (mut out, mut bytes, mut is_enough) = (Vec::new(), 0, false);
         while out.len() < wanted && !is_enough {
@@ -308,7 +321,7 @@ impl Results {
             let Some((key, value)) = next.transpose()? else {
                 break;
             };
-            let at = match crons_only {
+            let at = match is_pointer {
                 true => listed.get(key.value())?.and_then(|row| decode(row.value())),
                 false => decode(value.value()),
             };
@@ -507,6 +520,33 @@ mod tests {
     }
 
     #[test]
+    fn a_list_with_errors_steps_through_both_tables_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let results = results(dir.path());
+        fill(&results, 0..6);
+        results.flush().unwrap();
+        fill(&results, 6..12);
+        let query = OutcomesQuery {
+            limit: 5,
+            failed: true,
+            ..OutcomesQuery::default()
+        };
+        assert_eq!(slots(&results, &query), (vec![0, 1, 2, 3, 4], true));
+        let rest = OutcomesQuery {
+            from: Some(Position::Time(104)),
+            limit: 9,
+            ..query.clone()
+        };
+        assert_eq!(slots(&results, &rest), ((5..12).collect(), false));
+        let down = OutcomesQuery {
+            limit: 3,
+            descending: true,
+            ..query
+        };
+        assert_eq!(slots(&results, &down), (vec![11, 10, 9], true));
+    }
+
+    #[test]
     fn cursors_are_exclusive_below_inclusive_above_and_numeric() {
         let dir = tempfile::tempdir().unwrap();
         let results = results(dir.path());
@@ -532,6 +572,7 @@ mod tests {
             to,
             limit: 10,
             descending: false,
+            failed: false,
         };
         let names = |query: &OutcomesQuery| {
             let page = results.list(P, query, false).unwrap();

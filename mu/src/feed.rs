@@ -226,6 +226,7 @@ impl Feed {
             to: None,
             limit,
             descending: false,
+            failed: false,
         };
         let page = shared.units.compute.crons(self.process, query).await?;
         if page.outcomes.is_empty() || !page.has_next_page {

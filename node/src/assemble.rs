@@ -14,6 +14,7 @@ use wire::client::Http;
 
 use crate::cli::Role;
 use crate::config::Config;
+use crate::events::{self, Feeds};
 use crate::wallet;
 
 /// The units of this program.
@@ -26,6 +27,8 @@ pub struct Node {
     pub cu: Option<Arc<cu::Cu>>,
     /// Messenger unit.
     pub mu: Option<Arc<mu::Mu>>,
+    /// The outcomes of processes as they happen, where a compute unit is here.
+    pub feeds: Option<Arc<Feeds>>,
     /// Accounts of the units that run here.
     pub addresses: Addresses,
     /// Signs what the node itself writes, such as modules added without a wallet.
@@ -85,6 +88,10 @@ impl Node {
             true => Some(open_mu(config, neighbours()?, cu.as_ref(), &keys.mu, &data)?),
             false => None,
         };
+        let feeds = match &cu {
+            Some(cu) => Some(Feeds::new(cu.clone(), neighbours()?.0, config.http.feeds_max)),
+            None => None,
+        };
         let addresses = Addresses {
             mu: mu.is_some().then_some(own.0),
             su: su.is_some().then_some(own.1),
@@ -95,6 +102,7 @@ impl Node {
             su,
             cu,
             mu,
+            feeds: feeds.map(Arc::new),
             addresses,
             signer: keys.mu,
             data,
@@ -111,13 +119,23 @@ impl Node {
         if let Some(su) = &self.su {
             router = router.nest("/su", su::http::router(su.clone()));
         }
+        let events = self.feeds.as_ref().map(|feeds| events::router(feeds.clone()));
+        let events = events.unwrap_or_default();
         if let Some(cu) = &self.cu {
-            router = router.nest("/cu", cu::http::router(cu.clone()));
+            router = router.merge(events.clone());
+            router = router.nest("/cu", cu::http::router(cu.clone()).merge(events));
         }
         if let Some(mu) = &self.mu {
             router = router.nest("/mu", mu::http::router(mu.clone()));
         }
         router
+    }
+
+    /// Ends the streams of outcomes, so that their readers do not hold the listener.
+    pub fn stop_feeds(&self) {
+        if let Some(feeds) = &self.feeds {
+            feeds.stop();
+        }
     }
 
     /// Stops the units from the top down; each makes durable what it must.
@@ -160,7 +178,7 @@ impl UnitKeys {
 type Neighbours = (Arc<dyn Scheduler>, Arc<dyn Permanent>);
 
 /// Makes a folder that only its owner can enter.
-fn make_private(folder: &Path) -> Result<()> {
+pub fn make_private(folder: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new()
         .recursive(true)

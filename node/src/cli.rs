@@ -5,24 +5,45 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::client;
+use crate::client::args::DevOptions;
+use crate::test::{BenchTestArgs, NewArgs, TestArgs};
+
 /// Weft: a permanent-storage actor compute node.
 #[derive(Parser, Debug)]
 #[command(
     name = "weft",
     version,
     propagate_version = true,
-    subcommand_required = true,
-    arg_required_else_help = true
+    args_conflicts_with_subcommands = true,
+    after_help = HELP
 )]
 pub struct Cli {
-    /// What to do.
+    /// What to do. Without one: `weft dev`.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub dev: DevOptions,
 }
+
+/// What one does in the first minute; a test runs each line.
+const HELP: &str = "\
+Examples:
+  weft                                    a node, a process and a prompt
+  weft eval -e '1 + 1'                    one evaluation, offline
+  echo 'return #\"abc\"' | weft           Lua from standard input
+  weft node --data ./data                 all units, to stay";
 
 /// The commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    #[command(flatten)]
+    Client(client::Command),
+    /// Print completions for a shell.
+    #[command(after_help = "\
+Examples:
+  weft completions bash > weft.bash    then: source weft.bash")]
+    Completions(CompletionsArgs),
     /// Run a node: messenger, scheduler, compute unit and gateway, all or some of them.
     Node(NodeArgs),
     /// Modules: the programs that processes run.
@@ -31,9 +52,20 @@ pub enum Command {
     /// Wallets: keys that sign.
     #[command(subcommand)]
     Wallet(WalletCommand),
+    /// Run the tests of Lua processes: `*_spec.lua` files with the words of busted.
+    Test(TestArgs),
+    /// Make a project: a process, its tests, definitions for editors.
+    New(NewArgs),
     /// Measure this machine: each prints rates and ratios.
     #[command(subcommand)]
     Bench(BenchCommand),
+}
+
+/// `weft completions`
+#[derive(Args, Debug)]
+pub struct CompletionsArgs {
+    /// Which shell.
+    pub shell: clap_complete::Shell,
 }
 
 /// A unit, or the gateway.
@@ -115,9 +147,9 @@ pub struct ModuleAddArgs {
     /// Sign with this wallet (JWK) instead of the node's key.
     #[arg(long, value_name = "FILE")]
     pub wallet: Option<PathBuf>,
-    /// The node's URL.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8734")]
-    pub node: String,
+    /// The node's URL. Default: $WEFT_NODE, else http://127.0.0.1:8734.
+    #[arg(long, value_name = "URL")]
+    pub node: Option<String>,
 }
 
 /// `weft wallet`
@@ -155,6 +187,8 @@ pub enum BenchCommand {
     Su(BenchSuArgs),
     /// Messages evaluated per second of one core's time.
     Cu(BenchCuArgs),
+    /// Tests of a process per second.
+    Test(BenchTestArgs),
     /// Memory, disk and waking time of many processes on one node.
     Density(BenchDensityArgs),
     /// What a stored process of our kernel costs, and how soon it answers again.

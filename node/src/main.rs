@@ -4,21 +4,26 @@ mod admin;
 mod assemble;
 mod bench;
 mod cli;
+mod client;
 mod config;
+mod events;
 mod health;
 mod module;
 mod serve;
+mod test;
 mod wallet;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+
+use client::args::DevArgs;
 
 use cli::{BenchCommand, Cli, Command, ModuleCommand, WalletCommand};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("weft: {error:#}");
             ExitCode::FAILURE
@@ -26,8 +31,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let dev = DevArgs {
+        options: cli.dev,
+        ..DevArgs::default()
+    };
+    let command = cli.command.unwrap_or(Command::Client(client::Command::Dev(dev)));
+    let done = match command {
+        Command::Client(command) => return Ok(client::run(command)),
+        Command::Test(args) => return Ok(test::run(&args)),
+        Command::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "weft", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::New(args) => return Ok(test::new(&args)),
         Command::Node(args) => serve::run(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
@@ -37,7 +54,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Bench(BenchCommand::Su(args)) => bench::su::run(&args),
         Command::Bench(BenchCommand::Cu(args)) => bench::cu::run(&args),
+        Command::Bench(BenchCommand::Test(args)) => bench::test::run(&args),
         Command::Bench(BenchCommand::Density(args)) => bench::density::run(&args),
         Command::Bench(BenchCommand::Fork) => bench::fork::run(),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

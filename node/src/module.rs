@@ -122,7 +122,13 @@ async fn upload(args: &ModuleAddArgs, description: &Description, wasm: Bytes) ->
     struct Added {
         id: ItemId,
     }
-    let node = Http::new(&args.node, &Limits::default())?;
+    let node = {
+        let url = args.node.clone().or_else(crate::client::default_node);
+        Http::new(
+            url.as_deref().unwrap_or(aos_shell::node::NODE_URL_DEFAULT),
+            &Limits::default(),
+        )?
+    };
     let added: Added = match (&args.wallet, &args.id) {
         (Some(_), Some(_)) => {
             bail!("--wallet makes a new item with an id of its own; --id registers bytes: take one")

@@ -1,12 +1,16 @@
 //! `weft node`: opens the units, listens, says so, and stops in order on a signal.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::assemble::Node;
 use crate::cli::{NodeArgs, Role};
@@ -57,6 +61,7 @@ impl Ready {
         let mut value = serde_json::to_value(self).expect("texts only");
         value["data"].take();
         value["version"] = env!("CARGO_PKG_VERSION").into();
+        value["kernel"] = self.cu.as_ref().map(|_| cu::kernel_id().to_string()).into();
         value
     }
 
@@ -107,16 +112,13 @@ pub fn run(args: &NodeArgs) -> Result<()> {
 
 async fn serve(config: Config, json: bool) -> Result<()> {
     let mut stop = Stop::listen()?;
-    let address = config
-        .listen
-        .unwrap_or_else(|| LISTEN_DEFAULT.parse().expect("a constant address"));
+    let address = config.listen.unwrap_or_else(default_address);
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| {
         format!(
             "cannot listen on {address}; another node may run there, `--listen 127.0.0.1:0` takes a free port"
         )
     })?;
-    let url = format!("http://{}", listener.local_addr()?);
     let metrics = wire::telemetry::start_metrics().ok();
     if let Some(handle) = metrics.clone() {
         tokio::spawn(async move {
@@ -127,14 +129,11 @@ async fn serve(config: Config, json: bool) -> Result<()> {
         });
     }
     let node = Arc::new(Node::open(&config).await?);
-    let ready = Ready::of(&config, &node, &url);
-    let own = health::router(metrics, ready.public());
-    let open = wire::server::harden(node.router(&config).merge(own), &config.http);
-    // Outside the hardened routes: administration must not answer to any web page's request.
-    let router = open.merge(admin::router(node.clone(), &config.http));
-    ready.print(json);
-    wire::server::serve(listener, router, config.http.clone(), stop.wait()).await;
+    let listening = Listening::with(&node, &config, listener, metrics)?;
+    listening.ready.print(json);
+    stop.wait().await;
     tracing::info!("stopping");
+    listening.stop().await;
     if tokio::time::timeout(Duration::from_millis(CLOSE_TIME_MS), node.close())
         .await
         .is_err()
@@ -142,6 +141,72 @@ async fn serve(config: Config, json: bool) -> Result<()> {
         tracing::warn!("some units did not stop in time; the log is whole, caches are rebuilt from it");
     }
     Ok(())
+}
+
+fn default_address() -> SocketAddr {
+    LISTEN_DEFAULT.parse().expect("a constant address")
+}
+
+/// A node that answers at an address.
+pub struct Listening {
+    /// Where.
+    pub url: String,
+    ready: Ready,
+    node: Arc<Node>,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+impl Listening {
+    /// Listens where it was told; else at the usual address, or at a free port if that one is taken.
+    pub async fn start(node: &Arc<Node>, config: &Config, address: Option<SocketAddr>) -> Result<Listening> {
+        let listener = match address {
+            Some(address) => TcpListener::bind(address).await,
+            None => match TcpListener::bind(default_address()).await {
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                    TcpListener::bind((default_address().ip(), 0)).await
+                }
+                bound => bound,
+            },
+        };
+        let address = address.unwrap_or_else(default_address);
+        let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+        Listening::with(node, config, listener, None)
+    }
+
+    fn with(
+        node: &Arc<Node>,
+        config: &Config,
+        listener: TcpListener,
+        metrics: Option<PrometheusHandle>,
+    ) -> Result<Listening> {
+        let url = format!("http://{}", listener.local_addr()?);
+        let ready = Ready::of(config, node, &url);
+        let own = health::router(metrics, ready.public());
+        let open = wire::server::harden(node.router(config).merge(own), &config.http);
+        // Outside the hardened routes: administration must not answer to any web page's request.
+        let router = open.merge(admin::router(node.clone(), &config.http));
+        let (stop, told) = oneshot::channel();
+        let told = async {
+            // A sender that is gone stops it too.
+            let _ = told.await;
+        };
+        let served = tokio::spawn(wire::server::serve(listener, router, config.http.clone(), told));
+        Ok(Listening {
+            url,
+            ready,
+            node: node.clone(),
+            stop,
+            served,
+        })
+    }
+
+    /// Stops to accept, and lets open requests finish for a while.
+    pub async fn stop(self) {
+        self.node.stop_feeds();
+        let _ = self.stop.send(());
+        let _ = self.served.await;
+    }
 }
 
 /// The signals that stop a node.

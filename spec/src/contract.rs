@@ -355,9 +355,11 @@ pub struct OutcomesQuery {
     pub limit: usize,
     /// Newest first.
     pub descending: bool,
+    /// Those with an error too, which lists otherwise leave out. Not for lists of crons.
+    pub failed: bool,
 }
 
-/// A page of outcomes; those with an error are left out.
+/// A page of outcomes; those with an error only if they were asked for.
 #[derive(Debug, Clone, Default)]
 pub struct OutcomesPage {
     /// In the order asked for.

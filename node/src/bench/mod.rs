@@ -4,4 +4,5 @@ pub mod cu;
 pub mod density;
 pub mod fork;
 pub mod su;
+pub mod test;
 pub mod verify;

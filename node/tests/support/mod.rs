@@ -36,9 +36,14 @@ impl Node {
 
     /// The same, with more flags.
     pub fn start_with(data: &Path, flags: &[&str]) -> Node {
+        Node::start_at(data, "127.0.0.1:0", flags)
+    }
+
+    /// The same, at an address.
+    pub fn start_at(data: &Path, address: &str, flags: &[&str]) -> Node {
         let mut command = weft();
         command
-            .args(["node", "--listen", "127.0.0.1:0", "--json", "--data"])
+            .args(["node", "--listen", address, "--json", "--data"])
             .arg(data)
             .args(flags);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();

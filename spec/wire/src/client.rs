@@ -147,7 +147,47 @@ impl Http {
         self.send(Method::DELETE, path, content_type, body).await
     }
 
+    /// GET of an answer that is read as it comes. Only its head must arrive in time.
+    pub async fn stream(&self, path: &str) -> Answer<Body> {
+        let response = self.begin(Method::GET, path, "", Bytes::new());
+        let response = tokio::time::timeout(self.timeout, response)
+            .await
+            .map_err(|_| self.timed_out(path))??;
+        if response.status().is_success() {
+            let url = format!("{}{path}", self.base);
+            return Ok(Body {
+                url,
+                body: response.into_body(),
+            });
+        }
+        let reply = tokio::time::timeout(self.timeout, read(response)).await;
+        let reply = reply.map_err(|_| self.timed_out(path))?;
+        let reply = reply.map_err(|why| unreachable(&format!("{}{path}", self.base), &why))?;
+        Err(refusal_from(reply.status, reply.code, &reply.body))
+    }
+
+    fn timed_out(&self, path: &str) -> Refusal {
+        let why = format!("no answer within {} ms", self.timeout.as_millis());
+        unreachable(&format!("{}{path}", self.base), &why)
+    }
+
     async fn send(&self, method: Method, path: &str, content_type: &str, body: Bytes) -> Answer<Reply> {
+        let exchange = async {
+            let response = self.begin(method, path, content_type, body).await?;
+            let failed = |why: String| unreachable(&format!("{}{path}", self.base), &why);
+            read(response).await.map_err(failed)
+        };
+        let answer = tokio::time::timeout(self.timeout, exchange).await;
+        answer.map_err(|_| self.timed_out(path))?
+    }
+
+    async fn begin(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Answer<Response<Incoming>> {
         let url = format!("{}{path}", self.base);
         let mut request = Request::builder().method(method).uri(&url);
         if !content_type.is_empty() {
@@ -158,21 +198,37 @@ impl Http {
         }
         let request = request.body(Full::new(body));
         let request = request.map_err(|e| Refusal::invalid("invalid-url", format!("{url}: {e}")))?;
-        let failed =
-            |why: String| Refusal::upstream("unreachable", format!("{url} cannot be reached: {why}"));
-        let exchange = async {
-            let response = self
-                .client
-                .request(request)
-                .await
-                .map_err(|e| failed(reason(&e)))?;
-            read(response).await.map_err(failed)
-        };
-        let timed_out = |_| failed(format!("no answer within {} ms", self.timeout.as_millis()));
-        tokio::time::timeout(self.timeout, exchange)
-            .await
-            .map_err(timed_out)?
+        let response = self.client.request(request).await;
+        response.map_err(|error| unreachable(&url, &reason(&error)))
     }
+}
+
+/// An answer that is still coming.
+pub struct Body {
+    url: String,
+    body: Incoming,
+}
+
+impl Body {
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// If the connection broke.
+    pub async fn next(&mut self) -> Answer<Option<Bytes>> {
+        loop {
+            let Some(frame) = self.body.frame().await else {
+                return Ok(None);
+            };
+            let frame = frame.map_err(|error| unreachable(&self.url, &reason(&error)))?;
+            if let Ok(bytes) = frame.into_data() {
+                return Ok(Some(bytes));
+            }
+        }
+    }
+}
+
+fn unreachable(url: &str, why: &str) -> Refusal {
+    Refusal::upstream("unreachable", format!("{url} cannot be reached: {why}"))
 }
 
 async fn read(response: Response<Incoming>) -> Result<Reply, String> {

@@ -131,7 +131,8 @@ pub fn parse_position(text: &str) -> Answer<(Position, Option<bool>)> {
     ))
 }
 
-fn position_text(position: &Position, descending: bool) -> String {
+/// A position as `from` and `to` carry it.
+pub fn cursor_text(position: &Position, descending: bool) -> String {
     match position {
         Position::Time(ms) => ms.to_string(),
         Position::Evaluation {
@@ -313,9 +314,12 @@ impl ComputeClient {
         let mut path = format!("/contract/{route}/{process}?limit={}&sort={sort}", query.limit);
         for (name, position) in [("from", &query.from), ("to", &query.to)] {
             if let Some(position) = position {
-                let text = position_text(position, query.descending);
+                let text = cursor_text(position, query.descending);
                 path.push_str(&format!("&{name}={}", encode(&text)));
             }
+        }
+        if query.failed {
+            path.push_str("&failed");
         }
         let page: PageJson = self.http.get(&path).await?.json()?;
         Ok(page.into())

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod compute;
+pub mod events;
 pub mod messenger;
 pub mod permanent;
 pub mod scheduler;

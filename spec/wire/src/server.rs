@@ -40,6 +40,8 @@ pub struct Limits {
     pub body_timeout_ms: u64,
     /// Connections served at once; later ones wait in the listener's backlog.
     pub connections_max: usize,
+    /// Readers that may follow processes at once.
+    pub feeds_max: usize,
     /// How long open connections may finish their requests at shutdown, in ms.
     pub drain_ms: u64,
 }
@@ -53,6 +55,7 @@ impl Default for Limits {
             head_timeout_ms: 15_000,
             body_timeout_ms: 60_000,
             connections_max: 4096,
+            feeds_max: 1024,
             drain_ms: 3_000,
         }
     }

@@ -1,0 +1,60 @@
+---@meta .bint
+-- Whole numbers of a fixed width: `local bint = require(".bint")(256)`. Generated: change api.toml instead.
+
+---A whole number, two's complement. `+ - * // % ^ & | ~ << >> == < <=` work, with plain integers too; `tostring` gives decimal digits.
+---@class bint
+
+---Numbers of one width. Calling it makes one from a text, an integer or another number.
+---@class bint.Class
+---@field bits integer # The width.
+---@field zero fun(): bint # 0.
+---@field one fun(): bint # 1.
+---@field mininteger fun(): bint # The smallest signed number.
+---@field maxinteger fun(): bint # The largest signed number.
+---@field fromuinteger fun(value: integer): bint # Takes the bits of an integer as unsigned.
+---@field frominteger fun(value: integer): bint # From an integer.
+---@field fromstring fun(text: string): bint|nil # From digits, or 0x and hex digits.
+---@field frombase fun(text: string, base?: integer): bint|nil # From digits of a base up to 36.
+---@field fromle fun(bytes: string): bint # From bytes, lowest first.
+---@field frombe fun(bytes: string): bint # From bytes, highest first.
+---@field tobint fun(value: any, clone?: boolean): bint|nil # A number if it can be one.
+---@field parse fun(value: any, clone?: boolean): bint|number|nil # A number, else a float.
+---@field new fun(value: any): bint # A number, or an error.
+---@field touinteger fun(value: any): integer|nil # The lowest 64 bits.
+---@field tointeger fun(value: any): integer|nil # As an integer of Lua, signed.
+---@field tonumber fun(value: any): number|nil # As a number of Lua.
+---@field tobase fun(value: any, base?: integer, unsigned?: boolean): string|nil # As digits.
+---@field tole fun(value: any, trim?: boolean): string # As bytes, lowest first.
+---@field tobe fun(value: any, trim?: boolean): string # As bytes, highest first.
+---@field iszero fun(value: any): boolean
+---@field isone fun(value: any): boolean
+---@field isminusone fun(value: any): boolean
+---@field isbint fun(value: any): boolean
+---@field isintegral fun(value: any): boolean
+---@field isnumeric fun(value: any): boolean
+---@field iseven fun(value: any): boolean
+---@field isodd fun(value: any): boolean
+---@field isneg fun(value: any): boolean
+---@field ispos fun(value: any): boolean
+---@field abs fun(value: any): bint
+---@field inc fun(value: any): bint
+---@field dec fun(value: any): bint
+---@field max fun(a: any, b: any): bint
+---@field min fun(a: any, b: any): bint
+---@field eq fun(a: any, b: any): boolean
+---@field ult fun(a: any, b: any): boolean # Less, both taken as unsigned.
+---@field ule fun(a: any, b: any): boolean # Less or equal, both taken as unsigned.
+---@field udivmod fun(a: any, b: any): bint, bint # Quotient and rest, unsigned.
+---@field udiv fun(a: any, b: any): bint
+---@field umod fun(a: any, b: any): bint
+---@field tdivmod fun(a: any, b: any): bint, bint # Quotient rounded to zero, and rest.
+---@field tdiv fun(a: any, b: any): bint
+---@field tmod fun(a: any, b: any): bint
+---@field idivmod fun(a: any, b: any): bint, bint # Quotient rounded down, and rest.
+---@field ipow fun(a: any, b: any): bint # a to the power of b.
+---@field upowmod fun(a: any, b: any, m: any): bint # a to the power of b, modulo m, unsigned.
+---@overload fun(value: bint|integer|string): bint
+
+---@param bits? integer # Width of its numbers; 256 if left out.
+---@return bint.Class
+return function(bits) end
