@@ -27,7 +27,12 @@ fn with_process(count: usize) -> String {
 /// The spec of `count` tests that touch no process.
 fn without(count: usize) -> String {
     (0..count)
-        .map(|at| format!("it('adds {at}', function() assert.equal({}, {at} + 1) end)\n", at + 1))
+        .map(|at| {
+            format!(
+                "it('adds {at}', function() assert.equal({}, {at} + 1) end)\n",
+                at + 1
+            )
+        })
         .collect()
 }
 

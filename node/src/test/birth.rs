@@ -20,7 +20,14 @@ const PROCESSES_MAX: usize = 1_000;
 /// Booted and loaded processes kept to fork new ones from.
 const IMAGES_MAX: usize = 64;
 /// Tags of a process that a spawn's own tags replace.
-const ALWAYS: [&str; 6] = ["Data-Protocol", "Variant", "Type", "Module", "Scheduler", "Authority"];
+const ALWAYS: [&str; 6] = [
+    "Data-Protocol",
+    "Variant",
+    "Type",
+    "Module",
+    "Scheduler",
+    "Authority",
+];
 
 /// What a spec says of a new process.
 #[derive(Default)]
@@ -73,10 +80,15 @@ impl World {
         sources: &[Source],
     ) -> Result<u64, String> {
         if self.processes.len() >= PROCESSES_MAX {
-            return Err(format!("a spec file may have {PROCESSES_MAX} processes at one time"));
+            return Err(format!(
+                "a spec file may have {PROCESSES_MAX} processes at one time"
+            ));
         }
         let id = self.next_id("process");
-        let signer = birth.parent.as_ref().map_or_else(|| wallet("owner"), |_| wallet("authority"));
+        let signer = birth
+            .parent
+            .as_ref()
+            .map_or_else(|| wallet("owner"), |_| wallet("authority"));
         let signer = birth.owner.clone().unwrap_or(signer);
         let tags = process_tags(birth, loaded);
         let env: Arc<[u8]> = message::env(&id, &signer, &tags, &loaded.id, loaded.encoding).into();
@@ -116,7 +128,11 @@ impl World {
 
     fn load_message(&mut self, id: &str, owner: &str, sources: &[Source]) -> Message {
         let counts = self.coverage.is_some();
-        let code = format!("{}{}", if counts { Coverage::ON } else { "" }, bundle::code(sources));
+        let code = format!(
+            "{}{}",
+            if counts { Coverage::ON } else { "" },
+            bundle::code(sources)
+        );
         let message = eval_message(id, owner, &code, 0, 0);
         Message {
             data: message.data,
@@ -147,9 +163,14 @@ impl World {
 
     /// Forks the process from one of the same kind, or runs its first messages.
     fn born(&mut self, parts: Parts, messages: &[Message]) -> Result<(), String> {
-        let texts: Vec<Vec<u8>> = messages.iter().map(|message| message.encode(parts.module.encoding)).collect();
+        let texts: Vec<Vec<u8>> = messages
+            .iter()
+            .map(|message| message.encode(parts.module.encoding))
+            .collect();
         let mut kind = format!("{} {}", parts.module.id, String::from_utf8_lossy(&parts.env));
-        texts.iter().for_each(|text| kind.push_str(&String::from_utf8_lossy(text)));
+        texts
+            .iter()
+            .for_each(|text| kind.push_str(&String::from_utf8_lossy(text)));
         let kind = id_of(&kind);
         let mut image = match self.images.remove(&kind) {
             Some(image) => image,
@@ -174,14 +195,21 @@ impl World {
             Machine::start(&parts.module.module, Limits::default()).map_err(|error| error.to_string())?;
         let mut outcomes = Vec::new();
         for text in texts {
-            let outcome = eval::evaluate(&mut machine, text, &parts.env).map_err(|error| error.to_string())?;
+            let outcome =
+                eval::evaluate(&mut machine, text, &parts.env).map_err(|error| error.to_string())?;
             if let Some(text) = error_text(&outcome) {
                 return Err(text);
             }
             outcomes.push(outcome);
         }
         if let Some(coverage) = self.coverage.as_mut().filter(|_| texts.len() > 1) {
-            let take = eval_message(&parts.id, &parts.owner, Coverage::TAKE, self.clock_ms, self.height);
+            let take = eval_message(
+                &parts.id,
+                &parts.owner,
+                Coverage::TAKE,
+                self.clock_ms,
+                self.height,
+            );
             let outcome = eval::evaluate(&mut machine, &take.encode(parts.module.encoding), &parts.env);
             coverage.add(&outcome.map_err(|error| error.to_string())?)?;
         }

@@ -17,8 +17,8 @@ const FILES_MAX: usize = 256;
 pub struct Source {
     /// What `require` calls it; `None` for the file that was asked for.
     pub name: Option<String>,
-    /// Where it is, as a person would name it.
-    pub path: PathBuf,
+    /// Where it is, as a person would name it; `None` for text that a spec holds.
+    pub path: Option<PathBuf>,
     /// Its text.
     pub text: String,
 }
@@ -72,12 +72,13 @@ impl Reader<'_> {
             return Err(format!("{} needs more than {FILES_MAX} files", path.display()));
         }
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        check(self.lua, &path, &text)?;
+        check(self.lua, Some(&path), &text)?;
         for required in required(&text) {
             if let Some(file) = self.roots.iter().find_map(|root| local(root, &required)) {
                 self.take(file, Some(required))?;
             }
         }
+        let path = Some(path);
         self.sources.push(Source { name, path, text });
         Ok(())
     }
@@ -87,8 +88,11 @@ impl Reader<'_> {
 ///
 /// # Errors
 /// Where it breaks, and why.
-pub fn check(lua: &Lua, path: &Path, text: &str) -> Result<(), String> {
-    let chunk = lua.load(text).set_name(chunk_name(path)).set_mode(mlua::chunk::ChunkMode::Text);
+pub fn check(lua: &Lua, path: Option<&Path>, text: &str) -> Result<(), String> {
+    let chunk = lua
+        .load(text)
+        .set_name(chunk_name(path))
+        .set_mode(mlua::chunk::ChunkMode::Text);
     chunk.into_function().map(drop).map_err(|error| plain(&error))
 }
 
@@ -101,9 +105,9 @@ pub fn plain(error: &mlua::Error) -> String {
     }
 }
 
-/// What a chunk is called so that messages begin with `FILE:LINE:`.
-pub fn chunk_name(path: &Path) -> String {
-    format!("@{}", path.display())
+/// What a chunk is called so that messages begin with `FILE:LINE:`, or with `source:LINE:` where there is no file.
+pub fn chunk_name(path: Option<&Path>) -> String {
+    path.map_or_else(|| "=source".to_owned(), |path| format!("@{}", path.display()))
 }
 
 /// Names in `require "…"` and `require("…")`, in order.
@@ -132,14 +136,17 @@ fn local(root: &Path, name: &str) -> Option<PathBuf> {
     }
     let stem: PathBuf = name.split('.').collect();
     let candidates = [stem.with_extension("lua"), stem.join("init.lua")];
-    candidates.into_iter().map(|file| root.join(file)).find(|file| file.is_file())
+    candidates
+        .into_iter()
+        .map(|file| root.join(file))
+        .find(|file| file.is_file())
 }
 
 /// One Eval for a list of files.
 pub fn code(sources: &[Source]) -> String {
     let mut code = String::new();
     for source in sources {
-        let name = chunk_name(&source.path);
+        let name = chunk_name(source.path.as_deref());
         let text = long_text(&source.text);
         let _ = match &source.name {
             Some(module) => writeln!(
@@ -155,7 +162,9 @@ pub fn code(sources: &[Source]) -> String {
 /// A text as a Lua literal of any length; line ends become `\n`, as Lua reads files.
 fn long_text(text: &str) -> String {
     let mut level = 0;
-    while text.contains(&format!("]{}]", "=".repeat(level))) || text.ends_with(&format!("]{}", "=".repeat(level))) {
+    while text.contains(&format!("]{}]", "=".repeat(level)))
+        || text.ends_with(&format!("]{}", "=".repeat(level)))
+    {
         level += 1;
     }
     let bar = "=".repeat(level);
@@ -179,7 +188,10 @@ mod tests {
     #[test]
     fn what_is_required_comes_first_and_once() {
         let folder = folder(&[
-            ("main.lua", "local a = require('lib.a')\nlocal b = require \"b\"\n-- require('no')\nreturn a + b + require('json')"),
+            (
+                "main.lua",
+                "local a = require('lib.a')\nlocal b = require \"b\"\n-- require('no')\nreturn a + b + require('json')",
+            ),
             ("lib/a.lua", "return require('b') + 1"),
             ("b/init.lua", "count = (count or 0) + 1\nreturn count"),
         ]);

@@ -107,8 +107,10 @@ pub fn lcov(files: &[FileLines]) -> String {
 /// The lines of a source that can run, as its compiled form says.
 fn lines_of(text: &str, path: &Path) -> Result<Vec<u32>, String> {
     let lua = mlua::Lua::new();
-    let chunk = lua.load(text).set_name(super::bundle::chunk_name(path));
-    let function = chunk.into_function().map_err(|error| super::bundle::plain(&error))?;
+    let chunk = lua.load(text).set_name(super::bundle::chunk_name(Some(path)));
+    let function = chunk
+        .into_function()
+        .map_err(|error| super::bundle::plain(&error))?;
     let mut lines = dump::lines(&function.dump(false)).ok_or("the compiled form is not as expected")?;
     lines.sort_unstable();
     lines.dedup();
@@ -208,7 +210,11 @@ mod tests {
     fn only_lines_that_can_run_count() {
         let text = "local a = 1\n\n-- a comment\nlocal function f(x)\n  if x then\n    return 'yes'\n  end\n  return nil\nend\nf(a)\n";
         assert_eq!(lines_of(text, Path::new("x.lua")).unwrap(), [1, 5, 6, 8, 9, 10]);
-        let long = format!("local t = {{ {} }}\nreturn {:?}\n", "1.5, 'x', true, nil, 7, ".repeat(40), "y".repeat(300));
+        let long = format!(
+            "local t = {{ {} }}\nreturn {:?}\n",
+            "1.5, 'x', true, nil, 7, ".repeat(40),
+            "y".repeat(300)
+        );
         assert_eq!(lines_of(&long, Path::new("y.lua")).unwrap(), [1, 2]);
     }
 
@@ -218,6 +224,9 @@ mod tests {
             path: "a.lua".into(),
             lines: [(1, 3), (2, 0)].into(),
         };
-        assert_eq!(lcov(&[file]), "TN:\nSF:a.lua\nDA:1,3\nDA:2,0\nLF:2\nLH:1\nend_of_record\n");
+        assert_eq!(
+            lcov(&[file]),
+            "TN:\nSF:a.lua\nDA:1,3\nDA:2,0\nLF:2\nLH:1\nend_of_record\n"
+        );
     }
 }

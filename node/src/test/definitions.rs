@@ -107,7 +107,9 @@ mod tests {
 
     /// `name?: type -- doc` as `name? type # doc`.
     fn part(text: &str) -> String {
-        let (head, doc) = text.split_once(" -- ").map_or((text, None), |(head, doc)| (head, Some(doc)));
+        let (head, doc) = text
+            .split_once(" -- ")
+            .map_or((text, None), |(head, doc)| (head, Some(doc)));
         let head = head.replacen(": ", " ", usize::from(is_named(head)));
         doc.map_or(head.clone(), |doc| format!("{head} # {doc}"))
     }
@@ -151,7 +153,11 @@ mod tests {
 
     /// Tables that names of a file lie in, outermost first.
     fn tables(file: &File) -> Vec<String> {
-        let names = file.value.iter().map(|v| &v.name).chain(file.function.iter().map(|f| &f.name));
+        let names = file
+            .value
+            .iter()
+            .map(|v| &v.name)
+            .chain(file.function.iter().map(|f| &f.name));
         let mut tables: Vec<String> = Vec::new();
         for name in names {
             for (at, _) in name.match_indices('.') {
@@ -165,15 +171,25 @@ mod tests {
     }
 
     fn text(file: &File) -> String {
-        let meta = file.module.as_ref().map_or(String::new(), |module| format!(" {module}"));
-        let mut out = format!("---@meta{meta}\n-- {} Generated: change api.toml instead.\n\n", file.doc);
+        let meta = file
+            .module
+            .as_ref()
+            .map_or(String::new(), |module| format!(" {module}"));
+        let mut out = format!(
+            "---@meta{meta}\n-- {} Generated: change api.toml instead.\n\n",
+            file.doc
+        );
         for alias in &file.alias {
             doc(&mut out, &alias.doc);
             let _ = writeln!(out, "---@alias {} {}\n", alias.name, alias.r#type);
         }
         file.class.iter().for_each(|one| class(&mut out, one));
         for table in tables(file) {
-            let local = if file.module.is_some() && !table.contains('.') { "local " } else { "" };
+            let local = if file.module.is_some() && !table.contains('.') {
+                "local "
+            } else {
+                ""
+            };
             let _ = writeln!(out, "---@class {table}\n{local}{table} = {{}}\n");
         }
         for value in &file.value {
@@ -196,13 +212,20 @@ mod tests {
 
     #[test]
     fn definitions_are_what_their_source_says() {
-        let made: Vec<_> = files().iter().map(|file| (file.name.clone(), text(file))).collect();
+        let made: Vec<_> = files()
+            .iter()
+            .map(|file| (file.name.clone(), text(file)))
+            .collect();
         if std::env::var("WEFT_DEFINITIONS").is_ok_and(|value| value == "write") {
             std::fs::create_dir_all(folder()).unwrap();
-            made.iter().for_each(|(name, text)| std::fs::write(folder().join(name), text).unwrap());
+            made.iter()
+                .for_each(|(name, text)| std::fs::write(folder().join(name), text).unwrap());
             return;
         }
-        let committed: Vec<_> = ALL.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+        let committed: Vec<_> = ALL
+            .iter()
+            .map(|(name, text)| (name.to_string(), text.to_string()))
+            .collect();
         assert!(
             made == committed,
             "processes/aos/library is not what api.toml says; make it anew: WEFT_DEFINITIONS=write cargo test -p weft definitions"
@@ -243,12 +266,22 @@ mod tests {
         let text = world.read(serial, NAMES).unwrap();
         let has: BTreeSet<&str> = text.split_whitespace().collect();
         let files = files();
-        let files: Vec<_> = files.iter().filter(|file| file.module.is_none() && file.name != "spec.lua").collect();
-        let values = files.iter().flat_map(|file| file.value.iter().map(|value| value.name.as_str()));
-        let functions = files.iter().flat_map(|file| file.function.iter().map(|function| function.name.as_str()));
+        let files: Vec<_> = files
+            .iter()
+            .filter(|file| file.module.is_none() && file.name != "spec.lua")
+            .collect();
+        let values = files
+            .iter()
+            .flat_map(|file| file.value.iter().map(|value| value.name.as_str()));
+        let functions = files
+            .iter()
+            .flat_map(|file| file.function.iter().map(|function| function.name.as_str()));
         let defined: BTreeSet<&str> = values.chain(functions).collect();
         let missing: Vec<_> = has.difference(&defined).collect();
         let gone: Vec<_> = defined.difference(&has).collect();
-        assert!(missing.is_empty() && gone.is_empty(), "not defined: {missing:?}; not in the kernel: {gone:?}");
+        assert!(
+            missing.is_empty() && gone.is_empty(),
+            "not defined: {missing:?}; not in the kernel: {gone:?}"
+        );
     }
 }

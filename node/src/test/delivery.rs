@@ -18,7 +18,13 @@ use super::world::{Parcel, World, eval_message, wallet};
 /// Most messages waiting for a pump.
 const QUEUE_MAX: usize = 100_000;
 /// Tags that only a messenger writes.
-const MESSENGERS: [&str; 5] = ["Data-Protocol", "Type", "From-Process", "From-Module", "Assignments"];
+const MESSENGERS: [&str; 5] = [
+    "Data-Protocol",
+    "Type",
+    "From-Process",
+    "From-Module",
+    "Assignments",
+];
 
 /// What a spec says of a message; absent parts have defaults.
 #[derive(Default, Clone)]
@@ -83,7 +89,11 @@ impl World {
         let (id, slot) = (process.id.clone(), process.slot());
         let from = draft.from.unwrap_or_else(|| process.owner.clone());
         let is_process = self.find(&from).is_some();
-        let signer = if is_process { wallet("authority") } else { from.clone() };
+        let signer = if is_process {
+            wallet("authority")
+        } else {
+            from.clone()
+        };
         let owner = draft.owner.unwrap_or(signer);
         let mut tags = draft.tags;
         let given = |tags: &[TagText], name: &str| tags.iter().any(|tag| tag.name == name);
@@ -91,7 +101,11 @@ impl World {
         if is_forwarded && !given(&tags, "From-Process") {
             tags.push(TagText::new("From-Process", &from));
         }
-        for (name, value) in [("Data-Protocol", "ao"), ("Variant", "ao.TN.1"), ("Type", "Message")] {
+        for (name, value) in [
+            ("Data-Protocol", "ao"),
+            ("Variant", "ao.TN.1"),
+            ("Type", "Message"),
+        ] {
             if !given(&tags, name) {
                 tags.push(TagText::new(name, value));
             }
@@ -209,7 +223,11 @@ impl World {
                 Parcel::Message { from, message } => newest = self.push(&from, &message, &mut pumped)?,
                 Parcel::Spawn { from, message } => self.push_spawn(&from, &message, &mut pumped)?,
                 Parcel::Assign { process, item } => {
-                    let item = if item.is_empty() { newest.clone() } else { Some(item) };
+                    let item = if item.is_empty() {
+                        newest.clone()
+                    } else {
+                        Some(item)
+                    };
                     self.push_assignment(&process, item, &mut pumped)?;
                 }
             }
@@ -218,8 +236,18 @@ impl World {
     }
 
     /// Delivers a message of a process; answers its id.
-    fn push(&mut self, from: &str, message: &OutMessage, pumped: &mut Pumped) -> Result<Option<String>, String> {
-        let Some(target) = message.target.clone().map(|target| target.0).filter(|target| !target.is_empty()) else {
+    fn push(
+        &mut self,
+        from: &str,
+        message: &OutMessage,
+        pumped: &mut Pumped,
+    ) -> Result<Option<String>, String> {
+        let Some(target) = message
+            .target
+            .clone()
+            .map(|target| target.0)
+            .filter(|target| !target.is_empty())
+        else {
             pumped.dropped.push(format!("a message of {from} has no Target"));
             return Ok(None);
         };
@@ -244,7 +272,9 @@ impl World {
     }
 
     fn pushed_tags(&mut self, kind: &str, from: &str) -> Vec<TagText> {
-        let module = self.find(from).map(|index| self.processes[index].module.id.clone());
+        let module = self
+            .find(from)
+            .map(|index| self.processes[index].module.id.clone());
         vec![
             TagText::new("Data-Protocol", "ao"),
             TagText::new("Type", kind),
@@ -269,9 +299,18 @@ impl World {
     /// Makes a process that a process asked for, and tells it.
     fn push_spawn(&mut self, from: &str, spawn: &OutMessage, pumped: &mut Pumped) -> Result<(), String> {
         let tags: Vec<TagText> = custom(spawn).collect();
-        let named = |name: &str| tags.iter().find(|tag| tag.name == name).map(|tag| tag.value.clone());
+        let named = |name: &str| {
+            tags.iter()
+                .find(|tag| tag.name == name)
+                .map(|tag| tag.value.clone())
+        };
         let module = named("Module").unwrap_or_default();
-        let Some(loaded) = self.processes.iter().find(|p| p.module.id == module).map(|p| p.module.clone()) else {
+        let Some(loaded) = self
+            .processes
+            .iter()
+            .find(|p| p.module.id == module)
+            .map(|p| p.module.clone())
+        else {
             let text = format!("{from} spawns a process of module `{module}`, which no process here runs");
             pumped.dropped.push(text);
             return Ok(());
@@ -288,7 +327,9 @@ impl World {
         let child = self.processes[self.at(serial)?].id.clone();
         let mut told = vec![TagText::new("Action", "Spawned"), TagText::new("Process", child)];
         told.splice(0..0, self.pushed_tags("Message", from));
-        let kept = tags.into_iter().filter(|tag| tag.name != "Action" && tag.name != "Process");
+        let kept = tags
+            .into_iter()
+            .filter(|tag| tag.name != "Action" && tag.name != "Process");
         told.extend(kept);
         let Some(index) = self.find(from) else {
             return Ok(());
@@ -303,7 +344,12 @@ impl World {
         Ok(())
     }
 
-    fn push_assignment(&mut self, process: &str, item: Option<String>, pumped: &mut Pumped) -> Result<(), String> {
+    fn push_assignment(
+        &mut self,
+        process: &str,
+        item: Option<String>,
+        pumped: &mut Pumped,
+    ) -> Result<(), String> {
         let item = item.unwrap_or_default();
         let known = self.items.iter().rev().find(|known| known.id == item).cloned();
         let (Some(index), Some(known)) = (self.find(process), known) else {
@@ -330,7 +376,8 @@ impl World {
 fn entries<T: DeserializeOwned>(part: &RawValue) -> Result<Vec<T>, String> {
     match part.get() {
         "{}" | "null" | "\"\"" => Ok(Vec::new()),
-        json => serde_json::from_str(json).map_err(|error| format!("the process's outbox is not well formed: {error}")),
+        json => serde_json::from_str(json)
+            .map_err(|error| format!("the process's outbox is not well formed: {error}")),
     }
 }
 
@@ -376,5 +423,6 @@ pub fn printed(outcome: &Outcome) -> Result<String, String> {
             None => break,
         }
     }
-    serde_json::from_str(json).map_err(|_| format!("the process printed nothing to read: {}", outcome.output.get()))
+    serde_json::from_str(json)
+        .map_err(|_| format!("the process printed nothing to read: {}", outcome.output.get()))
 }

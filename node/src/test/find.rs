@@ -41,7 +41,10 @@ fn search(top: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     while let Some(folder) = folders.pop() {
         searched += 1;
         if searched > FOLDERS_MAX {
-            bail!("more than {FOLDERS_MAX} folders under {}: name a smaller one", top.display());
+            bail!(
+                "more than {FOLDERS_MAX} folders under {}: name a smaller one",
+                top.display()
+            );
         }
         let entries = std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
         for entry in entries {
@@ -78,7 +81,13 @@ mod tests {
         for sub in ["b", ".git", "node_modules/x"] {
             std::fs::create_dir_all(at(sub)).unwrap();
         }
-        for file in ["z_spec.lua", "b/a_spec.lua", "b/a.lua", ".git/g_spec.lua", "node_modules/x/n_spec.lua"] {
+        for file in [
+            "z_spec.lua",
+            "b/a_spec.lua",
+            "b/a.lua",
+            ".git/g_spec.lua",
+            "node_modules/x/n_spec.lua",
+        ] {
             std::fs::write(at(file), "").unwrap();
         }
         assert_eq!(specs(&[at("")]).unwrap(), [at("b/a_spec.lua"), at("z_spec.lua")]);
@@ -89,7 +98,9 @@ mod tests {
     fn nothing_to_run_is_an_error_that_names_the_place() {
         let folder = tempfile::tempdir().unwrap();
         let error = specs(&[folder.path().to_path_buf()]).unwrap_err().to_string();
-        assert!(error.contains("no *_spec.lua under") && error.contains(&folder.path().display().to_string()));
+        assert!(
+            error.contains("no *_spec.lua under") && error.contains(&folder.path().display().to_string())
+        );
         assert!(specs(&[folder.path().join("gone")]).is_err());
     }
 }

@@ -51,21 +51,31 @@ pub fn table(lua: &Lua, suite: &Shared) -> mlua::Result<Table> {
     processes(lua, &host, suite)?;
     time(lua, &host, suite)?;
     results(lua, &host, suite)?;
-    host.set("where", lua.create_function(|lua, ()| Ok(where_now(lua).unzip()))?)?;
+    host.set(
+        "where",
+        lua.create_function(|lua, ()| Ok(where_now(lua).unzip()))?,
+    )?;
     host.set("traceback", lua.create_function(|lua, ()| traceback(lua))?)?;
-    host.set("wallet", lua.create_function(|_, name: String| Ok(wallet(&name)))?)?;
+    host.set(
+        "wallet",
+        lua.create_function(|_, name: String| Ok(wallet(&name)))?,
+    )?;
     host.set("compile", lua.create_function(compile)?)?;
     Ok(host)
 }
 
 fn marks(lua: &Lua, host: &Table, suite: &Shared) -> mlua::Result<()> {
     let it = suite.clone();
-    host.set("mark", lua.create_function(move |_, ()| Ok(it.borrow_mut().world.mark()))?)?;
+    host.set(
+        "mark",
+        lua.create_function(move |_, ()| Ok(it.borrow_mut().world.mark()))?,
+    )?;
     let it = suite.clone();
     let restore = move |lua: &Lua, mark: usize| {
         let done = it.borrow_mut().world.restore(mark);
         // Without this the run would go on in a world that is not what it was.
-        done.map_err(mlua::Error::runtime).and_then(|()| ().into_lua_multi(lua))
+        done.map_err(mlua::Error::runtime)
+            .and_then(|()| ().into_lua_multi(lua))
     };
     host.set("restore", lua.create_function(restore)?)
 }
@@ -117,12 +127,21 @@ fn lua_of(lua: &Lua, what: &impl serde::Serialize) -> Result<Value, String> {
 fn known(suite: &Shared, serial: u64) -> Result<(u64, String, String, String), String> {
     let suite = suite.borrow();
     let process = &suite.world.processes[suite.world.at(serial)?];
-    Ok((serial, process.id.clone(), process.owner.clone(), process.name.clone()))
+    Ok((
+        serial,
+        process.id.clone(),
+        process.owner.clone(),
+        process.name.clone(),
+    ))
 }
 
 fn spawn(lua: &Lua, suite: &Shared, order: &Table) -> Result<(u64, String, String, String), String> {
     let wrong = |error: mlua::Error| format!("spawn: {error}");
-    let text = |key: &str| order.get::<Option<LuaString>>(key).map(|text| text.map(|text| text.to_string_lossy()));
+    let text = |key: &str| {
+        order
+            .get::<Option<LuaString>>(key)
+            .map(|text| text.map(|text| text.to_string_lossy()))
+    };
     let birth = Birth {
         name: text("name").map_err(wrong)?,
         owner: text("owner").map_err(wrong)?,
@@ -134,13 +153,21 @@ fn spawn(lua: &Lua, suite: &Shared, order: &Table) -> Result<(u64, String, Strin
     let files: Vec<String> = order.get("load").map_err(wrong)?;
     let mut sources = bundle::read(lua, &folder, &files)?;
     if let Some(text) = text("source").map_err(wrong)? {
-        let path = PathBuf::from("source");
-        bundle::check(lua, &path, &text)?;
-        sources.push(Source { name: None, path, text });
+        bundle::check(lua, None, &text)?;
+        sources.push(Source {
+            name: None,
+            path: None,
+            text,
+        });
     }
     let module = text("module").map_err(wrong)?;
-    let module = module.map(|file| bundle::place(&folder, Path::new(&file))).transpose()?;
-    let serial = suite.borrow_mut().world.spawn(&birth, module.as_deref(), &sources)?;
+    let module = module
+        .map(|file| bundle::place(&folder, Path::new(&file)))
+        .transpose()?;
+    let serial = suite
+        .borrow_mut()
+        .world
+        .spawn(&birth, module.as_deref(), &sources)?;
     known(suite, serial)
 }
 
@@ -290,8 +317,15 @@ fn where_now(lua: &Lua) -> Option<(String, usize)> {
 fn traceback(lua: &Lua) -> mlua::Result<String> {
     let trace = lua.traceback(None, 1)?.to_string_lossy();
     let skipped = ["\tweft:", "\t[C]", "\t(...", "\t...", "\tmlua", "stack"];
-    let is_users = |line: &&str| line.starts_with('\t') && !skipped.iter().any(|start| line.starts_with(start));
-    let lines: Vec<_> = trace.lines().filter(is_users).map(str::trim_start).collect();
+    let is_users =
+        |line: &&str| line.starts_with('\t') && !skipped.iter().any(|start| line.starts_with(start));
+    // The runner calls a test's function `body`.
+    let shown = |line: &str| line.trim_start().replace("in field 'body'", "in the test");
+    let lines: Vec<_> = trace.lines().filter(is_users).map(shown).collect();
     // One frame says no more than the place that is shown anyway.
-    Ok(if lines.len() > 1 { lines.join("\n") } else { String::new() })
+    Ok(if lines.len() > 1 {
+        lines.join("\n")
+    } else {
+        String::new()
+    })
 }

@@ -149,6 +149,9 @@ mod tests {
             env("p", "o", &[], "m", Encoding::Json),
             br#"{"Process":{"Id":"p","Owner":"o","Tags":[]},"Module":{"Id":"m","Owner":"o","Tags":[{"name":"Data-Protocol","value":"ao"},{"name":"Type","value":"Module"}]}}"#
         );
-        assert_eq!(message.encode(Encoding::Frame), frame::of_json(json.as_bytes()).unwrap());
+        assert_eq!(
+            message.encode(Encoding::Frame),
+            frame::of_json(json.as_bytes()).unwrap()
+        );
     }
 }

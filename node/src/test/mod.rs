@@ -81,7 +81,10 @@ fn run_all(args: &TestArgs) -> Result<bool> {
     }
     let counts = report.counts();
     if counts.tests == 0 && args.filter.is_some() {
-        anyhow::bail!("no test has `{}` in its name", args.filter.as_deref().unwrap_or(""));
+        anyhow::bail!(
+            "no test has `{}` in its name",
+            args.filter.as_deref().unwrap_or("")
+        );
     }
     Ok(counts.failed + counts.errors == 0)
 }
@@ -136,12 +139,18 @@ fn run_files(
     let mut ran = Vec::new();
     std::thread::scope(|scope| -> Result<()> {
         let spawn = |_| {
-            let thread = std::thread::Builder::new().name("weft-test".into()).stack_size(STACK_BYTES);
+            let thread = std::thread::Builder::new()
+                .name("weft-test".into())
+                .stack_size(STACK_BYTES);
             thread.spawn_scoped(scope, work)
         };
         let threads: Vec<_> = (0..jobs).map(spawn).collect::<std::io::Result<_>>()?;
         for thread in threads {
-            ran.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            ran.extend(
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            );
         }
         Ok(())
     })?;

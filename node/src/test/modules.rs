@@ -72,7 +72,9 @@ impl Modules {
 
     fn load(&self, path: Option<&Path>) -> Result<Arc<Loaded>> {
         let Some(path) = path else {
-            let kernel = shipped::items().into_iter().find(|item| item.id() == shipped::kernel_id().into());
+            let kernel = shipped::items()
+                .into_iter()
+                .find(|item| item.id() == shipped::kernel_id().into());
             let source = kernel.expect("the kernel is one of the items").data();
             return self.loaded(&source, ModuleFormat::Lua, shipped::kernel_id().to_string());
         };
@@ -84,7 +86,8 @@ impl Modules {
         };
         let format = format.ok_or_else(|| named("not a module that runs here".into()))?;
         let id = spec::item::item_id(&bytes).to_string();
-        self.loaded(&bytes, format, id).map_err(|error| named(format!("{error:#}")))
+        self.loaded(&bytes, format, id)
+            .map_err(|error| named(format!("{error:#}")))
     }
 
     fn loaded(&self, source: &Bytes, format: ModuleFormat, id: String) -> Result<Arc<Loaded>> {

@@ -28,9 +28,18 @@ impl Template {
     /// The process and its spec.
     fn sources(self) -> (&'static str, &'static str) {
         match self {
-            Template::Token => (include_str!("templates/token.lua"), include_str!("templates/token_spec.lua")),
-            Template::Chat => (include_str!("templates/chat.lua"), include_str!("templates/chat_spec.lua")),
-            Template::Blank => (include_str!("templates/blank.lua"), include_str!("templates/blank_spec.lua")),
+            Template::Token => (
+                include_str!("templates/token.lua"),
+                include_str!("templates/token_spec.lua"),
+            ),
+            Template::Chat => (
+                include_str!("templates/chat.lua"),
+                include_str!("templates/chat_spec.lua"),
+            ),
+            Template::Blank => (
+                include_str!("templates/blank.lua"),
+                include_str!("templates/blank_spec.lua"),
+            ),
         }
     }
 }
@@ -56,7 +65,10 @@ fn make(parent: &Path, args: &NewArgs) -> Result<Vec<PathBuf>> {
     let folder = parent.join(&args.name);
     match std::fs::create_dir(&folder) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            bail!("{} is there already: choose another name, or remove it first", folder.display())
+            bail!(
+                "{} is there already: choose another name, or remove it first",
+                folder.display()
+            )
         }
         other => other.with_context(|| folder.display().to_string())?,
     }
@@ -124,7 +136,9 @@ mod tests {
         let files = make(folder.path(), &args("mine", Template::Blank)).unwrap();
         assert!(files.contains(&folder.path().join("mine/mine_spec.lua")));
         std::fs::write(&files[0], "kept").unwrap();
-        let error = make(folder.path(), &args("mine", Template::Token)).unwrap_err().to_string();
+        let error = make(folder.path(), &args("mine", Template::Token))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("is there already"), "{error}");
         assert_eq!(std::fs::read_to_string(&files[0]).unwrap(), "kept");
     }

@@ -120,7 +120,10 @@ impl Process {
     /// Goes back to what it was under `depth` marks.
     pub fn restore(&mut self, depth: usize) {
         self.levels.retain(|level| level.depth <= depth);
-        assert!(!self.levels.is_empty(), "a process that did not exist then is dropped, not restored");
+        assert!(
+            !self.levels.is_empty(),
+            "a process that did not exist then is dropped, not restored"
+        );
     }
 
     /// Whether it was changed under this many marks.

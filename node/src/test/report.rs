@@ -204,12 +204,18 @@ impl Report {
 
 /// A description must not hold a line end, nor a `#` that would begin a directive.
 fn tap_text(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('#', "\\#").replace(['\n', '\r'], " ")
+    text.replace('\\', "\\\\")
+        .replace('#', "\\#")
+        .replace(['\n', '\r'], " ")
 }
 
 fn tap_line(out: &mut String, number: usize, test: &TestReport) {
     let ok = if test.status.is_bad() { "not ok" } else { "ok" };
-    let skip = if test.status == Status::Pending { " # SKIP pending" } else { "" };
+    let skip = if test.status == Status::Pending {
+        " # SKIP pending"
+    } else {
+        ""
+    };
     let _ = writeln!(out, "{ok} {number} - {}{skip}", tap_text(&test.name()));
     if !test.status.is_bad() {
         return;
@@ -220,7 +226,15 @@ fn tap_line(out: &mut String, number: usize, test: &TestReport) {
         let _ = writeln!(out, "  file: {}\n  line: {}", json_text(&place.file), place.line);
     }
     let message = test.message.as_deref().unwrap_or("");
-    let _ = writeln!(out, "  severity: {}", if test.status == Status::Failed { "fail" } else { "error" });
+    let _ = writeln!(
+        out,
+        "  severity: {}",
+        if test.status == Status::Failed {
+            "fail"
+        } else {
+            "error"
+        }
+    );
     let _ = writeln!(out, "  message: {}\n  ...", json_text(message));
 }
 
@@ -281,12 +295,17 @@ fn junit_case(out: &mut String, suite: &str, test: &TestReport) {
     );
     let message = test.message.as_deref().unwrap_or("");
     let first = xml(message.lines().next().unwrap_or(""));
-    let at = test.best_place().map_or(String::new(), |place| format!("{}:{}\n", place.file, place.line));
+    let at = test
+        .best_place()
+        .map_or(String::new(), |place| format!("{}:{}\n", place.file, place.line));
     let details = xml(&format!("{at}{message}\n{}", test.trace.as_deref().unwrap_or("")));
     let _ = match test.status {
         Status::Passed => Ok(()),
         Status::Pending => write!(out, "<skipped message=\"{first}\"/>"),
-        Status::Failed => write!(out, "<failure message=\"{first}\" type=\"assertion\">{details}</failure>"),
+        Status::Failed => write!(
+            out,
+            "<failure message=\"{first}\" type=\"assertion\">{details}</failure>"
+        ),
         Status::Error => write!(out, "<error message=\"{first}\" type=\"error\">{details}</error>"),
     };
     if !test.printed.is_empty() {
@@ -315,7 +334,11 @@ mod tests {
         };
         let tests = vec![
             test("holds", Status::Passed, None),
-            test("#1 <breaks> & \"more\"", Status::Failed, Some("expected: 1\nbell \u{7}")),
+            test(
+                "#1 <breaks> & \"more\"",
+                Status::Failed,
+                Some("expected: 1\nbell \u{7}"),
+            ),
             test("waits", Status::Pending, None),
         ];
         let file = FileReport {
@@ -346,7 +369,10 @@ mod tests {
     #[test]
     fn json_counts_and_keeps_names() {
         let json: serde_json::Value = serde_json::from_str(&report().json()).unwrap();
-        assert_eq!((&json["tests"], &json["failed"], &json["pending"]), (&3.into(), &1.into(), &1.into()));
+        assert_eq!(
+            (&json["tests"], &json["failed"], &json["pending"]),
+            (&3.into(), &1.into(), &1.into())
+        );
         assert_eq!(json["tests_per_second"], 600.0);
         assert_eq!(json["files"][0]["tests"][0]["status"], "passed");
     }

@@ -65,7 +65,9 @@ pub fn run(path: &Path, modules: &Arc<Modules>, options: &Options) -> (FileRepor
 /// The report of a file that could not be run.
 fn broken(path: &Path, message: String) -> TestReport {
     let file = path.display().to_string();
-    let rest = message.strip_prefix(&file).and_then(|rest| rest.strip_prefix(':'));
+    let rest = message
+        .strip_prefix(&file)
+        .and_then(|rest| rest.strip_prefix(':'));
     let line = rest.and_then(|rest| rest.split(':').next()?.parse().ok());
     TestReport {
         names: vec!["the file itself".into()],
@@ -82,10 +84,14 @@ fn broken(path: &Path, message: String) -> TestReport {
 fn run_in(path: &Path, suite: &Shared, options: &Options) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     // `#!` at the top is for shells; the line stays, so that the others keep their numbers.
-    let text = if text.starts_with('#') { format!("--{text}") } else { text };
+    let text = if text.starts_with('#') {
+        format!("--{text}")
+    } else {
+        text
+    };
     let lua = Lua::new();
     let ran = prepare(&lua, path, suite, options).and_then(|run| {
-        let chunk = lua.load(text).set_name(bundle::chunk_name(path));
+        let chunk = lua.load(text).set_name(bundle::chunk_name(Some(path)));
         run.call::<()>(chunk.set_mode(mlua::chunk::ChunkMode::Text).into_function()?)
     });
     ran.map_err(|error| bundle::plain(&error))
@@ -109,7 +115,9 @@ fn prepare(lua: &Lua, path: &Path, suite: &Shared, options: &Options) -> mlua::R
         globals.set(name, spies.get::<Value>(name)?)?;
     }
     let json = json_table(lua)?;
-    part(PROCESS).call::<Function>((&host, &inspect, json))?.call::<()>(&globals)?;
+    part(PROCESS)
+        .call::<Function>((&host, &inspect, json))?
+        .call::<()>(&globals)?;
     settle(lua, path, &host, options)?;
     watch(lua, suite, options.test_time_max)?;
     busted.get("run")
@@ -131,11 +139,15 @@ fn settle(lua: &Lua, path: &Path, host: &Table, options: &Options) -> mlua::Resu
     let print: Function = lua.load(print).set_name("=weft").call(host)?;
     globals.set("print", print)?;
     let math: Table = globals.get("math")?;
-    math.get::<Function>("randomseed")?.call::<()>(options.seed as i64)?;
+    math.get::<Function>("randomseed")?
+        .call::<()>(options.seed as i64)?;
     let package: Table = globals.get("package")?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.map_or_else(|| ".".to_owned(), |folder| folder.display().to_string());
-    package.set("path", format!("{folder}/?.lua;{folder}/?/init.lua;./?.lua;./?/init.lua"))?;
+    package.set(
+        "path",
+        format!("{folder}/?.lua;{folder}/?/init.lua;./?.lua;./?/init.lua"),
+    )?;
     package.set("cpath", "")
 }
 

@@ -11,6 +11,8 @@ use super::report::{Counts, FileReport, Place, Report, Status, TestReport};
 const AROUND: usize = 2;
 /// Most failures that are shown whole.
 const SHOWN_MAX: usize = 50;
+/// Most tests named that fail like one that is shown.
+const ALIKE_MAX: usize = 5;
 
 /// How to write.
 #[derive(Clone, Copy, Debug)]
@@ -48,12 +50,12 @@ pub fn write(report: &Report, coverage: Option<&[FileLines]>, style: Style) -> S
     for file in &report.files {
         file_line(&mut out, file, style);
     }
-    let bad: Vec<_> = report.tests().filter(|test| test.status.is_bad()).collect();
-    for test in bad.iter().take(SHOWN_MAX) {
-        failure(&mut out, test, style);
+    let groups = alike(report.tests().filter(|test| test.status.is_bad()));
+    for group in groups.iter().take(SHOWN_MAX) {
+        failure(&mut out, group, style);
     }
-    if bad.len() > SHOWN_MAX {
-        let _ = writeln!(out, "\n... and {} more", bad.len() - SHOWN_MAX);
+    if groups.len() > SHOWN_MAX {
+        let _ = writeln!(out, "\n... and {} more", groups.len() - SHOWN_MAX);
     }
     if let Some(files) = coverage {
         lines_covered(&mut out, files);
@@ -65,9 +67,18 @@ pub fn write(report: &Report, coverage: Option<&[FileLines]>, style: Style) -> S
 fn file_line(out: &mut String, file: &FileReport, style: Style) {
     let counts = Counts::of(&file.tests);
     let is_bad = counts.failed + counts.errors > 0;
-    let mark = if is_bad { style.bad("not ok") } else { style.good("ok    ") };
+    let mark = if is_bad {
+        style.bad("not ok")
+    } else {
+        style.good("ok    ")
+    };
     let time = style.faint(&format!("{:.1} ms", file.elapsed_us as f64 / 1e3));
-    let _ = writeln!(out, "{mark} {}  {}  {time}", file.file.display(), tests(counts.tests));
+    let _ = writeln!(
+        out,
+        "{mark} {}  {}  {time}",
+        file.file.display(),
+        tests(counts.tests)
+    );
     if !style.is_verbose {
         return;
     }
@@ -90,17 +101,39 @@ fn tests(count: usize) -> String {
     format!("{count} test{}", if count == 1 { "" } else { "s" })
 }
 
-fn failure(out: &mut String, test: &TestReport, style: Style) {
-    let word = if test.status == Status::Failed { "failed" } else { "error" };
+/// Failures at one place with one text together: they are one mistake, told once.
+fn alike<'a>(tests: impl Iterator<Item = &'a TestReport>) -> Vec<Vec<&'a TestReport>> {
+    let mut groups: Vec<Vec<&TestReport>> = Vec::new();
+    for test in tests {
+        let is_same = |group: &&mut Vec<&TestReport>| {
+            let first = group[0];
+            first.message == test.message && first.best_place() == test.best_place()
+        };
+        match groups.iter_mut().find(is_same) {
+            Some(group) => group.push(test),
+            None => groups.push(vec![test]),
+        }
+    }
+    groups
+}
+
+fn failure(out: &mut String, group: &[&TestReport], style: Style) {
+    let test = group[0];
+    let word = if test.status == Status::Failed {
+        "failed"
+    } else {
+        "error"
+    };
     let _ = writeln!(out, "\n{} {}", style.bad(word), test.names.join(" > "));
     if let Some(place) = test.best_place() {
         let _ = writeln!(out, "  {}:{}", place.file, place.line);
         frame(out, place, style);
     }
-    for line in test.message.as_deref().unwrap_or("").lines() {
+    let message = test.message.as_deref().unwrap_or("");
+    for line in without_place(message, test.best_place()).lines() {
         let _ = writeln!(out, "  {line}");
     }
-    if let Some(place) = place_in(test.message.as_deref().unwrap_or("")).filter(|at| Some(at) != test.best_place()) {
+    if let Some(place) = place_in(message, test.best_place()) {
         let _ = writeln!(out, "  {}:{}", place.file, place.line);
         frame(out, &place, style);
     }
@@ -112,16 +145,35 @@ fn failure(out: &mut String, test: &TestReport, style: Style) {
             let _ = writeln!(out, "  | {line}");
         }
     }
+    for other in group[1..].iter().take(ALIKE_MAX) {
+        let _ = writeln!(out, "  also: {}", other.names.join(" > "));
+    }
+    if group.len() > ALIKE_MAX + 1 {
+        let _ = writeln!(out, "  also: {} more", group.len() - ALIKE_MAX - 1);
+    }
 }
 
-/// The place that an error of a process names, such as `token.lua:12:`, if that file is here.
-fn place_in(message: &str) -> Option<Place> {
-    let (file, rest) = message.lines().next()?.split_once(".lua:")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    let start = file.rfind([' ', '\'', '"', '[']).map_or(0, |at| at + 1);
-    let file = format!("{}.lua", &file[start..]);
-    let line = digits.parse().ok()?;
-    Path::new(&file).is_file().then_some(Place { file, line })
+/// A message without the place at its head, if that is shown already.
+fn without_place<'a>(message: &'a str, shown: Option<&Place>) -> &'a str {
+    let head = shown.map_or(String::new(), |place| format!("{}:{}: ", place.file, place.line));
+    message.strip_prefix(&head).unwrap_or(message)
+}
+
+/// The first other place that an error names, such as `token.lua:12:`, whose file is here.
+fn place_in(message: &str, shown: Option<&Place>) -> Option<Place> {
+    let ends = message.match_indices(".lua:");
+    let mut places = ends.filter_map(|(at, found)| {
+        let start = message[..at]
+            .rfind([' ', '\n', '\'', '"', '['])
+            .map_or(0, |at| at + 1);
+        let digits = message[at + found.len()..]
+            .split(|c: char| !c.is_ascii_digit())
+            .next()?;
+        let file = format!("{}.lua", &message[start..at]);
+        let line = digits.parse().ok()?;
+        Path::new(&file).is_file().then_some(Place { file, line })
+    });
+    places.find(|place| Some(place) != shown)
 }
 
 /// The code around a place.
@@ -146,8 +198,18 @@ fn lines_covered(out: &mut String, files: &[FileLines]) {
     for file in files {
         let (hit, all) = (file.hit(), file.lines.len());
         let share = hit as f64 * 100.0 / all.max(1) as f64;
-        let missed: Vec<_> = file.lines.iter().filter(|(_, times)| **times == 0).map(|(line, _)| *line).collect();
-        let _ = writeln!(out, "  {share:5.1} %  {hit}/{all}  {}{}", file.path, missed_text(&missed));
+        let missed: Vec<_> = file
+            .lines
+            .iter()
+            .filter(|(_, times)| **times == 0)
+            .map(|(line, _)| *line)
+            .collect();
+        let _ = writeln!(
+            out,
+            "  {share:5.1} %  {hit}/{all}  {}{}",
+            file.path,
+            missed_text(&missed)
+        );
     }
 }
 
@@ -165,7 +227,11 @@ fn missed_text(lines: &[u32]) -> String {
         false => format!("{start}-{end}"),
     };
     let texts: Vec<_> = ranges.iter().map(show).collect();
-    if texts.is_empty() { String::new() } else { format!("  not {}", texts.join(", ")) }
+    if texts.is_empty() {
+        String::new()
+    } else {
+        format!("  not {}", texts.join(", "))
+    }
 }
 
 fn summary(out: &mut String, report: &Report, style: Style) {
@@ -204,12 +270,38 @@ mod tests {
     }
 
     #[test]
+    fn failures_that_are_alike_are_told_once() {
+        let test = |name: &str, message: &str| TestReport {
+            names: vec![name.into()],
+            status: Status::Failed,
+            place: None,
+            message: Some(message.into()),
+            at: None,
+            trace: None,
+            printed: String::new(),
+            elapsed_us: 0,
+        };
+        let tests = [test("a", "x"), test("b", "y"), test("c", "x")];
+        let groups = alike(tests.iter());
+        assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
+        let mut out = String::new();
+        let style = Style {
+            has_colours: false,
+            is_verbose: false,
+        };
+        failure(&mut out, &groups[0], style);
+        assert_eq!(out, "\nfailed a\n  x\n  also: c\n");
+    }
+
+    #[test]
     fn a_place_in_a_message_is_found_only_if_the_file_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.lua");
         std::fs::write(&file, "x").unwrap();
         let text = format!("error: {}:7: boom", file.display());
-        assert_eq!(place_in(&text).unwrap().line, 7);
-        assert_eq!(place_in("gone.lua:7: boom"), None);
+        let place = place_in(&format!("gone.lua:3: {text}"), None).unwrap();
+        assert_eq!(place.line, 7);
+        assert_eq!(place_in(&text, Some(&place)), None);
+        assert_eq!(place_in("gone.lua:7: boom, .lua:", None), None);
     }
 }

@@ -13,7 +13,9 @@ const DEPTH_MAX: usize = 128;
 /// What is wrong with the text, and where.
 pub fn from_json(lua: &Lua, json: &str) -> Result<Value, String> {
     let mut reader = serde_json::Deserializer::from_str(json);
-    let value = Seed(lua).deserialize(&mut reader).map_err(|error| error.to_string())?;
+    let value = Seed(lua)
+        .deserialize(&mut reader)
+        .map_err(|error| error.to_string())?;
     reader.end().map_err(|error| error.to_string())?;
     Ok(value)
 }
@@ -144,7 +146,13 @@ mod tests {
     #[test]
     fn json_goes_there_and_back() {
         let lua = Lua::new();
-        for json in [r#"{"a":[1,2.5,"x\u0001\"é"],"b":{"c":true}}"#, "[]", "-7", "\"\"", "9007199254740993"] {
+        for json in [
+            r#"{"a":[1,2.5,"x\u0001\"é"],"b":{"c":true}}"#,
+            "[]",
+            "-7",
+            "\"\"",
+            "9007199254740993",
+        ] {
             assert_eq!(to_json(&from_json(&lua, json).unwrap()).unwrap(), json);
         }
         assert!(from_json(&lua, "null").unwrap().is_nil());

@@ -171,7 +171,11 @@ impl World {
         };
         let (clock_ms, height) = (self.clock_ms, self.height);
         let mut result = Ok(());
-        for process in self.processes.iter_mut().filter(|process| process.is_changed(mark)) {
+        for process in self
+            .processes
+            .iter_mut()
+            .filter(|process| process.is_changed(mark))
+        {
             let message = eval_message(&process.id, &process.owner, Coverage::TAKE, clock_ms, height);
             let outcome = process.dry(&message);
             result = result.and(outcome.and_then(|outcome| coverage.add(&outcome)));
@@ -197,7 +201,10 @@ impl World {
     /// Sets the clock. It never goes back: a scheduler's does not either.
     pub fn set_clock(&mut self, ms: u64) -> Result<(), String> {
         if ms < self.clock_ms {
-            return Err(format!("the clock stands at {} and cannot go back to {ms}", self.clock_ms));
+            return Err(format!(
+                "the clock stands at {} and cannot go back to {ms}",
+                self.clock_ms
+            ));
         }
         self.clock_ms = ms;
         Ok(())
@@ -211,7 +218,10 @@ impl World {
     /// Sets the block height, which never goes back.
     pub fn set_height(&mut self, height: u64) -> Result<(), String> {
         if height < self.height {
-            return Err(format!("the block height is {} and cannot go back to {height}", self.height));
+            return Err(format!(
+                "the block height is {} and cannot go back to {height}",
+                self.height
+            ));
         }
         self.height = height;
         Ok(())
@@ -227,9 +237,14 @@ pub(super) fn eval_message(process: &str, owner: &str, code: &str, clock_ms: u64
         target: process.to_owned(),
         anchor: Some("0".into()),
         from: owner.to_owned(),
-        tags: [("Action", "Eval"), ("Data-Protocol", "ao"), ("Variant", "ao.TN.1"), ("Type", "Message")]
-            .map(|(name, value)| TagText::new(name, value))
-            .into(),
+        tags: [
+            ("Action", "Eval"),
+            ("Data-Protocol", "ao"),
+            ("Variant", "ao.TN.1"),
+            ("Type", "Message"),
+        ]
+        .map(|(name, value)| TagText::new(name, value))
+        .into(),
         timestamp: clock_ms,
         block_height: height,
         read_only: true,

@@ -27,7 +27,7 @@ end
 
 local function problem_of(raised)
   if type(raised) == "table" and (raised.is_weft_failure or raised.is_weft_pending) then return raised end
-  local text = type(raised) == "table" and inspect.show(raised) or tostring(raised)
+  local text = type(raised) == "table" and inspect.show(raised) or tostring(raised):gsub("^runtime error: ", "", 1)
   local file, line = host.where()
   return { is_weft_error = true, message = text, file = file, line = line, trace = host.traceback() }
 end
