@@ -190,6 +190,7 @@ fn sitting() {
         .expect("a runtime");
     let options = super::Options {
         folder: std::env::var_os("FAKE_FOLDER").map(Into::into),
+        history: None,
         style: Style { colors: true },
         blueprints: vec![("token".into(), "Token = 1".into())],
         load: Vec::new(),

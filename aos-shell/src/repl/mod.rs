@@ -26,14 +26,16 @@ mod write;
 
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 
+use spec::Refusal;
+use spec::contract::Answer;
 use tokio::runtime::Handle;
 
 use crate::lua::{self, Read};
 use crate::render::Style;
 use crate::session::Session;
+use atlas::Atlas;
 use complete::Known;
 use desk::Desk;
 use feed::Watcher;
@@ -47,6 +49,8 @@ use tab::Library;
 pub struct Options {
     /// Where histories and pads are kept; `None`: nothing is kept.
     pub folder: Option<PathBuf>,
+    /// The name of the history; `None`: the process's id.
+    pub history: Option<String>,
     /// How text is shown.
     pub style: Style,
     /// Programs that can be loaded by name, with their Lua.
@@ -68,25 +72,48 @@ impl Options {
     }
 }
 
+/// What Tab offers in a process as it is now.
+pub struct Names(Atlas);
+
+impl Names {
+    /// Asks a process for all that can be reached in it, by one dry run.
+    ///
+    /// # Errors
+    /// What the node refuses; that the process does not answer as one that evaluates Lua.
+    pub async fn of(session: &Session) -> Answer<Names> {
+        let outcome = session.dry(&tab::listing()).await?;
+        let none = || Refusal::invalid("no-names", "the process does not list its globals");
+        Atlas::parse(&show::text(&outcome)).map(Names).ok_or_else(none)
+    }
+
+    /// What a line becomes by each offer at its end.
+    pub fn lines(&self, line: &str) -> Vec<String> {
+        let offers = complete::offers(line, line.len(), &self.0, &Known::default());
+        let put = |offer: complete::Offer| format!("{}{}", &line[..offer.start], offer.text);
+        offers.into_iter().map(put).collect()
+    }
+}
+
 /// Reads lines from the terminal until the person leaves.
 ///
 /// # Errors
 /// If the terminal fails or the history cannot be opened.
-pub async fn run(session: Session, options: Options) -> io::Result<ExitCode> {
+pub async fn run(session: Session, options: Options) -> io::Result<()> {
     sit(Arc::new(session), options).await
 }
 
-async fn sit(link: Arc<dyn Link>, options: Options) -> io::Result<ExitCode> {
+async fn sit(link: Arc<dyn Link>, options: Options) -> io::Result<()> {
     let desk = Arc::new(Desk::default());
     let known = Known {
         ids: vec![(link.process().to_string(), "this process".to_owned())],
         blueprints: options.blueprints.iter().map(|(name, _)| name.clone()).collect(),
     };
     let library = Library::new(Arc::clone(&link), Handle::current(), known);
+    let named = options.history.unwrap_or_else(|| link.process().to_string());
     let history = options
         .folder
         .as_ref()
-        .map(|folder| folder.join("history").join(link.process().to_string()));
+        .map(|folder| folder.join("history").join(named));
     let line = Line::open(
         Arc::clone(&desk),
         Arc::clone(&library),
@@ -118,7 +145,7 @@ async fn sit(link: Arc<dyn Link>, options: Options) -> io::Result<ExitCode> {
     let ended = shell.sit().await;
     feed.abort();
     shell.leave();
-    ended.map(|()| ExitCode::SUCCESS)
+    ended
 }
 
 /// The process's own prompt, by a dry run of nothing; its name where it has none.

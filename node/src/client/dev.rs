@@ -61,8 +61,9 @@ pub async fn dev(args: &DevArgs, outlet: &Outlet) -> Done {
     let signer = options.wallet.signer_or(&local.node.data);
     let done = match signer {
         Ok(signer) => {
+            let is_script = script.is_some();
             let work = sit(args, &local, listening.as_ref(), signer, script, outlet);
-            until_told(work).await
+            until_told(work, is_script).await
         }
         Err(problem) => Err(problem),
     };
@@ -108,7 +109,9 @@ async fn sit(
         ));
         outlet.note(&format!("process {} {}", args.name(), session.process));
     }
-    prompt(session, options.load.clone(), outlet).await
+    // The process of a temporary node is another every time: its history goes by the name.
+    let history = local.kept_at().is_none().then(|| format!("dev-{}", args.name()));
+    prompt(session, options.load.clone(), history, outlet).await
 }
 
 /// The process of a name; spawned if it may be and there is none.
@@ -147,10 +150,10 @@ pub async fn shell(args: &ShellArgs, outlet: &Outlet) -> Done {
     let work = async {
         match &script {
             Some(script) => in_time(&args.node, evaluate(&session, script, outlet)).await,
-            None => prompt(session.clone(), Vec::new(), outlet).await,
+            None => prompt(session.clone(), Vec::new(), None, outlet).await,
         }
     };
-    until_told(work).await
+    until_told(work, script.is_some()).await
 }
 
 async fn in_time<T>(node: &NodeArgs, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
@@ -168,21 +171,36 @@ async fn evaluate(session: &Session, script: &[Program], outlet: &Outlet) -> Don
     Ok(0)
 }
 
-async fn prompt(session: Session, load: Vec<PathBuf>, outlet: &Outlet) -> Done {
+/// Programs that `.load-blueprint` knows.
+const BLUEPRINTS: [(&str, &str); 7] = [
+    ("arena", include_str!("../../../processes/arena/arena.lua")),
+    ("chat", include_str!("../../../processes/chat/chat.lua")),
+    (
+        "chatroom",
+        include_str!("../../../processes/chatroom/chatroom.lua"),
+    ),
+    ("names", include_str!("../../../processes/names/names.lua")),
+    ("staking", include_str!("../../../processes/staking/staking.lua")),
+    ("token", include_str!("../../../processes/token/token.lua")),
+    ("voting", include_str!("../../../processes/voting/voting.lua")),
+];
+
+async fn prompt(session: Session, load: Vec<PathBuf>, history: Option<String>, outlet: &Outlet) -> Done {
+    let owned = |(name, source): (&str, &str)| (name.to_owned(), source.to_owned());
     let options = repl::Options {
         folder: repl::Options::state_folder(),
+        history,
         style: outlet.style(),
-        blueprints: Vec::new(),
+        blueprints: BLUEPRINTS.map(owned).to_vec(),
         load,
     };
-    match repl::run(session, options).await {
-        Ok(_) => Ok(0),
-        Err(error) => Err(Problem::new("no-terminal", error.to_string())),
-    }
+    let ended = repl::run(session, options).await;
+    let failed = |error: std::io::Error| Problem::new("no-terminal", error.to_string());
+    ended.map(|()| 0).map_err(failed)
 }
 
-/// A signal ends the work in order, so that temporary data goes.
-async fn until_told(work: impl Future<Output = Done>) -> Done {
+/// A signal ends the work in order, so that temporary data goes. At the prompt Ctrl-C is a key.
+async fn until_told(work: impl Future<Output = Done>, is_script: bool) -> Done {
     let listen = |kind| signal(kind).map_err(|error| Problem::new("internal", error.to_string()));
     let (mut terminate, mut hang_up) = (listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
     let mut interrupt = listen(SignalKind::interrupt())?;
@@ -190,6 +208,6 @@ async fn until_told(work: impl Future<Output = Done>) -> Done {
         done = work => done,
         _ = terminate.recv() => Ok(0),
         _ = hang_up.recv() => Ok(0),
-        _ = interrupt.recv() => Ok(super::EXIT_INTERRUPTED),
+        _ = interrupt.recv(), if is_script => Ok(super::EXIT_INTERRUPTED),
     }
 }
