@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use spec::assignment::MODULE_USED;
 use spec::contract::{Answer, LogEntry, Stored};
-use spec::{DataItem, ItemId, ModuleId, ProcessId, Refusal, Tags};
+use spec::{DataItem, ItemId, ModuleId, ProcessId, Refusal, Tag, Tags};
 use tokio::sync::OnceCell;
 
 use crate::admission::{self, Admitted};
@@ -44,14 +45,16 @@ impl Program {
         let slot0 = shared.scheduler.process(id).await?;
         let process = process_item(&slot0, id)?;
         check_epoch(shared, &slot0, id)?;
-        let module_id = module_id(process)?;
+        let named = module_id(process)?;
+        let module_id = module_used(&slot0)?.unwrap_or(named);
         let source = shared.modules.get(shared, module_id).await?;
         let admitted = admission::admit(process.tags(), &source.tags, &shared.config);
         // Registered bytes and their tags can be replaced: they are looked up again next time.
         let Admitted { limits, .. } = admitted.inspect_err(|_| shared.modules.forget(module_id))?;
         let module = source.module.clone();
         let encoding = module.format().into();
-        let env = message::env(process, module_id, &source.owner, &source.tags, encoding);
+        let tags = env_tags(&source.tags, named, module_id);
+        let env = message::env(process, named, &source.owner, &tags, encoding);
         let sha256: String = module.sha256().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Program {
             env: env.into(),
@@ -82,6 +85,22 @@ fn module_id(process: &DataItem) -> Answer<ModuleId> {
         let text = format!("the process's tag `Module` is `{text}`, which is no id");
         Refusal::invalid("module-missing", text)
     })
+}
+
+/// The module that the scheduler's node decided on at spawn. Nothing else counts: bytes that came
+/// under the process's own module since change nothing.
+fn module_used(slot0: &LogEntry) -> Answer<Option<ModuleId>> {
+    let used = slot0.assignment.module_used();
+    used.map_err(|error| Refusal::invalid("module-used", format!("the log's first entry: {error}")))
+}
+
+/// The module's tags as its process sees them; one that stands in for another says so.
+fn env_tags(tags: &Tags, named: ModuleId, used: ModuleId) -> Tags {
+    let mut tags = tags.clone();
+    if used != named {
+        tags.push(Tag::new(MODULE_USED, used.to_string()));
+    }
+    tags
 }
 
 /// Another engine epoch may give another result in a corner: said loudly, or refused where an operator asks so.

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use spec::contract::{Answer, Field, Messenger, TraceQuery};
 use spec::{ItemId, ProcessId, Refusal};
-use wire::messenger::{Accepted, Connection};
+use wire::messenger::{Accepted, Connection, Spawned};
 use wire::server::{Params, Reject};
 
 use crate::Mu;
@@ -64,15 +64,20 @@ async fn accept(
     State(mu): State<Arc<Mu>>,
     params: Params,
     body: Bytes,
-) -> Result<(StatusCode, Json<Accepted>), Reject> {
+) -> Result<(StatusCode, HeaderMap, Json<Accepted>), Reject> {
     let accepted = match (params.has("process-id"), params.has("assign")) {
         (true, true) => assign(&mu, &params).await?,
         (false, false) => {
             let pushed = mu.push(mu.read_item(body)?).await?;
+            let spawned = match pushed.process {
+                Some(process) => mu.spawned(process).await?,
+                None => Spawned::default(),
+            };
             Accepted {
                 message: "Processing DataItem".into(),
                 id: pushed.id,
                 process_id: pushed.process,
+                spawned,
             }
         }
         _ => {
@@ -80,7 +85,7 @@ async fn accept(
             return Err(Refusal::invalid("half-an-assignment", text).into());
         }
     };
-    Ok((StatusCode::ACCEPTED, Json(accepted)))
+    Ok((StatusCode::ACCEPTED, accepted.spawned.headers(), Json(accepted)))
 }
 
 async fn assign(mu: &Mu, params: &Params) -> Answer<Accepted> {
@@ -92,6 +97,7 @@ async fn assign(mu: &Mu, params: &Params) -> Answer<Accepted> {
         message: "Processing Assignment".into(),
         id,
         process_id: None,
+        spawned: Spawned::default(),
     })
 }
 

@@ -19,6 +19,7 @@ pub mod outbox;
 pub mod queue;
 mod recover;
 mod shared;
+mod spawned;
 pub mod traces;
 
 use std::path::Path;
@@ -31,6 +32,7 @@ use spec::contract::{Answer, Field, Messenger, Pushed, TracePage, TraceQuery};
 use spec::{Address, DataItem, ItemId, ProcessId, Signer};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
+use wire::messenger::Spawned;
 
 pub use config::Config;
 pub use error::Error;
@@ -109,6 +111,20 @@ impl Mu {
     /// See [`intake::read`].
     pub fn read_item(&self, bytes: Bytes) -> Answer<DataItem> {
         intake::read(bytes, self.shared.config.item_bytes_max)
+    }
+
+    /// What was decided about a process at its spawn, and what its owner should know. Also logged:
+    /// clients of the field show neither headers nor bodies.
+    ///
+    /// # Errors
+    /// The scheduler does not know the process.
+    pub async fn spawned(&self, process: ProcessId) -> Answer<Spawned> {
+        let slot0 = self.shared.units.scheduler.process(process).await?;
+        let spawned = spawned::of(&slot0, self.address());
+        for notice in &spawned.notices {
+            tracing::warn!(%process, "{notice}");
+        }
+        Ok(spawned)
     }
 
     /// Whether everything known is cranked and delivered, and recovery is done.

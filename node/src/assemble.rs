@@ -9,12 +9,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use axum::Router;
 use spec::contract::{Class, Compute, Permanent, Scheduler};
-use spec::{Address, Signer, Tag, Tags};
+use spec::{Address, Signer};
 use wire::client::Http;
 
 use crate::cli::Role;
 use crate::config::Config;
 use crate::events::{self, Feeds};
+use crate::mainnet::{self, Mainnet};
+use crate::spawn_rules::{self, SpawnRules};
 use crate::wallet;
 
 /// The units of this program.
@@ -29,6 +31,8 @@ pub struct Node {
     pub mu: Option<Arc<mu::Mu>>,
     /// The outcomes of processes as they happen, where a compute unit is here.
     pub feeds: Option<Arc<Feeds>>,
+    /// What the mainnet routes speak to; there with the messenger.
+    pub mainnet: Option<Arc<Mainnet>>,
     /// Accounts of the units that run here.
     pub addresses: Addresses,
     /// Signs what the node itself writes, such as modules added without a wallet.
@@ -71,7 +75,7 @@ impl Node {
             false => (None, Some(lock(&data)?)),
         };
         let su = match config.has(Role::Su) {
-            true => Some(open_su(config, weave.as_ref(), keys.su, &data)?),
+            true => Some(open_su(config, weave.as_ref(), keys.su, own.0, &data)?),
             false => None,
         };
         let neighbours = || {
@@ -84,14 +88,24 @@ impl Node {
             true => Some(open_cu(config, neighbours()?, own.2, &data)?),
             false => None,
         };
-        let mu = match config.has(Role::Mu) {
-            true => Some(open_mu(config, neighbours()?, cu.as_ref(), &keys.mu, &data)?),
+        let units = match config.has(Role::Mu) {
+            true => Some(units(config, neighbours()?, cu.as_ref())?),
             false => None,
         };
         let feeds = match &cu {
             Some(cu) => Some(Feeds::new(cu.clone(), neighbours()?.0, config.http.feeds_max)),
             None => None,
         };
+        let mu = match &units {
+            Some(units) => Some(open_mu(config, units.clone(), &keys.mu, &data)?),
+            None => None,
+        };
+        let mainnet = mu.clone().zip(units).map(|(messenger, units)| Mainnet {
+            messenger,
+            scheduler: units.scheduler,
+            compute: units.compute,
+            scheduler_address: su.is_some().then_some(own.1),
+        });
         let addresses = Addresses {
             mu: mu.is_some().then_some(own.0),
             su: su.is_some().then_some(own.1),
@@ -103,6 +117,7 @@ impl Node {
             cu,
             mu,
             feeds: feeds.map(Arc::new),
+            mainnet: mainnet.map(Arc::new),
             addresses,
             signer: keys.mu,
             data,
@@ -110,11 +125,12 @@ impl Node {
         })
     }
 
-    /// All routes: the gateway at the root, each unit under its name.
+    /// All routes: the gateway and the mainnet's at the root, each unit under its name.
     pub fn router(&self, config: &Config) -> Router {
         let mut router = Router::new();
         if let Some(weave) = self.weave.as_ref().filter(|_| config.has(Role::Gateway)) {
-            router = router.merge(weave::http::router(weave.clone()));
+            let stand_ins = spawn_rules::stand_ins(cu::kernel_id(), self.signer.address());
+            router = router.merge(weave::http::router_with(weave.clone(), stand_ins));
         }
         if let Some(su) = &self.su {
             router = router.nest("/su", su::http::router(su.clone()));
@@ -127,6 +143,9 @@ impl Node {
         }
         if let Some(mu) = &self.mu {
             router = router.nest("/mu", mu::http::router(mu.clone()));
+        }
+        if let Some(mainnet) = &self.mainnet {
+            router = router.merge(mainnet::router(mainnet.clone()));
         }
         router
     }
@@ -238,10 +257,18 @@ fn open_su(
     config: &Config,
     weave: Option<&Arc<weave::Weave>>,
     signer: Signer,
+    messenger: Address,
     data: &Path,
 ) -> Result<Arc<su::Su>> {
     let weave = weave.expect("a scheduler's node has a weave");
     let chain = weave.clone();
+    let rules = Arc::new(SpawnRules {
+        own: own_accounts(config, signer.address(), messenger),
+        listen: config.listen(),
+        weave: weave.clone(),
+        kernel: cu::kernel_id(),
+        shipped: cu::shipped::items(),
+    });
     let parts = su::Parts {
         signer,
         journal: weave.log().clone(),
@@ -249,16 +276,23 @@ fn open_su(
         now: su::clock::wall_clock(),
         heights: Arc::new(move |ms| chain.chain().height_at(ms)),
         chain: weave.chain().describe(),
-        boot_tags: Arc::new(|_| Ok(boot_tags())),
+        boot_tags: Arc::new(move |process| {
+            let rules = rules.clone();
+            Box::pin(async move { rules.notes(&process).await })
+        }),
         // Nothing is uploaded without an upload route, and this node has none.
         class: Class::Local,
     };
     Ok(su::Su::open(config.su.clone(), data, parts)?)
 }
 
-/// What else decides a process's results, written on slot 0's assignment (invariant 5).
-fn boot_tags() -> Tags {
-    vec![Tag::new("Engine-Epoch", cu::engine_epoch())]
+/// Whom a process may name as its scheduler without being adopted: the scheduler, and the messenger
+/// beside it, whose account the mainnet's clients take for the node's.
+fn own_accounts(config: &Config, scheduler: Address, messenger: Address) -> Vec<Address> {
+    match config.has(Role::Mu) {
+        true => vec![scheduler, messenger],
+        false => vec![scheduler],
+    }
 }
 
 fn open_cu(
@@ -276,23 +310,21 @@ fn open_cu(
     )?)
 }
 
-fn open_mu(
-    config: &Config,
-    (scheduler, permanent): Neighbours,
-    cu: Option<&Arc<cu::Cu>>,
-    signer: &Arc<Signer>,
-    data: &Path,
-) -> Result<Arc<mu::Mu>> {
+/// The messenger's neighbours.
+fn units(config: &Config, (scheduler, permanent): Neighbours, cu: Option<&Arc<cu::Cu>>) -> Result<mu::Units> {
     let compute: Arc<dyn Compute> = match (cu, &config.peers.cu) {
         (Some(cu), _) => cu.clone(),
         (None, Some(url)) => Arc::new(wire::compute::ComputeClient::new(http(config, url)?)),
         (None, None) => return Err(missing("compute unit", "--cu-url")),
     };
-    let units = mu::Units {
+    Ok(mu::Units {
         scheduler,
         compute,
         permanent,
-    };
+    })
+}
+
+fn open_mu(config: &Config, units: mu::Units, signer: &Arc<Signer>, data: &Path) -> Result<Arc<mu::Mu>> {
     Ok(mu::Mu::open(
         config.mu.clone(),
         &data.join("cache"),

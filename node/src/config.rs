@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail};
 use crate::cli::{NodeArgs, Role};
 
 /// Where a node listens if nobody says otherwise: this machine only.
-pub const LISTEN_DEFAULT: &str = "127.0.0.1:8734";
+pub fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8734))
+}
 
 /// Everything a node can be told.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
@@ -100,6 +102,11 @@ impl Config {
             Ok(config) => Ok(config),
             Err(error) => bail!("{}: {error}{}", place(), suggestion(error.message())),
         }
+    }
+
+    /// Where the node listens.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen.unwrap_or_else(default_listen)
     }
 
     /// Whether a role runs here.

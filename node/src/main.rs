@@ -8,9 +8,11 @@ mod client;
 mod config;
 mod events;
 mod health;
+mod mainnet;
 mod module;
 mod serve;
 mod test;
+mod spawn_rules;
 mod wallet;
 
 use std::process::ExitCode;

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::assemble::Node;
 use crate::cli::{NodeArgs, Role};
-use crate::config::{Config, LISTEN_DEFAULT};
+use crate::config::{Config, default_listen};
 use crate::{admin, health};
 
 /// How long the units may take to stop, beyond the listener's drain.
@@ -112,7 +112,7 @@ pub fn run(args: &NodeArgs) -> Result<()> {
 
 async fn serve(config: Config, json: bool) -> Result<()> {
     let mut stop = Stop::listen()?;
-    let address = config.listen.unwrap_or_else(default_address);
+    let address = config.listen();
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| {
         format!(
@@ -143,10 +143,6 @@ async fn serve(config: Config, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn default_address() -> SocketAddr {
-    LISTEN_DEFAULT.parse().expect("a constant address")
-}
-
 /// A node that answers at an address.
 pub struct Listening {
     /// Where.
@@ -162,14 +158,14 @@ impl Listening {
     pub async fn start(node: &Arc<Node>, config: &Config, address: Option<SocketAddr>) -> Result<Listening> {
         let listener = match address {
             Some(address) => TcpListener::bind(address).await,
-            None => match TcpListener::bind(default_address()).await {
+            None => match TcpListener::bind(default_listen()).await {
                 Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                    TcpListener::bind((default_address().ip(), 0)).await
+                    TcpListener::bind((default_listen().ip(), 0)).await
                 }
                 bound => bound,
             },
         };
-        let address = address.unwrap_or_else(default_address);
+        let address = address.unwrap_or_else(default_listen);
         let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
         Listening::with(node, config, listener, None)
     }

@@ -110,6 +110,12 @@ fn item_95_aos_2_0_1_processes_talk_through_the_messenger() {
     run_script("conversation.mjs", "aos2_0_1.wasm");
 }
 
+/// The unmodified client in mainnet mode, with only the node's URL set.
+#[test]
+fn aoconnect_mainnet_on_aos_2_0_6() {
+    run_script("mainnet.mjs", "aos2_0_6.wasm");
+}
+
 /// Trees over data, proofs and transactions of the base layer are those of arweave-js, in both directions.
 #[test]
 fn arweave_js_and_we_read_each_others_transactions() {

@@ -7,7 +7,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::contract::{Field, Tick};
-use crate::ids::{ItemId, ProcessId, base64url, from_base64url};
+use crate::ids::{ItemId, ModuleId, ProcessId, base64url, from_base64url};
 use crate::item::{DataItem, ItemError, ItemParts};
 use crate::keys::Signer;
 use crate::tags::{self, Tag, Tags};
@@ -92,6 +92,11 @@ pub enum AssignmentError {
     #[error(transparent)]
     Item(#[from] ItemError),
 }
+
+/// Slot 0's tag for the scheduler that a process names, where another one keeps its log.
+pub const ADOPTED_FROM: &str = "Adopted-From";
+/// Slot 0's tag for the module that runs a process in place of the one it names.
+pub const MODULE_USED: &str = "Module-Used";
 
 /// Digits of the padded block height.
 const HEIGHT_DIGITS: usize = 12;
@@ -195,6 +200,20 @@ impl Assignment {
             exclude: exclude.ok_or(AssignmentError::Tag("Exclude"))?,
             item,
         })
+    }
+
+    /// The scheduler that the process names, if another one keeps its log. Slot 0 says so.
+    pub fn adopted_from(&self) -> Option<&str> {
+        self.item.tag(ADOPTED_FROM)
+    }
+
+    /// The module that runs the process in place of the one it names. Decided at spawn; slot 0 says so.
+    ///
+    /// # Errors
+    /// The tag is no id: then nothing may be evaluated.
+    pub fn module_used(&self) -> Result<Option<ModuleId>, AssignmentError> {
+        let used = self.item.tag(MODULE_USED).map(str::parse).transpose();
+        used.map_err(|_| AssignmentError::Tag(MODULE_USED))
     }
 
     /// The id of what has its place here: the message, or the process item at slot 0.

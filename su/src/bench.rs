@@ -120,7 +120,7 @@ impl Stage {
             now: crate::clock::wall_clock(),
             heights: Arc::new(move |ms| chain.chain().height_at(ms)),
             chain: weave.chain().describe(),
-            boot_tags: Arc::new(|_| Ok(Tags::new())),
+            boot_tags: Arc::new(|_| Box::pin(std::future::ready(Ok(Tags::new())))),
             class: Class::Local,
         };
         let su = Su::open(Config::default(), &folder, parts).map_err(io::Error::other)?;

@@ -19,6 +19,7 @@ mod rebuild;
 mod writer;
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -41,8 +42,11 @@ use crate::read::Reader;
 use crate::writer::{Work, Writer};
 
 /// What else slot 0's assignment says about a new process: the engine epoch, and other decisions
-/// taken at spawn. A refusal refuses the spawn.
-pub type BootTags = Arc<dyn Fn(&DataItem) -> Answer<Tags> + Send + Sync>;
+/// taken at spawn. A refusal refuses the spawn. A tag `Storage` among them decides the class.
+pub type BootTags = Arc<dyn Fn(DataItem) -> BootDecision + Send + Sync>;
+
+/// A decision under way; it may have to look into the weave.
+pub type BootDecision = Pin<Box<dyn Future<Output = Answer<Tags>> + Send>>;
 
 /// What a scheduler works with.
 pub struct Parts {
@@ -183,7 +187,7 @@ impl Su {
                 )
             })?;
         }
-        let mut notes = (self.boot_tags)(&item)?;
+        let mut notes = (self.boot_tags)(item.clone()).await?;
         let decided = spec::tags::first(&notes, "Storage").and_then(check::class_of);
         let class = decided.map_or_else(|| check::class(&item, self.class), Ok)?;
         for (name, value) in [

@@ -19,6 +19,7 @@ use wire::server::Reject;
 
 use crate::gateway;
 use crate::graphql::{self, Schema};
+pub use crate::graphql::{StandIn, StandIns};
 use crate::weave::{Found, Weave};
 
 /// Blocks after which an upload's promise ends, as receipts of bundlers say.
@@ -28,9 +29,16 @@ type Reply<T> = Result<T, Reject>;
 
 /// The routes of gateway and GraphQL.
 pub fn router(weave: Arc<Weave>) -> Router {
+    router_with(weave, StandIns::default())
+}
+
+/// The same; `stand_ins` are described to whoever asks GraphQL for their
+/// ids, as long as nothing is held under them: clients look a module up before they name it.
+pub fn router_with(weave: Arc<Weave>, stand_ins: StandIns) -> Router {
+    let schema = graphql::schema(weave.clone(), stand_ins);
     let graphql = Router::new()
         .route("/graphql", post(search).get(explain))
-        .with_state((graphql::schema(weave.clone()), weave.config().graphql_bytes_max));
+        .with_state((schema, weave.config().graphql_bytes_max));
     Router::new()
         .route("/{id}", get(data))
         .route("/raw/{id}", get(data))

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use spec::contract::{Answer, Field, Messenger, Pushed, Trace, TracePage, TraceQuery};
-use spec::{DataItem, ItemId, ProcessId};
+use spec::{DataItem, ItemId, ModuleId, ProcessId};
 
 use crate::client::Http;
 use crate::server::encode;
@@ -24,6 +24,44 @@ pub struct Accepted {
     /// The process made, if one was.
     #[serde(rename = "processId", default, skip_serializing_if = "Option::is_none")]
     pub process_id: Option<ProcessId>,
+    /// What the node decided about that process.
+    #[serde(flatten)]
+    pub spawned: Spawned,
+}
+
+/// What a node decided about a process at its spawn, and what its owner should know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spawned {
+    /// The scheduler that the process names, where this node's keeps its log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted_from: Option<String>,
+    /// The module that runs it in place of the one it names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module_used: Option<ModuleId>,
+    /// For people, each a sentence with its remedy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+}
+
+impl Spawned {
+    /// Headers that say the same; notices are joined, and printable ASCII already.
+    pub fn headers(&self) -> http::HeaderMap {
+        let mut headers = http::HeaderMap::new();
+        let used = self.module_used.map(|id| id.to_string());
+        let notices = (!self.notices.is_empty()).then(|| self.notices.join("; "));
+        let said = [
+            ("adopted-from", self.adopted_from.clone()),
+            ("module-used", used),
+            ("notice", notices),
+        ];
+        for (name, text) in said {
+            // A process may name anything; what no header can carry is in the body.
+            let value = text.and_then(|text| http::HeaderValue::from_str(&text).ok());
+            value.and_then(|value| headers.insert(name, value));
+        }
+        headers
+    }
 }
 
 /// The answer to `GET /?debug=1`.

@@ -132,7 +132,10 @@ impl World {
             now: Arc::new(now),
             heights: Arc::new(|ms| 1 + ms / 10_000),
             chain: "dev/0/10000".into(),
-            boot_tags: Arc::new(|_| Ok(vec![Tag::new("Engine-Epoch", "test-1")])),
+            boot_tags: Arc::new(|_| {
+                let tags = vec![Tag::new("Engine-Epoch", "test-1")];
+                Box::pin(std::future::ready(Ok(tags)))
+            }),
             class: Class::Local,
         };
         let su = Su::open(config.clone(), folder.path(), parts).unwrap();

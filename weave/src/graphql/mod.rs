@@ -4,6 +4,7 @@
 //! that is unknown or malformed is simply not found; only a query that cannot be meant is an error.
 
 mod block;
+mod stand_in;
 mod transaction;
 
 use std::sync::Arc;
@@ -18,14 +19,17 @@ use transaction::{BlockFilter, TagFilter, Transaction, TransactionConnection};
 /// The schema, with the weave it asks.
 pub type Schema = async_graphql::Schema<Query, EmptyMutation, EmptySubscription>;
 
+pub use stand_in::{StandIn, StandIns};
+
 /// Makes the schema of a weave.
-pub fn schema(weave: Arc<Weave>) -> Schema {
+pub fn schema(weave: Arc<Weave>, stand_ins: StandIns) -> Schema {
     let config = weave.config();
     let (depth, complexity) = (config.graphql_depth_max, config.graphql_complexity_max);
     Schema::build(Query, EmptyMutation, EmptySubscription)
         .limit_depth(depth)
         .limit_complexity(complexity)
         .data(weave)
+        .data(stand_ins)
         .finish()
 }
 
@@ -72,6 +76,10 @@ fn weave<'a>(context: &Context<'a>) -> &'a Arc<Weave> {
     context.data_unchecked::<Arc<Weave>>()
 }
 
+fn stand_ins<'a>(context: &Context<'a>) -> &'a StandIns {
+    context.data_unchecked::<StandIns>()
+}
+
 fn error(refusal: Refusal) -> async_graphql::Error {
     async_graphql::Error::new(refusal.text)
 }
@@ -91,7 +99,9 @@ impl Query {
     /// What is held under one id; null if nothing is.
     #[graphql(complexity = "20 + child_complexity")]
     async fn transaction(&self, context: &Context<'_>, id: ID) -> async_graphql::Result<Option<Transaction>> {
-        transaction::one(weave(context), &id).await.map_err(error)
+        transaction::one(weave(context), stand_ins(context), &id)
+            .await
+            .map_err(error)
     }
 
     /// What is held that meets every condition given.
@@ -122,7 +132,7 @@ impl Query {
             block,
         };
         let page = (page_size(first), after, sort.unwrap_or_default());
-        transaction::list(weave(context), filter, page)
+        transaction::list(weave(context), stand_ins(context), filter, page)
             .await
             .map_err(error)
     }

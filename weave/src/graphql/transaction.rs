@@ -10,7 +10,7 @@ use spec::ids::{base64url, from_base64url};
 use spec::{Address, ItemId, signature};
 
 use super::block::Block;
-use super::{PageInfo, SortOrder};
+use super::{PageInfo, SortOrder, StandIns};
 use crate::gateway::Fields;
 use crate::weave::Weave;
 
@@ -49,6 +49,16 @@ impl BlockFilter {
 pub struct Transaction {
     stored: Stored,
     block_height: u64,
+}
+
+impl Transaction {
+    /// Nothing held, only described: as old as the chain.
+    fn standing_in(stored: Stored) -> Transaction {
+        Transaction {
+            stored,
+            block_height: 1,
+        }
+    }
 }
 
 /// Who signed.
@@ -204,13 +214,15 @@ pub struct Filter {
     pub block: Option<BlockFilter>,
 }
 
-/// What is held under an id.
-pub async fn one(weave: &Arc<Weave>, id: &str) -> Answer<Option<Transaction>> {
+/// What is held under an id, or stands in for it.
+pub async fn one(weave: &Arc<Weave>, stand_ins: &StandIns, id: &str) -> Answer<Option<Transaction>> {
     let Ok(id) = id.parse::<ItemId>() else {
         return Ok(None);
     };
-    let found = weave.lookup(id).await?;
-    Ok(found.map(|found| Transaction {
+    let Some(found) = weave.lookup(id).await? else {
+        return Ok(stand_ins.get(id).map(Transaction::standing_in));
+    };
+    Ok(Some(Transaction {
         stored: found.stored,
         block_height: found.block_height,
     }))
@@ -219,6 +231,7 @@ pub async fn one(weave: &Arc<Weave>, id: &str) -> Answer<Option<Transaction>> {
 /// A page of what meets the conditions.
 pub async fn list(
     weave: &Arc<Weave>,
+    stand_ins: &StandIns,
     filter: Filter,
     (first, after, sort): (usize, Option<String>, SortOrder),
 ) -> Answer<TransactionConnection> {
@@ -231,6 +244,7 @@ pub async fn list(
     };
     (query.first, query.ascending) = (first, sort == SortOrder::HeightAsc);
     query.after = after.filter(|after| !after.is_empty());
+    let absent = stand_ins.matching(weave, &query).await?;
     let hits = weave.find(query).await?;
     let edge = |hit: Hit| TransactionEdge {
         cursor: hit.cursor,
@@ -239,11 +253,21 @@ pub async fn list(
             block_height: hit.block_height,
         },
     };
+    let absent = absent.into_iter().map(|stored| TransactionEdge {
+        cursor: String::new(),
+        node: Transaction::standing_in(stored),
+    });
     Ok(TransactionConnection {
         page_info: PageInfo {
             has_next_page: hits.has_next_page,
         },
-        edges: hits.hits.into_iter().map(edge).collect(),
+        edges: hits
+            .hits
+            .into_iter()
+            .map(edge)
+            .chain(absent)
+            .take(first)
+            .collect(),
     })
 }
 

@@ -499,3 +499,58 @@ async fn queries_that_cannot_be_meant_are_refused() {
     );
     assert_eq!(get(&world.weave, "/graphql").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_stand_in_is_found_by_its_id_until_something_is_held_under_it() {
+    let world = world().await;
+    let id = spec::ItemId([9; 32]);
+    let described = weave::http::StandIn {
+        id,
+        by: signer(5).address(),
+        tags: vec![
+            spec::Tag::new("Type", "Module"),
+            spec::Tag::new("Data-Protocol", "ao"),
+        ],
+    };
+    let stand_ins: weave::http::StandIns = [described].into_iter().collect();
+    let edges = async |conditions: &str| {
+        let query = format!(
+            "{{ transactions({conditions}) {{ edges {{ node {{ id tags {{ name value }} block {{ height }} }} }} }} }}"
+        );
+        let request = axum::http::Request::post("/graphql").header("content-type", "application/json");
+        let request = request
+            .body(axum::body::Body::from(json!({ "query": query }).to_string()))
+            .unwrap();
+        let router = weave::http::router_with(world.weave.clone(), stand_ins.clone());
+        let response = tower::ServiceExt::oneshot(router, request).await.unwrap();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        answer["data"]["transactions"]["edges"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{answer}"))
+            .len()
+    };
+    let by_id = format!("ids: [\"{id}\"]");
+    let with_tag = |value: &str| format!("{by_id}, tags: [{{ name: \"Type\", values: [\"{value}\"] }}]");
+    assert_eq!(edges(&by_id).await, 1);
+    assert_eq!(edges(&with_tag("Module")).await, 1);
+    assert_eq!(edges(&with_tag("Process")).await, 0);
+    assert_eq!(
+        edges("tags: [{ name: \"Type\", values: [\"Module\"] }]").await,
+        1,
+        "the true module only"
+    );
+    assert_eq!(
+        get(&world.weave, &format!("/{id}")).await.status,
+        404,
+        "it has no bytes"
+    );
+    let data = bytes::Bytes::from_static(b"bytes");
+    world
+        .weave
+        .register(id, Vec::new(), data, signer(5).address())
+        .await
+        .unwrap();
+    assert_eq!(edges(&with_tag("Module")).await, 0, "what is held counts");
+    assert_eq!(edges(&by_id).await, 1);
+}
