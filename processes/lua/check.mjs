@@ -1,11 +1,11 @@
-// The engine's conformance under node: what aos does (tests/*.expected), what README.md promises, the ABI itself.
+// The engine's conformance under node: what aos and stock Lua do (tests/*.expected), what README.md promises, the ABI itself.
 // No Rust, no network. Usage: [WEFT_ENGINE=engine.wasm] node check.mjs
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Engine, frame } from './driver.mjs'
-import { observed, results, digest, evaluate } from './tests/observed.mjs'
+import { observed, native, results, digest, evaluate } from './tests/observed.mjs'
 
 const options = { path: process.env.WEFT_ENGINE ?? fileURLToPath(new URL('./engine.wasm', import.meta.url)) }
 const read = (name) => readFileSync(new URL(name, import.meta.url))
@@ -128,6 +128,9 @@ const checks = {
 
 for (const name of observed) {
   checks[`${name} is as aos's`] = () => assert.equal(digest(results(evaluate(read(`./tests/${name}.lua`), options))), read(`./tests/${name}.expected`).toString())
+}
+for (const name of native) {
+  checks[`${name} is as stock Lua's`] = () => assert.equal(digest(evaluate(read(`./tests/${name}.lua`), options).split('\n')), read(`./tests/${name}.expected`).toString())
 }
 for (const name of ['os', 'sandbox', 'lines']) checks[`${name}.lua`] = () => assert.equal(evaluate(read(`./tests/${name}.lua`), options), 'ok')
 

@@ -6,6 +6,9 @@ import { Engine } from '../driver.mjs'
 /** Tests whose expected results come from the real aos module. */
 export const observed = ['json', 'base64', 'bint']
 
+/** Tests whose expected results come from stock Lua. */
+export const native = ['plain']
+
 const runner = readFileSync(new URL('../hostile/runner.lua', import.meta.url))
 
 /** The text that a chunk of Lua returns on the engine. */
