@@ -52,25 +52,12 @@ static int unhex(lua_State *L) {
   return 1;
 }
 
-#ifdef WEFT_CRYPTO
-/* Moves the fields of the table at the top into the one below it. */
-static void take_fields(lua_State *L) {
-  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
-    lua_pushvalue(L, -2);
-    lua_pushvalue(L, -2);
-    lua_rawset(L, -6);
-  }
-  lua_pop(L, 1);
-}
-#endif
-
 int luaopen_weft(lua_State *L) {
   static const luaL_Reg members[] = {{"now", now}, {"seed", seed}, {"hex", hex}, {"unhex", unhex}, {NULL, NULL}};
   luaL_newlib(L, members);
   weft_lines_install(L);
 #ifdef WEFT_CRYPTO
-  luaopen_weft_crypto(L);
-  take_fields(L);
+  luaopen_weft_crypto(L);  /* adds to the table on top */
 #endif
   return 1;
 }
