@@ -1,7 +1,6 @@
 --- What a process tells the outside: messages, spawns, assignments, all gathered in an outbox; and whom it trusts.
 -- Not the handlers, and not the shape of incoming messages: see `.handlers` and `.message`.
 
-local utils = require(".utils")
 local handlers = require(".handlers")
 local json = require("json")
 
@@ -76,9 +75,18 @@ function ao.sanitize(msg)
   return copy
 end
 
-local function authorities_of(tags)
+local function is_authority(address)
+  for _, authority in ipairs(ao.authorities) do
+    if address == authority then
+      return true
+    end
+  end
+  return false
+end
+
+local function add_authorities(tags)
   for _, tag in ipairs(tags) do
-    if tag.name == "Authority" and not utils.includes(tag.value, ao.authorities) then
+    if tag.name == "Authority" and not is_authority(tag.value) then
       table.insert(ao.authorities, tag.value)
     end
   end
@@ -104,7 +112,7 @@ function ao.init(env)
   if ao._module == "" then
     ao._module = env.Module.Id
   end
-  authorities_of(env.Process.TagArray)
+  add_authorities(env.Process.TagArray)
   ao.clearOutbox()
 end
 
@@ -238,12 +246,7 @@ end
 
 --- Whether the sender of a message, or who passed it on, is one of our authorities.
 function ao.isTrusted(msg)
-  for _, authority in ipairs(ao.authorities) do
-    if msg.From == authority or msg.Owner == authority then
-      return true
-    end
-  end
-  return false
+  return is_authority(msg.From) or is_authority(msg.Owner)
 end
 
 --- Kept for sources that call it: a hint where a sender's process lives has no use here.
