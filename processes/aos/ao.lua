@@ -40,26 +40,38 @@ function ao.clone(value, seen)
   return setmetatable(copy, getmetatable(value))
 end
 
--- The two lists above as sets, made again whenever a list changed its table or its length.
-local sets = {}
+-- `ao.nonExtractableTags` as a set, and how many names are in it.
+local kept, kept_count = {}, 0
 
-local function set_of(list)
-  local known = sets[list]
-  if not known or known.size ~= #list then
-    known = { size = #list, names = {} }
-    for _, name in ipairs(list) do
-      known.names[name] = true
-    end
-    sets[list] = known
+local function is_current(list)
+  if #list ~= kept_count then
+    return false
   end
-  return known.names
+  for index = 1, kept_count do
+    if not kept[list[index]] then
+      return false
+    end
+  end
+  return true
+end
+
+--- The list may be changed by the process; the set follows.
+local function kept_names()
+  local list = ao.nonExtractableTags
+  if not is_current(list) then
+    kept, kept_count = {}, #list
+    for _, name in ipairs(list) do
+      kept[name] = true
+    end
+  end
+  return kept
 end
 
 --- Lifts the tags of a message to its root, but for `ao.nonExtractableTags`. Changes and answers the message.
 function ao.normalize(msg)
-  local kept = set_of(ao.nonExtractableTags)
+  local names = kept_names()
   for _, tag in ipairs(msg.Tags) do
-    if not kept[tag.name] then
+    if not names[tag.name] then
       msg[tag.name] = tag.value
     end
   end
@@ -92,27 +104,30 @@ local function add_authorities(tags)
   end
 end
 
-local function env_of(env)
-  local process = env.Process
-  if not process.TagArray then
-    process.TagArray, process.Tags = process.Tags, {}
-    for _, tag in ipairs(process.TagArray) do
-      if process.Tags[tag.name] == nil then
-        process.Tags[tag.name] = tag.value
-      end
+-- What a process sees of its environment. A copy: whatever it does to it, the kernel still knows who it is.
+local seen_env
+
+local function see(env)
+  local seen = ao.clone(env)
+  local process = seen.Process
+  process.TagArray, process.Tags = process.Tags, {}
+  for _, tag in ipairs(process.TagArray) do
+    if process.Tags[tag.name] == nil then
+      process.Tags[tag.name] = tag.value
     end
   end
-  return env
+  return seen
 end
 
---- Takes over who we are from the environment. The authorities of the process are always among the trusted.
+--- Takes over who we are from an environment. The authorities of the process are always among the trusted.
 function ao.init(env)
-  ao.env = env_of(env)
+  seen_env = seen_env or see(env)
+  ao.env = seen_env
   ao.id = env.Process.Id
   if ao._module == "" then
     ao._module = env.Module.Id
   end
-  add_authorities(env.Process.TagArray)
+  add_authorities(env.Process.TagArray or env.Process.Tags)
   ao.clearOutbox()
 end
 

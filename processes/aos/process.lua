@@ -7,7 +7,6 @@ local console = require(".console")
 local colors = require(".colors")
 local dump = require(".dump")
 local trace = require(".trace")
-local chance = require(".chance")
 local globals = require(".globals")
 
 local process = { _version = "2.0.4" }
@@ -119,7 +118,7 @@ end
 function process.handle(msg, env)
   ao.init(env)
   message.open(msg)
-  globals.settle(msg, chance)
+  globals.settle(msg, env)
   console.clear()
   message.decode(msg)
   if is_stranger(msg) then
