@@ -57,7 +57,7 @@ int luaopen_weft(lua_State *L) {
   luaL_newlib(L, members);
   weft_lines_install(L);
 #ifdef WEFT_CRYPTO
-  luaopen_weft_crypto(L);  /* adds to the table on top */
+  luaopen_weft_crypto(L);
 #endif
   return 1;
 }

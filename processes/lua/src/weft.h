@@ -52,7 +52,7 @@ void weft_sandbox_open(lua_State *L);
 int luaopen_weft(lua_State *L);
 /* lines.c: adds lines, lines_take, lines_of to the table at the top. */
 void weft_lines_install(lua_State *L);
-/* crypto/: answers a table of its functions; linked only if there. */
+/* crypto/: adds its functions to the table at the top; linked only if there. */
 int luaopen_weft_crypto(lua_State *L);
 
 int luaopen_weft_bint(lua_State *L);
