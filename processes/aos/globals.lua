@@ -49,6 +49,10 @@ local function spawn(...)
   return { output = "Spawn process request added to outbox", receive = spawned.receive }
 end
 
+local function receive(pattern)
+  return handlers.receive(pattern)
+end
+
 local function assign(assignment)
   ao.assign(assignment)
   print("Assignment added to outbox.")
@@ -84,7 +88,7 @@ function globals.install()
   Handlers, Utils, _G.ao = handlers, require(".utils"), ao
   Inbox, Errors, Colors, Bell = {}, {}, colors, "\7"
   HANDLER_PRINT_LOGS = {}
-  Send, Spawn, Assign, Receive = send, spawn, assign, handlers.receive
+  Send, Spawn, Assign, Receive = send, spawn, assign, receive
   Prompt, Tab, Version, Dump = prompt, tab, version, require(".dump")
   print, math.random = console.print, random
   package.loaded.ao = ao
