@@ -71,6 +71,9 @@ local function refuse(msg, action, reason)
   msg.reply({ Action = action, ["Message-Id"] = msg.Id, Error = reason, Reason = reason })
 end
 
+-- An amount as the builder may set it: digits or a number.
+local function amountOf(quantity) return bint(math.tointeger(tonumber(quantity)) or quantity) end
+
 local function digitsOf(text)
   return type(text) == "string" and #text <= 76 and text:match("^%d+$") or nil
 end
@@ -86,7 +89,7 @@ end
 
 -- Pays out of the arena's own balance; nothing is sent for zero.
 function sendReward(recipient, quantity, reason)
-  local amount = bint(tostring(quantity))
+  local amount = amountOf(quantity)
   if not bint.ispos(amount) then return end
   Send({
     Target = PaymentToken,
@@ -173,12 +176,12 @@ end
 function endGame()
   local winners = sortedKeys(Players)
   Winners = #winners
-  local pot = bint(tostring(BonusQty)) + bint(Bets)
+  local pot = amountOf(BonusQty) + bint(Bets)
   if Winners > 0 then
     local share, rest = bint.udivmod(pot, Winners)
     Bets = tostring(rest)
     for _, address in ipairs(winners) do
-      sendReward(address, share + bint(tostring(PaymentQty)), "Win")
+      sendReward(address, share + amountOf(PaymentQty), "Win")
       Waiting[address] = Waiting[address] or false
     end
   end
@@ -241,7 +244,7 @@ end
 
 -- A seat for the next round. Too little, too much or twice: the difference goes back.
 local function pay(sender, quantity)
-  local paid, price = bint(quantity), bint(tostring(PaymentQty))
+  local paid, price = bint(quantity), amountOf(PaymentQty)
   if paid < price or Waiting[sender] then return sendReward(sender, quantity, "Refund") end
   sendReward(sender, paid - price, "Refund")
   Waiting[sender] = true
@@ -259,8 +262,13 @@ local function credit(msg)
   pay(sender, quantity)
 end
 
+-- The token's receipt for what the arena paid: seen, nothing to do. It would fill the inbox.
+local function isReceipt(msg) return msg.Action == "Debit-Notice" and msg.From == PaymentToken end
+
+local function ignore() end
+
 local function requestTokens(msg)
-  if not bint.ispos(bint(tostring(FaucetQty))) then
+  if not bint.ispos(amountOf(FaucetQty)) then
     return refuse(msg, "RequestTokens-Error", "This arena gives no tokens away")
   end
   if Requested[msg.From] then return refuse(msg, "RequestTokens-Error", "You have had your tokens") end
@@ -329,10 +337,12 @@ local function hit(attacker, target, damage)
   Send({ Target = attacker, Action = "Successful-Hit", Recipient = target, Damage = tostring(damage), Health = health })
 end
 
+-- The environment spells a tag AttackEnergy as Attackenergy.
 local function energyOf(msg, player)
-  local energy = math.tointeger(tonumber(msg.AttackEnergy))
+  local text = msg.Attackenergy or msg["Attack-Energy"]
+  local energy = math.tointeger(tonumber(text))
   if not energy or energy < 1 then
-    return nil, "AttackEnergy must be a whole number from 1, got '" .. tostring(msg.AttackEnergy) .. "'."
+    return nil, "AttackEnergy must be a whole number from 1, got '" .. tostring(text) .. "'."
   end
   if energy > player.energy then return nil, ("Not enough energy: you have %d."):format(player.energy) end
   return energy
@@ -364,6 +374,7 @@ end
 
 Handlers.prepend("Game-State-Timers", function() return "continue" end, turnTimers)
 Handlers.add("Payment", isPayment, credit)
+Handlers.add("Receipt", isReceipt, ignore)
 on("Register", "Register", register)
 on("Unregister", "Unregister", unregister)
 on("GetGameState", "GetGameState", getGameState)

@@ -107,7 +107,7 @@ local function describe(action, name, record)
   return {
     Action = action,
     Name = name,
-    Owner = record.owner,
+    ["Record-Owner"] = record.owner,
     ["Process-Id"] = record.process,
     ["Registered-At"] = tostring(record.registered_at),
     ["Expires-At"] = tostring(record.expires_at),
@@ -119,7 +119,9 @@ end
 
 local function room(msg, name, now)
   local record = Records[name]
-  if isTaken(record, now) then return nil, "The name '" .. name .. "' is taken until " .. record.expires_at + GRACE_MS end
+  if isTaken(record, now) then
+    return nil, ("The name '%s' is taken until %d"):format(name, record.expires_at + GRACE_MS)
+  end
   if not record and total >= NAMES_MAX then return nil, ("The registry is full: it has %d names"):format(total) end
   return roomFor(msg.From)
 end
@@ -218,7 +220,7 @@ end
 local function records(msg)
   local limit, problem = pageOf(msg)
   if not limit then return refuse(msg, "Records-Error", problem) end
-  local names = liveNames(nowOf(msg), tostring(msg.Cursor or ""), msg.Tags.Owner)
+  local names = liveNames(nowOf(msg), tostring(msg.Cursor or ""), msg.Tags["Record-Owner"])
   local page = {}
   for i = 1, math.min(limit, #names) do page[names[i]] = Records[names[i]] end
   msg.reply({

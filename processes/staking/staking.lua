@@ -29,10 +29,13 @@ local function amountOf(text)
   return bint(digits)
 end
 
-local function delayOf(text)
+-- The environment spells a tag UnstakeDelay as Unstakedelay.
+local function delayOf(msg)
+  local text = msg.Unstakedelay or msg["Unstake-Delay"]
   local blocks = math.tointeger(tonumber(text))
   if not blocks or blocks < 0 or blocks > DELAY_BLOCKS_MAX then
-    return nil, ("UnstakeDelay must be a number of blocks from 0 to %d, got '%s'"):format(DELAY_BLOCKS_MAX, tostring(text))
+    local wanted = "UnstakeDelay must be a number of blocks from 0 to %d, got '%s'"
+    return nil, wanted:format(DELAY_BLOCKS_MAX, tostring(text))
   end
   return blocks
 end
@@ -50,7 +53,7 @@ end
 local function stake(msg)
   local amount, problem = amountOf(msg.Quantity)
   if not amount then return refuse(msg, "Stake-Error", problem) end
-  local delay, wrong = delayOf(msg.UnstakeDelay or msg["Unstake-Delay"] or msg.Tags.UnstakeDelay)
+  local delay, wrong = delayOf(msg)
   if not delay then return refuse(msg, "Stake-Error", wrong) end
   local balance = bint(Balances[msg.From] or "0")
   if balance < amount then return refuse(msg, "Stake-Error", "Insufficient balance to stake") end

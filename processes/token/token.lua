@@ -8,19 +8,17 @@ local json = require("json")
 
 -- 10^76 - 1 is the largest amount: two of them still add up within 256 bits.
 local QUANTITY_DIGITS_MAX = 76
+local ADDRESS_BYTES_MAX = 128
 
 -- ---- state: what is set already stays ----
 
-local function spawnTag(name)
-  for _, tag in ipairs(ao.env and ao.env.Process and ao.env.Process.Tags or {}) do
-    if tag.name == name then return tag.value end
-  end
-end
+-- What the process was spawned with.
+local tags = ao.env.Process.Tags
 
-Name = Name or spawnTag("Name") or "Points Coin"
-Ticker = Ticker or spawnTag("Ticker") or "PNTS"
-Logo = Logo or spawnTag("Logo") or "SBCCXwwecBlDqRLUjb8dYABExTJXLieawf7m2aBJ-KY"
-Denomination = Denomination or math.tointeger(tonumber(spawnTag("Denomination"))) or 12
+Name = Name or tags.Name or "Points Coin"
+Ticker = Ticker or tags.Ticker or "PNTS"
+Logo = Logo or tags.Logo or "SBCCXwwecBlDqRLUjb8dYABExTJXLieawf7m2aBJ-KY"
+Denomination = Denomination or math.tointeger(tonumber(tags.Denomination)) or 12
 Balances = Balances or { [ao.id] = "10000" .. ("0"):rep(Denomination) }
 
 local function sumOfBalances()
@@ -46,6 +44,14 @@ local function amountOf(text)
   return bint(digits)
 end
 
+local function recipientOf(text)
+  if type(text) ~= "string" or text == "" then return nil, "Recipient is required!" end
+  if #text > ADDRESS_BYTES_MAX then
+    return nil, ("Recipient must have at most %d bytes, got %d"):format(ADDRESS_BYTES_MAX, #text)
+  end
+  return text
+end
+
 local function balanceOf(account) return bint(Balances[account] or "0") end
 
 local function setBalance(account, amount) Balances[account] = tostring(amount) end
@@ -64,11 +70,11 @@ end
 
 -- The tags that a transfer hands on to both notices.
 local function forwarded(msg)
-  local tags = {}
+  local found = {}
   for name, value in pairs(msg.Tags) do
-    if name:sub(1, 2) == "X-" then tags[name] = value end
+    if name:sub(1, 2) == "X-" then found[name] = value end
   end
-  return tags
+  return found
 end
 
 local function notice(msg, fields)
@@ -112,10 +118,8 @@ end
 local function balances(msg) msg.reply({ Data = json.encode(Balances) }) end
 
 local function transfer(msg)
-  local recipient = msg.Recipient
-  if type(recipient) ~= "string" or recipient == "" then
-    return refuse(msg, "Transfer-Error", "Recipient is required!")
-  end
+  local recipient, nobody = recipientOf(msg.Recipient)
+  if not recipient then return refuse(msg, "Transfer-Error", nobody) end
   local amount, problem = amountOf(msg.Quantity)
   if not amount then return refuse(msg, "Transfer-Error", problem) end
   if balanceOf(msg.From) < amount then return refuse(msg, "Transfer-Error", "Insufficient Balance!") end

@@ -39,7 +39,8 @@ end
 local function deadlineOf(msg)
   local blocks = math.tointeger(tonumber(msg.Deadline))
   if not blocks or blocks < 1 or blocks > DEADLINE_BLOCKS_MAX then
-    return nil, ("Deadline must be a number of blocks from 1 to %d, got '%s'"):format(DEADLINE_BLOCKS_MAX, tostring(msg.Deadline))
+    local wanted = "Deadline must be a number of blocks from 1 to %d, got '%s'"
+    return nil, wanted:format(DEADLINE_BLOCKS_MAX, tostring(msg.Deadline))
   end
   return heightOf(msg) + blocks
 end

@@ -2,6 +2,8 @@
 -- or nil) and an array of numbers. Inside, everything is a string.
 -- Not an API of aos: `of` is why every function here takes all three forms.
 
+local native = require("weft")
+
 local bytes = {}
 
 -- string.char and string.byte take their values on the stack: this many at once.
@@ -15,7 +17,25 @@ local function fromArray(array)
   return table.concat(pieces)
 end
 
+-- What is left of a stream made by bytes.stream, taken at once instead of byte by byte.
+local rests = setmetatable({}, { __mode = "k" })
+
+function bytes.stream(text)
+  local at = 0
+  local function stream()
+    at = at + 1
+    return (text:byte(at))
+  end
+  rests[stream] = function()
+    local rest = text:sub(at + 1)
+    at = #text
+    return rest
+  end
+  return stream
+end
+
 local function fromStream(stream)
+  if rests[stream] then return rests[stream]() end
   local array = {}
   for byte in stream do array[#array + 1] = byte end
   return fromArray(array)
@@ -39,16 +59,15 @@ function bytes.toArray(raw)
   return array
 end
 
-function bytes.toHex(raw)
-  return (raw:gsub(".", function(c) return string.format("%02x", c:byte()) end))
-end
+-- Small letters.
+bytes.toHex = native.hex
 
 -- The bytes of hex digits in either case; stops ahead of the first pair that is not hex.
 function bytes.fromHex(digits)
   if type(digits) == "number" then digits = tostring(digits) end
   if type(digits) ~= "string" then error("fromHex: expected hex digits, got " .. type(digits), 3) end
-  local good = 0
-  while digits:find("^%x%x", good + 1) do good = good + 2 end
+  local run = #digits:match("^%x*")
+  local good = run - run % 2
   return (digits:sub(1, good):gsub("%x%x", function(pair) return string.char(tonumber(pair, 16)) end)), good
 end
 

@@ -5,13 +5,7 @@ local array = require(".crypto.array")
 
 local stream = {}
 
-function stream.fromString(s)
-  local at = 0
-  return function()
-    at = at + 1
-    return (s:byte(at))
-  end
-end
+function stream.fromString(s) return bytes.stream(bytes.of(s, "stream.fromString")) end
 
 stream.fromArray = array.toStream
 

@@ -1,4 +1,5 @@
-/* The Lua face of this folder: luaopen_weft_crypto gives a table of two functions over byte strings.
+/* The Lua face of this folder: luaopen_weft_crypto adds two functions over byte strings to the table on top of
+ * the stack (a new one, if there is none) and leaves it there.
  *
  *   digest(name, bytes [, length [, key]]) -> bytes
  *     name: md2 md4 md5 sha1 sha2_256 sha2_512 sha3_256 sha3_512 keccak256 keccak512 blake2b.
@@ -155,6 +156,7 @@ static int l_cipher(lua_State *L) {
 
 int luaopen_weft_crypto(lua_State *L) {
   static const luaL_Reg FUNCTIONS[] = {{"digest", l_digest}, {"cipher", l_cipher}, {NULL, NULL}};
-  luaL_newlib(L, FUNCTIONS);
+  if (lua_type(L, -1) != LUA_TTABLE) lua_newtable(L);
+  luaL_setfuncs(L, FUNCTIONS, 0);
   return 1;
 }
