@@ -57,11 +57,7 @@ int luaopen_weft(lua_State *L) {
   luaL_newlib(L, members);
   weft_lines_install(L);
 #ifdef WEFT_CRYPTO
-<<<<<<< HEAD
   luaopen_weft_crypto(L);
-=======
-  luaopen_weft_crypto(L);  /* adds to the table on top */
->>>>>>> kernel
 #endif
   return 1;
 }
