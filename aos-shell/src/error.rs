@@ -74,7 +74,7 @@ impl Problem {
             None => ("", text.strip_prefix("error:\n").unwrap_or(&text)),
         };
         let mut lines = error.trim().lines();
-        let first = lines.next().unwrap_or("unknown error");
+        let first = within_evaluation(lines.next().unwrap_or("unknown error"));
         let (what, place) = match chunk_place(first) {
             Some((0, end, line)) => {
                 let what = first[end..].trim_start_matches(':').trim_start().to_owned();
@@ -83,8 +83,8 @@ impl Problem {
             _ => (first.to_owned(), None),
         };
         let code = match () {
-            () if what.contains("not enough memory") => "lua-memory",
-            () if what.contains("gas") => "lua-gas",
+            () if what.ends_with("not enough memory") => "lua-memory",
+            () if what.starts_with("out of gas") => "lua-gas",
             () => "lua-runtime",
         };
         let trace = lines.map(|line| map.map_or_else(|| line.to_owned(), |map| map.translate(line)));
@@ -196,6 +196,21 @@ pub fn chunk_place(text: &str) -> Option<(usize, usize, usize)> {
     Some((start, start + CHUNK.len() + length, line))
 }
 
+/// A message without the places inside the kernel that stand before the one in the person's own text.
+fn within_evaluation(line: &str) -> &str {
+    let is_kernel = |text: &str| {
+        let mut parts = text.trim_end_matches(": ").split(": ");
+        parts.all(|part| {
+            part.rsplit_once(".lua:")
+                .is_some_and(|(_, n)| n.parse::<u32>().is_ok())
+        })
+    };
+    match chunk_place(line) {
+        Some((start, ..)) if start > 0 && is_kernel(&line[..start]) => &line[start..],
+        _ => line,
+    }
+}
+
 /// The line of a place, with a caret under what the message names, or under the whole of it.
 fn frame(place: &Place, what: &str) -> String {
     let line = place.text.replace('\t', " ");
@@ -274,6 +289,10 @@ mod tests {
             ("no money", "Error handling".into())
         );
         assert_eq!(Problem::of_text("error:\nplain", None).what, "plain");
+        let text = "aos/handlers.lua:196: [string \"aos\"]:3: boom";
+        assert_eq!(Problem::of_text(text, None).what, "boom");
+        let text = "no: [string \"aos\"]:3: boom";
+        assert_eq!(Problem::of_text(text, None).what, text);
     }
 
     #[test]

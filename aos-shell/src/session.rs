@@ -146,11 +146,11 @@ impl Session {
     pub async fn send(&self, target: ProcessId, tags: Tags, data: Bytes) -> Answer<ItemId> {
         let parts = ItemParts {
             target: Some(target.0),
-            anchor: Some(fresh_anchor()?),
+            anchor: None,
             tags: with_protocol("Message", tags),
             data,
         };
-        let item = DataItem::sign(&parts, &self.signer)?;
+        let item = sign(parts, &self.signer)?;
         Ok(self.node.messenger.push(item).await?.id)
     }
 
@@ -272,11 +272,24 @@ fn process_item(
     all.extend(tags);
     let parts = ItemParts {
         target: None,
-        anchor: Some(fresh_anchor()?),
+        anchor: None,
         tags: with_protocol("Process", all),
         data,
     };
-    Ok(DataItem::sign(&parts, signer)?)
+    sign(parts, signer)
+}
+
+/// Signs under a fresh anchor, again if need be until the id can be given to a command: one that begins
+/// with a dash reads as a flag.
+fn sign(mut parts: ItemParts, signer: &Signer) -> Answer<DataItem> {
+    loop {
+        parts.anchor = Some(fresh_anchor()?);
+        let item = DataItem::sign(&parts, signer)?;
+        // The first six bits of 62 are written `-`.
+        if item.id().bytes()[0] >> 2 != 62 {
+            return Ok(item);
+        }
+    }
 }
 
 /// The tags that make an item one of ao's, after its own.
@@ -296,4 +309,18 @@ fn fresh_anchor() -> Answer<[u8; 32]> {
         *byte = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"[usize::from(*byte & 63)];
     }
     Ok(anchor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_id_of_ours_reads_as_a_flag() {
+        let signer = Signer::ed25519(&[1; 32]);
+        for _ in 0..300 {
+            let item = sign(ItemParts::default(), &signer).unwrap();
+            assert!(!item.id().to_string().starts_with('-'));
+        }
+    }
 }

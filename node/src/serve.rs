@@ -1,7 +1,6 @@
 //! `weft node`: opens the units, listens, says so, and stops in order on a signal.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::assemble::Node;
 use crate::cli::{NodeArgs, Role};
-use crate::config::{Config, default_listen};
+use crate::config::Config;
 use crate::{admin, health};
 
 /// How long the units may take to stop, beyond the listener's drain.
@@ -155,17 +154,14 @@ pub struct Listening {
 
 impl Listening {
     /// Listens where it was told; else at the usual address, or at a free port if that one is taken.
-    pub async fn start(node: &Arc<Node>, config: &Config, address: Option<SocketAddr>) -> Result<Listening> {
-        let listener = match address {
-            Some(address) => TcpListener::bind(address).await,
-            None => match TcpListener::bind(default_listen()).await {
-                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                    TcpListener::bind((default_listen().ip(), 0)).await
-                }
-                bound => bound,
-            },
+    pub async fn start(node: &Arc<Node>, config: &Config) -> Result<Listening> {
+        let address = config.listen();
+        let listener = match TcpListener::bind(address).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && config.listen.is_none() => {
+                TcpListener::bind((address.ip(), 0)).await
+            }
+            bound => bound,
         };
-        let address = address.unwrap_or_else(default_listen);
         let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
         Listening::with(node, config, listener, None)
     }

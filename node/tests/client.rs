@@ -115,6 +115,60 @@ fn an_evaluation_prints_its_value_and_nothing_else() {
     );
 }
 
+/// Where the system lets nobody make a network namespace, this shows nothing, and says so.
+#[test]
+fn an_evaluation_needs_no_network() {
+    let world = World::alone();
+    let offline = |program: &str| {
+        let mut command = std::process::Command::new("unshare");
+        command
+            .args(["--map-root-user", "--net", program])
+            .env("HOME", world.home.path());
+        command
+    };
+    if !offline("true").status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no network namespace can be made here");
+        return;
+    }
+    let done = offline(env!("CARGO_BIN_EXE_weft"))
+        .args(["eval", "-e", "1+1"])
+        .output()
+        .unwrap();
+    assert_eq!(out(&done), "2\n", "{}", err(&done));
+}
+
+#[test]
+fn an_idle_node_is_small_and_leaves_nothing_behind() {
+    let world = World::with_node();
+    world.value(&["spawn", "small"]);
+    world.value(&["eval", "--process", "small", "-e", "1"]);
+    let pid = world.node.as_ref().unwrap().pid();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib <= 80 * 1024, "{kib} KiB resident");
+    let memory = Path::new("/dev/shm");
+    let ours = |pid: u32| {
+        let name = format!("weft-temporary-{pid}-");
+        let entries = std::fs::read_dir(memory).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&name))
+            .count()
+    };
+    let child = weft()
+        .args(["eval", "-e", "2"])
+        .env("HOME", world.home.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert_eq!(ours(pid), 0);
+}
+
 #[test]
 fn weft_alone_without_a_terminal_reads_lua() {
     let world = World::alone();

@@ -181,7 +181,7 @@ fn every_command_of_the_readme_runs() {
             }
         }
     }
-    assert!(played >= 4, "the README lost its commands");
+    assert!(played >= 3, "the README lost its commands");
 }
 
 #[test]

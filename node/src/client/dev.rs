@@ -46,13 +46,17 @@ pub async fn dev(args: &DevArgs, outlet: &Outlet) -> Done {
         false => Some(script(&options.load)?),
     };
     let local = match &options.keep {
-        Some(folder) => outlet.wait("opening the node", Local::kept(folder)).await?,
-        None if script.is_some() => Local::brief().await?,
-        None => Local::sitting().await?,
+        Some(folder) => {
+            outlet
+                .wait("opening the node", Local::kept(folder, options.listen))
+                .await?
+        }
+        None if script.is_some() => Local::brief(options.listen).await?,
+        None => Local::sitting(options.listen).await?,
     };
     let listening = match script.is_none() || options.listen.is_some() {
         true => Some(
-            Listening::start(&local.node, &local.config, options.listen)
+            Listening::start(&local.node, &local.config)
                 .await
                 .map_err(cannot_listen)?,
         ),
@@ -111,7 +115,27 @@ async fn sit(
     }
     // The process of a temporary node is another every time: its history goes by the name.
     let history = local.kept_at().is_none().then(|| format!("dev-{}", args.name()));
+    tell_decisions(&session, outlet).await;
     prompt(session, options.load.clone(), history, outlet).await
+}
+
+/// What the node decided at spawn otherwise than the process asked: whoever works with it must know.
+async fn tell_decisions(session: &Session, outlet: &Outlet) {
+    let Ok(entry) = session.node.scheduler.process(session.process).await else {
+        return;
+    };
+    let plain = |text: &str| aos_shell::render::safe(text, aos_shell::render::Style::default());
+    if let Some(named) = entry.assignment.adopted_from() {
+        let named = plain(named);
+        outlet.note(&format!(
+            "adopted: it names the scheduler {named}; it never leaves this machine"
+        ));
+    }
+    if let Ok(Some(module)) = entry.assignment.module_used() {
+        outlet.note(&format!(
+            "it runs {module} in place of the published module it names"
+        ));
+    }
 }
 
 /// The process of a name; spawned if it may be and there is none.
@@ -150,7 +174,10 @@ pub async fn shell(args: &ShellArgs, outlet: &Outlet) -> Done {
     let work = async {
         match &script {
             Some(script) => in_time(&args.node, evaluate(&session, script, outlet)).await,
-            None => prompt(session.clone(), Vec::new(), None, outlet).await,
+            None => {
+                tell_decisions(&session, outlet).await;
+                prompt(session.clone(), Vec::new(), None, outlet).await
+            }
         }
     };
     until_told(work, script.is_some()).await

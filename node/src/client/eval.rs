@@ -23,7 +23,7 @@ const OWN_NAME: &str = "eval";
 pub async fn eval(args: &EvalArgs, outlet: &Outlet) -> Done {
     let program = input::read(&args.execute, args.file.as_deref())?;
     if args.process.is_none() && !args.node.is_named() {
-        let local = Local::brief().await?;
+        let local = Local::brief(None).await?;
         let signer = match &args.node.wallet.wallet {
             Some(_) => args.node.wallet.signer()?,
             // Nobody else will ever talk to this process.

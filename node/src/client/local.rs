@@ -3,6 +3,7 @@
 //! The invariant: what is temporary is removed when the command ends, however it ends short of a kill;
 //! what a kill left behind the next start removes.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,20 +40,20 @@ enum Folder {
 impl Local {
     /// A node for one question: its data goes with it, and is kept in memory where the system offers some,
     /// so that nothing waits for a disk that nobody will read again.
-    pub async fn brief() -> Result<Local, Problem> {
+    pub async fn brief(listen: Option<SocketAddr>) -> Result<Local, Problem> {
         let memory = Path::new("/dev/shm");
         match has_room(memory) {
-            true => Local::temporary(memory).await,
-            false => Local::sitting().await,
+            true => Local::temporary(memory, listen).await,
+            false => Local::sitting(listen).await,
         }
     }
 
     /// A node for a sitting: its data goes with it.
-    pub async fn sitting() -> Result<Local, Problem> {
-        Local::temporary(&std::env::temp_dir()).await
+    pub async fn sitting(listen: Option<SocketAddr>) -> Result<Local, Problem> {
+        Local::temporary(&std::env::temp_dir(), listen).await
     }
 
-    async fn temporary(parent: &Path) -> Result<Local, Problem> {
+    async fn temporary(parent: &Path, listen: Option<SocketAddr>) -> Result<Local, Problem> {
         sweep(parent);
         let folder = fresh_folder(parent).map_err(|error| {
             Problem::new(
@@ -60,17 +61,18 @@ impl Local {
                 format!("cannot make a folder in {}: {error}", parent.display()),
             )
         })?;
-        Local::open(folder.clone(), Folder::Temporary(folder)).await
+        Local::open(folder.clone(), Folder::Temporary(folder), listen).await
     }
 
     /// A node on a folder that stays.
-    pub async fn kept(folder: &Path) -> Result<Local, Problem> {
-        Local::open(folder.to_path_buf(), Folder::Kept).await
+    pub async fn kept(folder: &Path, listen: Option<SocketAddr>) -> Result<Local, Problem> {
+        Local::open(folder.to_path_buf(), Folder::Kept, listen).await
     }
 
-    async fn open(data: PathBuf, folder: Folder) -> Result<Local, Problem> {
+    async fn open(data: PathBuf, folder: Folder, listen: Option<SocketAddr>) -> Result<Local, Problem> {
         let mut config = Config {
             data: Some(data),
+            listen,
             roles: vec![Role::Mu, Role::Su, Role::Cu, Role::Gateway],
             ..Config::default()
         };
