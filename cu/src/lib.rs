@@ -86,10 +86,9 @@ impl Cu {
             compile_ms_max: config.compile_ms_max,
             ..runtime::Bounds::default()
         };
-        let engine = Engine::new(runtime::Config {
-            cache: Some(folder.join("modules")),
-            bounds,
-        })?;
+        let mut runtime = runtime::Config::default();
+        (runtime.cache, runtime.bounds) = (Some(folder.join("modules")), bounds);
+        let engine = Engine::new(runtime)?;
         let results = results::Results::open(&folder.join("results.redb"), Engine::epoch(), &config)?;
         let shared = Arc::new(Shared {
             scheduler,

@@ -121,14 +121,6 @@ function ao.clearOutbox()
   ao.outbox = { Output = {}, Messages = {}, Spawns = {}, Assignments = {} }
 end
 
---- Functions cannot leave the process: a value that is one is left out.
-local function sendable(value)
-  if type(value) == "function" then
-    return nil
-  end
-  return value
-end
-
 local function next_reference()
   ao.reference = ao.reference + 1
   return tostring(ao.reference), string.format("%032d", ao.reference)
@@ -141,7 +133,7 @@ local PARTS = { Target = true, Data = true, Anchor = true, Tags = true, From = t
 local function add_tags(tags, given)
   for name, value in pairs(given) do
     if not PARTS[name] then
-      tags[#tags + 1] = { name = name, value = sendable(value) }
+      tags[#tags + 1] = { name = name, value = value }
     end
   end
   if not given.Tags then
@@ -151,7 +143,7 @@ local function add_tags(tags, given)
     if type(value) == "table" and value.name and value.value then
       tags[#tags + 1] = value
     else
-      tags[#tags + 1] = { name = name, value = sendable(value) }
+      tags[#tags + 1] = { name = name, value = value }
     end
   end
 end
@@ -196,7 +188,7 @@ function ao.send(msg)
     { name = "Reference", value = reference },
   }
   add_tags(tags, msg)
-  local message = { Target = sendable(msg.Target), Data = sendable(msg.Data), Anchor = anchor, Tags = tags }
+  local message = { Target = msg.Target, Data = msg.Data, Anchor = anchor, Tags = tags }
   table.insert(ao.outbox.Messages, message)
   return sent(message, reference)
 end

@@ -5,9 +5,15 @@ local ao = require(".ao")
 local handlers = require(".handlers")
 local colors = require(".colors")
 local console = require(".console")
-local native = require("weft")
 
 local globals = {}
+
+-- What `os.time` answers: the timestamp of the message, in milliseconds.
+local now
+
+local function time()
+  return now
+end
 
 local INBOX_MAX = 10000
 
@@ -75,15 +81,13 @@ end
 
 --- Puts every global in its place. Once, when the module is loaded.
 function globals.install()
-  Handlers, Utils, ao_ = handlers, require(".utils"), nil
-  _G.ao = ao
+  Handlers, Utils, _G.ao = handlers, require(".utils"), ao
   Inbox, Errors, Colors, Bell = {}, {}, colors, "\7"
   HANDLER_PRINT_LOGS = {}
   Send, Spawn, Assign, Receive = send, spawn, assign, handlers.receive
   Prompt, Tab, Version, Dump = prompt, tab, version, require(".dump")
   print, math.random = console.print, random
   package.loaded.ao = ao
-  package.loaded._G = _G
 end
 
 local function sum_of_bytes(text)
@@ -122,10 +126,8 @@ function globals.settle(msg, chance)
   if not Name then
     Name = ao.env.Process.Tags.Name or "aos"
   end
-  local now = msg.Timestamp
-  os.time = function()
-    return now
-  end
+  now = msg.Timestamp
+  os.time = time
 end
 
 return globals

@@ -66,14 +66,13 @@ local function output(is_answer)
   return result
 end
 
-local function finish(msg, is_answer)
-  ao.Nonce = msg.Nonce
+local function finish(is_answer)
   return ao.result({ Output = output(is_answer) })
 end
 
 local function refuse(msg, what)
   print(what .. " is not trusted! From: " .. msg.From .. " - Owner: " .. msg.Owner)
-  return finish(msg, false)
+  return finish(false)
 end
 
 local function is_stranger(msg)
@@ -112,7 +111,8 @@ local function run(msg, env)
   elseif ao.outbox.Error then
     return { Error = ao.outbox.Error }
   end
-  return finish(msg, msg.Action == "Eval")
+  ao.Nonce = msg.Nonce
+  return finish(msg.Action == "Eval")
 end
 
 --- Takes one message, answers the response: `{Output, Messages, Spawns, Assignments}` or `{Error}`.
@@ -125,7 +125,9 @@ function process.handle(msg, env)
   if is_stranger(msg) then
     return refuse(msg, "Message")
   elseif ao.isAssignment(msg) and not ao.isAssignable(msg) then
-    ao.send({ Target = msg.From, Data = "Assignment is not trusted by this process!" })
+    if msg.From ~= ao.id then
+      ao.send({ Target = msg.From, Data = "Assignment is not trusted by this process!" })
+    end
     return refuse(msg, "Assignment")
   end
   register(msg)

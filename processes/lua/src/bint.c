@@ -626,7 +626,7 @@ static int less(lua_State *L) { return ordered(L, LUA_OPLT); }
 static int less_or_equal(lua_State *L) { return ordered(L, LUA_OPLE); }
 
 static int compare_unsigned(lua_State *L) {
-  const uint32_t *left = must_read(L, 1, X, NOT_REPRESENTABLE);
+  const uint32_t *left = must_read(L, 1, X, NO_INTEGER_OPERAND);
   return limbs_compare(&class_of(L)->shape, left, must_read(L, 2, Y, NO_INTEGER_OPERAND));
 }
 
@@ -836,7 +836,7 @@ static int upowmod(lua_State *L) {
   limbs_set(&of->shape, slot_of(of, RESULT), 1, 0);
   if (limbs_compare(&of->shape, slot_of(of, RESULT), slot_of(of, Y)) == 0) return zero(L);
   must_read(L, 1, X, NOT_REPRESENTABLE);
-  must_read(L, 2, EXPONENT, NO_INTEGER_OPERAND);
+  must_read(L, 2, EXPONENT, NOT_REPRESENTABLE);
   divide_slots(L);
   limbs_copy(&of->shape, slot_of(of, BASE), slot_of(of, REMAINDER));
   int top = highest_bit(of, slot_of(of, EXPONENT));
