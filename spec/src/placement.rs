@@ -181,7 +181,10 @@ mod tests {
                 .map(|n| data(n, 100_000 + usize::from(n) * 200_000))
                 .collect();
             let trees: Vec<Tree> = all.iter().map(|data| Tree::of(data)).collect();
-            let roots = trees.iter().zip(&all).map(|(tree, data)| (tree.root(), data.len() as u64));
+            let roots = trees
+                .iter()
+                .zip(&all)
+                .map(|(tree, data)| (tree.root(), data.len() as u64));
             let block = BlockTree::of(roots);
             let place = BlockPlace {
                 tx_root: block.root().unwrap(),
@@ -197,8 +200,16 @@ mod tests {
                     let bytes = &data[chunk.start as usize..chunk.end as usize];
                     let (placed, found) = place.verify_chunk(offset, &tx_path, &data_path, bytes).unwrap();
                     assert_eq!((placed.start, found), (start, chunk));
-                    assert!(place.verify(offset + padded(data.len() as u64), &tx_path).is_err());
-                    assert!(place.verify_chunk(offset, &tx_path, &data_path, &bytes[1..]).is_err());
+                    assert!(
+                        place
+                            .verify(offset + padded(data.len() as u64), &tx_path)
+                            .is_err()
+                    );
+                    assert!(
+                        place
+                            .verify_chunk(offset, &tx_path, &data_path, &bytes[1..])
+                            .is_err()
+                    );
                 }
                 start += padded(data.len() as u64);
             }

@@ -15,6 +15,8 @@ mod graphql;
 pub mod http;
 mod index;
 pub mod log;
+pub mod manifest;
+mod range;
 mod recent;
 pub mod record;
 mod registered;
