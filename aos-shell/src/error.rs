@@ -201,8 +201,8 @@ fn within_evaluation(line: &str) -> &str {
     let is_kernel = |text: &str| {
         let mut parts = text.trim_end_matches(": ").split(": ");
         parts.all(|part| {
-            part.rsplit_once(".lua:")
-                .is_some_and(|(_, n)| n.parse::<u32>().is_ok())
+            let place = part.strip_prefix("[string \".").and_then(|part| part.rsplit_once("\"]:"));
+            place.is_some_and(|(_, n)| n.parse::<u32>().is_ok())
         })
     };
     match chunk_place(line) {
@@ -289,7 +289,7 @@ mod tests {
             ("no money", "Error handling".into())
         );
         assert_eq!(Problem::of_text("error:\nplain", None).what, "plain");
-        let text = "aos/handlers.lua:196: [string \"aos\"]:3: boom";
+        let text = "[string \".handlers\"]:196: [string \"aos\"]:3: boom";
         assert_eq!(Problem::of_text(text, None).what, "boom");
         let text = "no: [string \"aos\"]:3: boom";
         assert_eq!(Problem::of_text(text, None).what, text);
