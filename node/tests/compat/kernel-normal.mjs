@@ -1,6 +1,7 @@
 // When two outcomes count as equal: what processes/aos/DIFFERENCES.md allows, and nothing else.
 
-const KERNEL_FILES = 'handlers|process|ao|utils|eval|stringify|pretty|dump|assignment|default|chance|handlers-utils|boot'
+const KERNEL_FILES =
+  'handlers|process|ao|utils|eval|stringify|pretty|dump|assignment|default|chance|handlers-utils|boot'
 const NATIVE_FILES = 'json|\\.bint|\\.base64|\\.crypto[a-z0-9_.]*'
 const RULES = [
   // Addresses.
@@ -21,7 +22,7 @@ export function normal (value) {
   return Object.fromEntries(Object.keys(value).sort().map((key) => [key, normal(value[key])]))
 }
 
-/** A forwarded message carries the tags of another in the order of a table that the kernel built: any order is right. */
+/** A forwarded message carries the tags of another, in the order of a table that the kernel built: any is right. */
 function unordered (messages) {
   const text = (tag) => JSON.stringify(tag)
   const forwarded = (message) => message.Tags?.some?.((tag) => tag.name === 'Reply-To')
@@ -34,7 +35,8 @@ const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
 /** A library that is native here names the line of the caller, where aos names a line of the library. */
 function equalButForNatives (theirs, mine) {
   const parts = theirs.split(NATIVE)
-  return parts.length > 1 && new RegExp(`^${parts.map(escaped).join('(?:KERNEL: |\\[string \\\\*"[^"]*"\\]:\\d+: )?')}$`).test(mine)
+  const place = '(?:KERNEL: |\\[string \\\\*"[^"]*"\\]:\\d+: )?'
+  return parts.length > 1 && new RegExp(`^${parts.map(escaped).join(place)}$`).test(mine)
 }
 
 const FIELDS = ['Error', 'Output', 'Messages', 'Spawns', 'Assignments']
@@ -47,7 +49,10 @@ function window (text, other) {
 
 /** What differs first, shown from there; nothing if the outcomes are equal. */
 export function differs (theirs, mine) {
-  if (theirs.Thrown) return mine.Error === undefined ? { field: 'Error', theirs: theirs.Error, mine: JSON.stringify(mine) } : undefined
+  if (theirs.Thrown) {
+    if (mine.Error !== undefined) return
+    return { field: 'Error', theirs: theirs.Error, mine: JSON.stringify(mine) }
+  }
   for (const field of FIELDS) {
     const [a, b] = [theirs, mine].map((outcome) => {
       const value = normal(outcome[field])

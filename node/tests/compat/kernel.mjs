@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Engine } from '../../../processes/lua/driver.mjs'
 import { bundle } from '../../../processes/aos/bundle.mjs'
-import { ENV, stream } from './kernel-stream.mjs'
+import { ENV, NAMES, stream } from './kernel-stream.mjs'
 import { differs } from './kernel-normal.mjs'
 
 const option = (name, otherwise) => {
@@ -30,7 +30,8 @@ const isZero = (page) => page.every((word) => word === 0n)
 function written (memory) {
   const words = new BigUint64Array(memory)
   const pages = memory.byteLength / PAGE
-  const used = Array.from({ length: pages }, (_, page) => !isZero(words.subarray(page * PAGE / 8, (page + 1) * PAGE / 8)))
+  const wordsOf = (page) => words.subarray(page * PAGE / 8, (page + 1) * PAGE / 8)
+  const used = Array.from({ length: pages }, (_, page) => !isZero(wordsOf(page)))
   const data = used.indexOf(false)
   const stack = Math.max(data, used.indexOf(true, data) - 16)
   const end = Math.min(pages, used.lastIndexOf(true) + 128)
@@ -101,20 +102,30 @@ async function run (seed, count, show) {
   const reference = await Reference.load()
   const ours = new Ours()
   const messages = stream(seed, count)
+  const missing = new Set(NAMES)
   let [next, index, wrong, thrown] = [messages.next(), 0, 0, 0]
   for (; !next.done; index++) {
     const message = next.value
+    for (const name of missing) if (message.Data?.includes(name)) missing.delete(name)
     const theirs = await reference.handle(structuredClone(message))
     const mine = ours.handle(message)
     if (theirs.Thrown) thrown++
     const what = differs(theirs, mine)
     if (what) {
       wrong++
-      if (wrong <= show) say(`seed ${seed} message ${index} (${what.field}): ${JSON.stringify({ Tags: message.Tags.slice(3), Data: message.Data, Owner: message.Owner[0], From: message.From[0] })}\n  aos  ${what.theirs}\n  ours ${what.mine}`)
+      const { Data, Owner, From } = message
+      const about = JSON.stringify({ Tags: message.Tags.slice(3), Data, Owner: Owner[0], From: From[0] })
+      if (wrong <= show) {
+        say(`seed ${seed} message ${index} (${what.field}): ${about}\n  aos  ${what.theirs}\n  ours ${what.mine}`)
+      }
     }
     next = messages.next(theirs)
   }
   reference.check()
+  if (missing.size > 0 && count >= 1000) {
+    say(`seed ${seed}: never used: ${[...missing].join(' ')}`)
+    wrong++
+  }
   say(`seed ${seed}: ${index} messages, ${index - wrong} agree, ${thrown} on which aos itself broke down`)
   return wrong
 }

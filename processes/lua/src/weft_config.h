@@ -22,6 +22,11 @@ __attribute__((import_module("weft"), import_name("throw"))) _Noreturn void weft
 #undef lua_getlocaledecpoint
 #define lua_getlocaledecpoint() '.'
 
+/* Buffers lie on the C stack, up to 225 C levels of them (LUAI_MAXCCALLS and what error handling adds): stock's 4 KiB
+ * would nearly fill the 1 MiB. */
+#undef LUAL_BUFFERSIZE
+#define LUAL_BUFFERSIZE 1024
+
 /* No output: `print` runs its arguments through tostring and drops them. */
 #define lua_writestring(s, l) ((void)(s), (void)(l))
 #define lua_writeline() ((void)0)
