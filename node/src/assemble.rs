@@ -160,7 +160,7 @@ impl UnitKeys {
 type Neighbours = (Arc<dyn Scheduler>, Arc<dyn Permanent>);
 
 /// Makes a folder that only its owner can enter.
-fn make_private(folder: &Path) -> Result<()> {
+pub fn make_private(folder: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new()
         .recursive(true)
