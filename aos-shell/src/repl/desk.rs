@@ -66,6 +66,8 @@ struct State {
     is_settled: bool,
     /// Whether the prompt on the right is asked for by the paint under way.
     is_painting: bool,
+    /// Whether a menu may be open below the line.
+    has_menu: bool,
 }
 
 impl Desk {
@@ -98,6 +100,7 @@ impl Desk {
         state.is_leaving = false;
         state.is_settled = false;
         state.is_painting = false;
+        state.has_menu = false;
     }
 
     /// What the line is for.
@@ -197,6 +200,7 @@ impl Desk {
     /// What a key means here: an event of the key map, with indentation where it continues a block.
     pub(crate) fn meaning(&self, event: ReedlineEvent) -> ReedlineEvent {
         let mut state = self.state();
+        state.watch_menu(&event);
         if !state.is_known || state.mode != Mode::Lua {
             return event;
         }
@@ -225,6 +229,22 @@ impl State {
     /// The prompt that the next paint shows.
     fn wanted(&self) -> &str {
         self.question.as_deref().unwrap_or(&self.prompt)
+    }
+
+    /// Tab may open the menu; what is typed goes on with its word, or closes it.
+    fn watch_menu(&mut self, event: &ReedlineEvent) {
+        self.has_menu = match event {
+            ReedlineEvent::UntilFound(_) => true,
+            ReedlineEvent::Edit(edits) => {
+                let goes_on = |edit: &EditCommand| match edit {
+                    EditCommand::InsertChar(c) => c.is_alphanumeric() || WORD_SIGNS.contains(*c),
+                    _ => true,
+                };
+                self.has_menu && edits.iter().all(goes_on)
+            }
+            ReedlineEvent::Enter | ReedlineEvent::Esc | ReedlineEvent::CtrlC => false,
+            _ => self.has_menu,
+        };
     }
 
     /// A new line with the indentation of its block, unless an open menu takes the key.
@@ -304,21 +324,27 @@ impl State {
     }
 
     /// How many rows above the one that reedline goes to the prompt begins; `None` if reedline would go
-    /// above the prompt, or the line does not fit on the screen.
+    /// above the prompt, or lose rows because the line or its menu may not fit on the screen.
     fn climb(&self, (columns, rows): (u16, u16)) -> Option<u16> {
-        let text = format!(
-            "{}{}",
-            plain(&self.shown),
-            self.line[..self.cursor].replace('\n', INDENTED)
-        );
-        let above = rows_above(&text, columns.max(1));
-        let assumed = assumed_rows(&self.line, columns.max(1));
-        if above + 1 >= rows {
+        let columns = columns.max(1);
+        let painted = |line: &str| {
+            let text = format!("{}{}", plain(&self.shown), line.replace('\n', INDENTED));
+            rows_above(&text, columns)
+        };
+        let above = painted(&self.line[..self.cursor]);
+        let fits = painted(&self.line) + HINT_ROWS < rows;
+        if !fits || (above > 0 && self.has_menu) {
             return None;
         }
-        above.checked_sub(assumed)
+        above.checked_sub(assumed_rows(&self.line, columns))
     }
 }
+
+/// Rows kept free for a hint after the line.
+const HINT_ROWS: u16 = 4;
+
+/// What belongs to a word beside letters and digits, to the menu.
+pub(crate) const WORD_SIGNS: &str = "_-";
 
 /// What reedline paints before every line but the first.
 pub(crate) const CONTINUATION: &str = "... ";
@@ -469,6 +495,19 @@ mod tests {
         assert!(print(&desk, &receiver).expect("first").ends_with('a'));
         paint(&desk, "", 0);
         assert!(print(&desk, &receiver).expect("second").ends_with('b'));
+    }
+
+    #[test]
+    fn lines_wait_while_a_menu_may_push_rows_off_the_screen() {
+        let (desk, receiver) = desk(8);
+        paint(&desk, "f(\n  Ha", 7);
+        desk.meaning(ReedlineEvent::UntilFound(vec![ReedlineEvent::MenuNext]));
+        desk.print("late");
+        paint(&desk, "f(\n  Ha", 7);
+        assert!(receiver.try_recv().is_err());
+        desk.meaning(ReedlineEvent::Edit(vec![EditCommand::InsertChar('.')]));
+        paint(&desk, "f(\n  Ha.", 8);
+        assert!(receiver.try_recv().is_ok());
     }
 
     #[test]

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use nu_ansi_term::{Color, Style};
 use reedline::{
-    ColumnarMenu, DefaultHinter, EditCommand, EditMode, Emacs, ExternalPrinter, Highlighter, HistoryItem,
-    KeyCode, KeyModifiers, MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent,
-    ReedlineMenu, ReedlineRawEvent, Signal, StyledText, ValidationResult, Validator,
+    ColumnarMenu, DefaultHinter, EditCommand, EditMode, Emacs, ExternalPrinter, Highlighter, Hinter, History,
+    HistoryItem, KeyCode, KeyModifiers, MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, Reedline,
+    ReedlineEvent, ReedlineMenu, ReedlineRawEvent, Signal, StyledText, ValidationResult, Validator,
     default_emacs_keybindings,
 };
 
 use super::commands;
-use super::desk::{CONTINUATION, Desk, Mode};
+use super::desk::{CONTINUATION, Desk, Mode, WORD_SIGNS};
 use super::history::Journal;
 use super::shape;
 use super::tab::{Library, Tab};
@@ -59,7 +59,10 @@ impl Line {
         let journal = Journal::open(Arc::clone(&desk), history)?;
         let printer = ExternalPrinter::new(BATCHES_MAX);
         let sender = printer.sender();
-        let menu = ColumnarMenu::default().with_name(MENU).with_marker("");
+        let menu = ColumnarMenu::default()
+            .with_name(MENU)
+            .with_marker("")
+            .with_word_chars(WORD_SIGNS);
         let mut reedline = Reedline::create()
             .with_history(Box::new(journal))
             .with_completer(Box::new(Tab::new(library, Arc::clone(&desk))))
@@ -68,7 +71,7 @@ impl Line {
             .with_partial_completions(true)
             .with_highlighter(Box::new(Paint(Arc::clone(&desk))))
             .with_validator(Box::new(Check(Arc::clone(&desk))))
-            .with_hinter(Box::new(DefaultHinter::default().with_style(dim())))
+            .with_hinter(Box::new(Hint(DefaultHinter::default())))
             .with_edit_mode(Box::new(Keys::new(Arc::clone(&desk))))
             .with_external_printer(printer)
             .with_poll_interval(POLL)
@@ -96,7 +99,7 @@ impl Line {
         });
         let (reedline, signal) = reading.await.map_err(io::Error::other)?;
         self.reedline = Some(reedline);
-        Ok(match signal.map_err(io::Error::from)? {
+        Ok(match signal? {
             Signal::Success(line) => Typed::Line(line),
             Signal::CtrlD => Typed::Done,
             _ => Typed::Cancelled,
@@ -159,6 +162,37 @@ impl Validator for Check {
             true => ValidationResult::Complete,
             false => ValidationResult::Incomplete,
         }
+    }
+}
+
+// ---- Hints ----
+
+/// The newest line of the history that begins as this one; of a text of many lines, the first is shown.
+struct Hint(DefaultHinter);
+
+impl Hinter for Hint {
+    fn handle(
+        &mut self,
+        line: &str,
+        position: usize,
+        history: &dyn History,
+        is_coloured: bool,
+        folder: &str,
+    ) -> String {
+        let hint = self.0.handle(line, position, history, false, folder);
+        let first = hint.lines().next().unwrap_or("");
+        match is_coloured && !first.is_empty() {
+            true => dim().paint(first).to_string(),
+            false => first.to_owned(),
+        }
+    }
+
+    fn complete_hint(&self) -> String {
+        self.0.complete_hint()
+    }
+
+    fn next_hint_token(&self) -> String {
+        self.0.next_hint_token()
     }
 }
 

@@ -64,8 +64,14 @@ impl Terminal {
         self.session.flush().expect("written");
     }
 
-    /// Types a line and presses Enter.
+    /// Types a line at a prompt and presses Enter.
     pub fn line(&mut self, line: &str) {
+        self.ready();
+        self.type_line(line);
+    }
+
+    /// Types a line wherever the cursor is and presses Enter.
+    pub fn type_line(&mut self, line: &str) {
         self.keys(line);
         self.keys(ENTER);
     }
@@ -141,6 +147,20 @@ impl Terminal {
     /// Reads until the screen shows a text.
     pub fn shows(&mut self, text: &str) {
         self.until(&format!("`{text}`"), |terminal| terminal.text().contains(text));
+    }
+
+    /// The row of the cursor, up to it.
+    pub fn before_cursor(&self) -> String {
+        let screen = self.screen.screen();
+        let (row, column) = screen.cursor_position();
+        screen.contents_between(row, 0, row, column)
+    }
+
+    /// Reads until a prompt waits for a line.
+    pub fn ready(&mut self) {
+        self.until("prompt", |terminal| {
+            terminal.before_cursor().trim_end().ends_with('>')
+        });
     }
 
     /// Reads until the program has ended.
