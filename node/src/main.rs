@@ -11,8 +11,8 @@ mod health;
 mod mainnet;
 mod module;
 mod serve;
-mod test;
 mod spawn_rules;
+mod test;
 mod wallet;
 
 use std::process::ExitCode;
