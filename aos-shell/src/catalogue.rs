@@ -35,7 +35,7 @@ pub fn find(code: &str) -> Option<&'static Entry> {
     all.into_iter().find(|entry| entry.code == code)
 }
 
-const LUA: [Entry; 8] = [
+const LUA: [Entry; 9] = [
     entry(
         "lua-syntax",
         "the text is no Lua 5.3; it was not signed and not sent",
@@ -75,6 +75,11 @@ const LUA: [Entry; 8] = [
         "load-size",
         "one message carries at most 8 MiB of Lua and 1,000 modules",
         "load the modules in several steps",
+    ),
+    entry(
+        "no-code",
+        "there was nothing to evaluate, and nobody to wait for",
+        "give Lua with -e CODE, a FILE, or `-` for standard input",
     ),
 ];
 
@@ -343,7 +348,7 @@ const MESSAGES: [Entry; 36] = [
     ),
 ];
 
-const EVALUATION: [Entry; 23] = [
+const EVALUATION: [Entry; 24] = [
     entry(
         "no-module",
         "the process names a module that nothing is known about",
@@ -458,6 +463,11 @@ const EVALUATION: [Entry; 23] = [
         "closing",
         "the node is being shut down",
         "ask again when it is back",
+    ),
+    entry(
+        "module-used",
+        "slot 0 says that the process runs another module than it names, in a way that cannot be read",
+        "ask the scheduler's operator; the log may be damaged",
     ),
 ];
 

@@ -438,6 +438,52 @@ async fn a_live_feed_outlives_its_node() -> Answer<()> {
     Ok(())
 }
 
+/// A flood of outcomes reaches a reader through the contract and a reader of events, each once.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_outcome_of_a_flood_is_lost() -> Answer<()> {
+    use aos_shell::{Feed, Session, live::live};
+    use futures_util::StreamExt;
+    const MESSAGES: u64 = 1_000;
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(folder.path());
+    let client = aos_shell::Node::connect(node.text("url")).await?;
+    let polling = std::sync::Arc::new(aos_shell::Node {
+        feed: Feed::Contract,
+        ..client.clone()
+    });
+    let client = std::sync::Arc::new(client);
+    let kernel = client.facts.kernel.expect("our nodes name theirs");
+    let data = bytes::Bytes::from_static(b" ");
+    let signer = std::sync::Arc::new(support::signer(6));
+    let session = Session::spawn(client.clone(), signer, "flood", kernel, Vec::new(), data).await?;
+    let read = async |node| {
+        let feed = live(node, session.process, wire::events::From::Slot(1));
+        let slots = feed.map(|at| at.map(|at| at.slot)).take(MESSAGES as usize);
+        slots
+            .collect::<Vec<_>>()
+            .await
+            .into_iter()
+            .collect::<Answer<Vec<u64>>>()
+    };
+    let send = async {
+        for number in 0..MESSAGES {
+            let text = match number % 10 {
+                9 => format!("error({number})"),
+                _ => format!("print({number})"),
+            };
+            let tags = vec![spec::Tag::new("Action", "Eval")];
+            session.send(session.process, tags, text.into()).await?;
+        }
+        Answer::Ok(())
+    };
+    let (sent, events, pages) = tokio::join!(send, read(client.clone()), read(polling));
+    sent?;
+    let expected: Vec<u64> = (1..=MESSAGES).collect();
+    assert!(events? == expected, "events were lost, doubled or out of order");
+    assert!(pages? == expected, "pages were lost, doubled or out of order");
+    Ok(())
+}
+
 #[test]
 fn completions_name_the_commands() {
     let world = World::alone();

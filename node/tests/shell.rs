@@ -95,7 +95,7 @@ fn prefixes(count: usize) -> Vec<String> {
 
 /// Whether what stands before the cursor is the end of a text, behind a prompt.
 fn is_typed(text: &str, row: &str) -> bool {
-    let last = text.lines().last().unwrap_or("");
+    let last = text.rsplit('\n').next().unwrap_or("");
     let shown = match row.strip_prefix("fresh@") {
         Some(row) => row.split_once("> ").map_or("", |(_, typed)| typed),
         None => row.strip_prefix("... ").unwrap_or(row),
@@ -223,7 +223,8 @@ fn what_a_process_prints_is_shown_once_while_somebody_types() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
-    sender.join().unwrap();
+    let sent = sender.join();
+    assert!(sent.is_ok(), "the node is gone; the screen:\n{}", terminal.text());
     terminal.keys(CTRL_C);
     terminal.shows("tick 1000");
     terminal.ready();

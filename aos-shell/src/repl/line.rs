@@ -99,7 +99,7 @@ impl Line {
         });
         let (reedline, signal) = reading.await.map_err(io::Error::other)?;
         self.reedline = Some(reedline);
-        Ok(match signal.map_err(io::Error::from)? {
+        Ok(match signal? {
             Signal::Success(line) => Typed::Line(line),
             Signal::CtrlD => Typed::Done,
             _ => Typed::Cancelled,

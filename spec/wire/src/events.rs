@@ -132,9 +132,8 @@ impl Follower {
             return Ok(found);
         }
         let look = Duration::from_millis(LOOK_MS);
-        match tokio::time::timeout(look, self.compute.watch(self.process, self.slot)).await {
-            Ok(slot) => self.slot = Some(slot?),
-            Err(_) => {}
+        if let Ok(slot) = tokio::time::timeout(look, self.compute.watch(self.process, self.slot)).await {
+            self.slot = Some(slot?);
         }
         self.look().await
     }
