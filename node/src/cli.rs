@@ -31,6 +31,8 @@ pub enum Command {
     /// Wallets: keys that sign.
     #[command(subcommand)]
     Wallet(WalletCommand),
+    /// A strict double of Arweave on this machine, for tests: it is no network.
+    Double(crate::double::DoubleArgs),
     /// Measure this machine: each prints rates and ratios.
     #[command(subcommand)]
     Bench(BenchCommand),

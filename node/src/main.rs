@@ -5,6 +5,7 @@ mod assemble;
 mod bench;
 mod cli;
 mod config;
+mod double;
 mod health;
 mod module;
 mod serve;
@@ -31,6 +32,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Node(args) => serve::run(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
+        Command::Double(args) => double::run(&args),
         Command::Bench(BenchCommand::Verify(args)) => {
             bench::verify::run(args.runs);
             Ok(())
