@@ -304,7 +304,7 @@ impl Chain {
         self.heights.remove(&block.hash);
         for mined in &block.transactions {
             self.places.remove(&mined.transaction.id);
-            for root in root_of(&mined.transaction) {
+            if let Some(root) = root_of(&mined.transaction) {
                 let count = self.roots.get_mut(&root).expect("counted when it was mined");
                 *count -= 1;
                 if *count == 0 {

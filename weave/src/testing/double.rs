@@ -325,11 +325,7 @@ impl Double {
         let bounds = self.bounds();
         if is_lost {
             // It is checked all the same: what would be refused is refused.
-            Peer {
-                roots: self.peers[peer].roots.clone(),
-                ..Peer::default()
-            }
-            .keep(&post, false, &self.chain, &bounds)?;
+            self.peers[peer].prove(&post, &self.chain)?;
             self.note(format_args!("fault: peer {peer} loses a chunk"));
             return Ok(Kept::Stored);
         }

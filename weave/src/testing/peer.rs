@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use serde::Deserialize;
-use spec::chunks::{self, CHUNK_LEN_MAX, Hash};
+use spec::chunks::{self, CHUNK_LEN_MAX, Chunk, Hash};
 use spec::ids::from_base64url;
 use spec::{Address, ItemId, Transaction};
 
@@ -155,6 +156,24 @@ pub(super) struct Bounds {
 }
 
 impl Peer {
+    /// Whether a chunk is one of a root that is known here.
+    pub(super) fn prove(&self, post: &ChunkPost, chain: &Chain) -> Result<Chunk, ChunkRefused> {
+        if !post.is_attractive() {
+            return Err(ChunkRefused::Ratio);
+        }
+        if !chain.has_root(&post.root) && !self.roots.contains_key(&post.root) {
+            return Err(ChunkRefused::RootUnknown);
+        }
+        let (root, len) = post.root;
+        let proved =
+            chunks::verify(&root, len, post.offset, &post.data_path).map_err(|_| ChunkRefused::Proof)?;
+        let is_whole = proved.end - proved.start == post.chunk.len() as u64;
+        match is_whole && digest(&SHA256, &post.chunk).as_ref() == proved.hash {
+            true => Ok(proved),
+            false => Err(ChunkRefused::Proof),
+        }
+    }
+
     /// Keeps a chunk if it is proved. Answers whether it is new.
     pub(super) fn keep(
         &mut self,
@@ -163,19 +182,8 @@ impl Peer {
         chain: &Chain,
         bounds: &Bounds,
     ) -> Result<bool, ChunkRefused> {
-        self.check(post)?;
+        let proved = self.prove(post, chain)?;
         let is_mined = chain.has_root(&post.root);
-        if !is_mined && !self.roots.contains_key(&post.root) {
-            return Err(ChunkRefused::RootUnknown);
-        }
-        let (root, len) = post.root;
-        let proved =
-            chunks::verify(&root, len, post.offset, &post.data_path).map_err(|_| ChunkRefused::Proof)?;
-        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &post.chunk);
-        let is_long = proved.end - proved.start == post.chunk.len() as u64;
-        if hash.as_ref() != proved.hash || !is_long {
-            return Err(ChunkRefused::Proof);
-        }
         let held = self.chunks.entry(post.root).or_default();
         if held
             .get(&proved.end)
@@ -202,14 +210,6 @@ impl Peer {
         let before = held.insert(proved.end, chunk);
         self.bytes += if before.is_none() { new } else { 0 };
         Ok(true)
-    }
-
-    /// What peers check before they look at roots.
-    fn check(&self, post: &ChunkPost) -> Result<(), ChunkRefused> {
-        match post.is_attractive() {
-            true => Ok(()),
-            false => Err(ChunkRefused::Ratio),
-        }
     }
 
     /// The chunk that holds a byte of some data.

@@ -558,6 +558,10 @@ async fn over_http_node_gateway_and_bundler_answer_at_one_port() {
     assert_eq!(own["edges"][0]["node"]["id"], json!(item(2, "beta").id()));
 }
 
+fn place(double: &Double) -> (spec::chunks::Hash, u64, u64) {
+    (double.history_hash(), double.height(), double.now_ms())
+}
+
 #[tokio::test]
 async fn a_double_by_hand_is_the_same_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
@@ -570,22 +574,11 @@ async fn a_double_by_hand_is_the_same_after_a_restart() {
         post(&handle, "/tx", item(n + 1, "x").bytes().clone()).await;
         handle.tick(130).unwrap();
     }
-    let was = (
-        handle.lock().history_hash(),
-        handle.lock().height(),
-        handle.lock().now_ms(),
-    );
+    let was = place(&handle.lock());
     drop(handle);
     let later = serve::Setting::new(1_800_000_000_000, 200, Some(5));
     let again = serve::open(folder.path(), &later).unwrap();
-    assert_eq!(
-        (
-            again.lock().history_hash(),
-            again.lock().height(),
-            again.lock().now_ms()
-        ),
-        was
-    );
+    assert_eq!(place(&again.lock()), was);
     let other = serve::Setting::new(1_800_000_000_000, 200, None);
     assert!(serve::open(folder.path(), &other).is_err());
 }
