@@ -233,7 +233,11 @@ fn what_was_taken_is_not_taken_twice_and_expires_with_its_anchor() {
     // Their anchor is the first block.
     let [late, later] = [3, 4].map(|n| signed(&double, &pattern(n, 10)));
     (0..48).for_each(|_| double.mine_block());
-    assert_eq!(double.post_transaction(0, late, None), Ok(()), "among the last 50");
+    assert_eq!(
+        double.post_transaction(0, late, None),
+        Ok(()),
+        "among the last 50"
+    );
     double.mine_block();
     assert_eq!(double.post_transaction(0, later, None), Err(Refused::Anchor(50)));
 }
