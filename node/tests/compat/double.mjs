@@ -23,7 +23,7 @@ for (const length of [10, 256 * 1024, 700 * 1024]) {
   await arweave.transactions.sign(sent, jwk);
   const uploader = await arweave.transactions.getUploader(sent);
   while (!uploader.isComplete) await uploader.uploadChunk();
-  assert.equal((await arweave.transactions.post(sent)).status, 208);
+  assert.equal((await arweave.api.post('tx', sent)).status, 208);
   await get('mine/2');
   const { status, confirmed } = await arweave.transactions.getStatus(sent.id);
   assert.equal(status, 200);

@@ -69,16 +69,16 @@ impl Double {
     ///
     /// # Errors
     /// The refusal.
-    pub fn receive(&mut self, peer: usize) -> Result<u64, Answer> {
+    pub fn receive(&mut self, peer: usize) -> Result<u64, Box<Answer>> {
         let height = self.height();
         if self.is_away(peer) {
-            return Err(Answer::text(503, "this peer is away"));
+            return Err(Box::new(Answer::text(503, "this peer is away")));
         }
         if self.dice.roll(Fault::TooMany, height) {
-            return Err(Answer::text(429, "Too Many Requests"));
+            return Err(Box::new(Answer::text(429, "Too Many Requests")));
         }
         if self.dice.roll(Fault::Unavailable, height) {
-            return Err(Answer::text(503, "Service Unavailable"));
+            return Err(Box::new(Answer::text(503, "Service Unavailable")));
         }
         let is_late = self.dice.roll(Fault::Delay, height);
         let most = self.dice.faults.delay_ms_max;

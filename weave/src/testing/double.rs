@@ -601,14 +601,13 @@ impl Double {
         for at in 0..self.bundler.carriers.len() {
             let carrier = &self.bundler.carriers[at];
             match self.status(0, &carrier.transaction.id) {
-                Status::Mined { .. } => {
-                    if self.holders(&carrier.transaction) < PEERS {
-                        let Carrier {
-                            transaction, data, ..
-                        } = carrier.clone();
-                        (0..PEERS).for_each(|peer| self.post_all(peer, &transaction, &data));
-                    }
+                Status::Mined { .. } if self.holders(&carrier.transaction) < PEERS => {
+                    let Carrier {
+                        transaction, data, ..
+                    } = carrier.clone();
+                    (0..PEERS).for_each(|peer| self.post_all(peer, &transaction, &data));
                 }
+                Status::Mined { .. } => {}
                 _ if height > carrier.signed_at + rules.anchor_blocks => {
                     let price = |len| rules.price(len, false);
                     self.bundler.sign_again(at, &anchor, price, height);

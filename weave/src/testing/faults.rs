@@ -92,7 +92,7 @@ impl Faults {
             } else {
                 250
             };
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 faults = faults.with(fault, (1 + (number >> 8) % most) as u16);
             }
         }

@@ -100,7 +100,7 @@ async fn answer(State(peer): State<Peer>, request: Request) -> Response {
     let received = peer.handle.lock().receive(peer.number);
     let delay_ms = match received {
         Ok(delay_ms) => delay_ms,
-        Err(refused) => return response(refused, &parts.headers, false),
+        Err(refused) => return response(*refused, &parts.headers, false),
     };
     let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
         return response(Answer::text(413, "Payload too large"), &parts.headers, false);
