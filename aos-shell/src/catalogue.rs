@@ -471,7 +471,7 @@ const EVALUATION: [Entry; 24] = [
     ),
 ];
 
-const QUESTIONS: [Entry; 17] = [
+const QUESTIONS: [Entry; 20] = [
     entry(
         "missing-parameter",
         "the route needs a parameter that was not given",
@@ -511,6 +511,21 @@ const QUESTIONS: [Entry; 17] = [
         "range-not-satisfiable",
         "the bytes asked for lie outside the data",
         "ask for a range within its length",
+    ),
+    entry(
+        "invalid-manifest",
+        "what is stored under that id is no path manifest, though its type says so",
+        "`/raw/ID` serves it as it is; publish one of version 0.1.0 or 0.2.0",
+    ),
+    entry(
+        "manifest-too-large",
+        "the manifest is larger than the gateway resolves",
+        "`/raw/ID` serves it as it is; split it",
+    ),
+    entry(
+        "unknown-path",
+        "the manifest has no such path and no fallback",
+        "check the path; `/raw/ID` shows the manifest",
     ),
     entry(
         "unknown-block",

@@ -200,7 +200,9 @@ fn within_evaluation(line: &str) -> &str {
     let is_kernel = |text: &str| {
         let mut parts = text.trim_end_matches(": ").split(": ");
         parts.all(|part| {
-            let place = part.strip_prefix("[string \".").and_then(|part| part.rsplit_once("\"]:"));
+            let place = part
+                .strip_prefix("[string \".")
+                .and_then(|part| part.rsplit_once("\"]:"));
             place.is_some_and(|(_, n)| n.parse::<u32>().is_ok())
         })
     };

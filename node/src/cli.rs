@@ -56,6 +56,8 @@ Examples:
     Test(TestArgs),
     /// Make a project: a process, its tests, definitions for editors.
     New(NewArgs),
+    /// A strict double of Arweave on this machine, for tests: it is no network.
+    Double(crate::double::DoubleArgs),
     /// Measure this machine: each prints rates and ratios.
     #[command(subcommand)]
     Bench(BenchCommand),

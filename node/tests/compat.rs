@@ -3,8 +3,9 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use spec::chunks::Tree;
@@ -132,6 +133,51 @@ fn arweave_js_and_we_read_each_others_transactions() {
         }
     }
     assert!(trees > 90, "sizes around every boundary up to 2 MiB");
+}
+
+/// arweave-js uploads to the double whole and in chunks, reads it back, and is refused what a node refuses.
+#[test]
+fn arweave_js_uploads_to_the_double() {
+    if !installed() {
+        return;
+    }
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors/keys.json");
+    let keys: Value = serde_json::from_slice(&std::fs::read(keys).unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let wallet = folder.path().join("wallet.json");
+    std::fs::write(&wallet, keys["keys"][0]["jwk"].to_string()).unwrap();
+    let mut double = weft()
+        .args(["double", "--listen", "127.0.0.1:0", "--data"])
+        .arg(folder.path().join("double"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(double.stdout.as_mut().unwrap())
+        .read_line(&mut ready)
+        .unwrap();
+    let url = ready
+        .split([' ', ','])
+        .find(|word| word.starts_with("http://"))
+        .unwrap();
+    let output = Command::new("node")
+        .arg("double.mjs")
+        .arg(json!({ "url": url, "wallet": wallet }).to_string())
+        .current_dir(compat())
+        .output();
+    double.kill().unwrap();
+    double.wait().unwrap();
+    let output = output.unwrap();
+    let (out, error) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "double.mjs:\n{out}\n{error}");
+    assert_eq!(
+        out.lines().filter(|line| line.starts_with("ok ")).count(),
+        5,
+        "{out}"
+    );
 }
 
 fn pattern(len: u64) -> Vec<u8> {

@@ -22,6 +22,8 @@ pub mod record;
 mod registered;
 mod scan;
 mod segment;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod weave;
 mod writer;
 

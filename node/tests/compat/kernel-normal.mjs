@@ -1,13 +1,13 @@
 // When two outcomes count as equal: what processes/aos/DIFFERENCES.md allows, and nothing else.
 
 const KERNEL_FILES =
-  'handlers|process|ao|utils|eval|stringify|pretty|dump|assignment|default|chance|handlers-utils|boot'
+  'handlers|process|ao|utils|eval|stringify|pretty|dump|assignment|default|chance|handlers-utils|boot|globals|message|console|trace|colors'
 const NATIVE_FILES = 'json|\\.bint|\\.base64|\\.crypto[a-z0-9_.]*'
 const RULES = [
   // Addresses.
   [/(function|table|thread|userdata): (?:builtin: )?0x[0-9a-f]+/g, '$1: ADDRESS'],
   // Positions inside kernel files. Quotes are escaped where a text is shown as a literal.
-  [new RegExp(`\\[string \\\\*"\\.(?:${KERNEL_FILES})\\\\*"\\]:\\d+: |aos/[a-z/-]+\\.lua:\\d+: `, 'g'), 'KERNEL: '],
+  [new RegExp(`\\[string \\\\*"\\.(?:${KERNEL_FILES})\\\\*"\\]:\\d+: `, 'g'), 'KERNEL: '],
   // Tracebacks of errors in handlers.
   // eslint-disable-next-line no-control-regex
   [/stack traceback:\n[^\x1b]*\x1b\[0m/g, 'TRACEBACK\x1b[0m']
