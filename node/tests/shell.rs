@@ -101,7 +101,8 @@ fn is_typed(text: &str, row: &str) -> bool {
         None => row.strip_prefix("... ").unwrap_or(row),
     };
     let (last, shown) = (last.trim_end(), shown.trim_end());
-    last.ends_with(shown) && (last.is_empty() || !shown.is_empty())
+    // At the first column the text has just filled a row.
+    row.is_empty() || last.ends_with(shown) && (last.is_empty() || !shown.is_empty())
 }
 
 #[test]

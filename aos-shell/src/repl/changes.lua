@@ -10,8 +10,10 @@ local function escape(text)
   return (gsub(text, "[^%w_]", function(c) return format("%%%02X", byte(c)) end))
 end
 
--- The outbox is shown as messages, and the counters behind it change with every message.
+-- The outbox is shown as messages, what is printed as output, and the counters behind both change
+-- with every message.
 local function skipped(owner, key)
+  if owner == _G and key == "HANDLER_PRINT_LOGS" then return true end
   return type(ao) == "table" and owner == ao
     and (key == "outbox" or key == "reference" or key == "_ref" or key == "Nonce")
 end

@@ -19,6 +19,8 @@ const OFFERS_MAX: usize = 2000;
 pub(crate) struct Offer {
     /// What is put there.
     pub(crate) text: String,
+    /// What the menu shows.
+    pub(crate) name: String,
     /// What it is, for the menu.
     pub(crate) about: String,
     /// First byte of the line that it replaces.
@@ -122,6 +124,7 @@ impl Candidate {
         };
         let offer = Offer {
             text,
+            name: self.word.clone(),
             about: self.about,
             start: start - back,
             end,
@@ -424,6 +427,15 @@ fn ids(atlas: &Atlas, known: &Known) -> Vec<Candidate> {
     all.map(|(id, about)| Candidate::new(id, about)).collect()
 }
 
+/// Messages of this sitting.
+fn sent(known: &Known) -> Vec<Candidate> {
+    let sent = known.ids.iter().filter(|(_, about)| about.starts_with(SENT));
+    sent.map(|(id, about)| Candidate::new(id, about)).collect()
+}
+
+/// How the word about a message of this sitting begins.
+pub(crate) const SENT: &str = "sent: ";
+
 /// A text as a Lua string.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped(text))
@@ -459,7 +471,7 @@ fn command_offers(before: &str, known: &Known, atlas: &Atlas) -> Vec<Offer> {
         Some(commands::Takes::File) => return file_offers(argument, start, false),
         Some(commands::Takes::Folder) => return file_offers(argument, start, true),
         Some(commands::Takes::Blueprint) => named(&known.blueprints, "blueprint"),
-        Some(commands::Takes::Message) => ids(atlas, known),
+        Some(commands::Takes::Message) => sent(known),
         Some(commands::Takes::OnOff) => named(&["on".to_owned(), "off".to_owned()], ""),
         Some(commands::Takes::Code) => return code_offers(before, start, atlas, known),
         _ => Vec::new(),

@@ -14,6 +14,7 @@ use spec::{ItemId, Outcome, Refusal};
 
 use super::act;
 use super::commands;
+use super::complete::SENT;
 use super::desk::{Desk, Mode};
 use super::dry::{self, Preview};
 use super::feed::Watcher;
@@ -217,7 +218,7 @@ impl Shell {
     async fn follow(&mut self, id: ItemId, chunk: &Chunk, map: Option<&SourceMap>) -> Ending {
         self.library.learn(
             id.to_string(),
-            format!("sent: {}", show::one_line(chunk.source(), 40)),
+            format!("{SENT}{}", show::one_line(chunk.source(), 40)),
         );
         let waited = wait::outcome(&self.link, id).await;
         self.library.mark_stale();

@@ -152,6 +152,7 @@ impl Tab {
 
 fn suggestion(offer: Offer) -> Suggestion {
     Suggestion {
+        display_override: Some(show::one_line(&offer.name, ABOUT_CHARS)),
         value: offer.text,
         description: (!offer.about.is_empty()).then(|| show::one_line(&offer.about, ABOUT_CHARS)),
         style: Some(Style::new().fg(Color::Default)),
