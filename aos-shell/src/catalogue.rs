@@ -471,7 +471,7 @@ const EVALUATION: [Entry; 24] = [
     ),
 ];
 
-const QUESTIONS: [Entry; 20] = [
+const QUESTIONS: [Entry; 21] = [
     entry(
         "missing-parameter",
         "the route needs a parameter that was not given",
@@ -536,6 +536,11 @@ const QUESTIONS: [Entry; 20] = [
         "too-large",
         "the item or batch is larger than the log takes",
         "send it in parts",
+    ),
+    entry(
+        "bundler-busy",
+        "the double's bundler holds as many items as it takes",
+        "let it mine a block, then send again",
     ),
     entry(
         "feeds-open",
