@@ -35,7 +35,7 @@ pub fn find(code: &str) -> Option<&'static Entry> {
     all.into_iter().find(|entry| entry.code == code)
 }
 
-const LUA: [Entry; 8] = [
+const LUA: [Entry; 9] = [
     entry(
         "lua-syntax",
         "the text is no Lua 5.3; it was not signed and not sent",
@@ -75,6 +75,11 @@ const LUA: [Entry; 8] = [
         "load-size",
         "one message carries at most 8 MiB of Lua and 1,000 modules",
         "load the modules in several steps",
+    ),
+    entry(
+        "no-code",
+        "there was nothing to evaluate, and nobody to wait for",
+        "give Lua with -e CODE, a FILE, or `-` for standard input",
     ),
 ];
 
@@ -466,7 +471,7 @@ const EVALUATION: [Entry; 24] = [
     ),
 ];
 
-const QUESTIONS: [Entry; 17] = [
+const QUESTIONS: [Entry; 21] = [
     entry(
         "missing-parameter",
         "the route needs a parameter that was not given",
@@ -508,6 +513,21 @@ const QUESTIONS: [Entry; 17] = [
         "ask for a range within its length",
     ),
     entry(
+        "invalid-manifest",
+        "what is stored under that id is no path manifest, though its type says so",
+        "`/raw/ID` serves it as it is; publish one of version 0.1.0 or 0.2.0",
+    ),
+    entry(
+        "manifest-too-large",
+        "the manifest is larger than the gateway resolves",
+        "`/raw/ID` serves it as it is; split it",
+    ),
+    entry(
+        "unknown-path",
+        "the manifest has no such path and no fallback",
+        "check the path; `/raw/ID` shows the manifest",
+    ),
+    entry(
         "unknown-block",
         "the chain has no such block",
         "ask for one within its height",
@@ -516,6 +536,11 @@ const QUESTIONS: [Entry; 17] = [
         "too-large",
         "the item or batch is larger than the log takes",
         "send it in parts",
+    ),
+    entry(
+        "bundler-busy",
+        "the double's bundler holds as many items as it takes",
+        "let it mine a block, then send again",
     ),
     entry(
         "feeds-open",

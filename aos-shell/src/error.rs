@@ -24,13 +24,13 @@ pub const EXIT_TIMEOUT: u8 = 124;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Its code in the catalogue.
-    pub code: String,
+    pub code: &'static str,
     /// What happened.
     pub what: String,
     /// Where: `file:line`, or the part of the input.
-    pub place: Option<String>,
+    pub place: Option<Box<str>>,
     /// The line with a caret.
-    pub frame: Option<String>,
+    pub frame: Option<Box<str>>,
     /// Lua's traceback, one step a line.
     pub trace: Vec<String>,
     /// What the process printed before it went wrong.
@@ -39,9 +39,9 @@ pub struct Problem {
 
 impl Problem {
     /// An error with a code of the catalogue.
-    pub fn new(code: &str, what: impl Into<String>) -> Problem {
+    pub fn new(code: &'static str, what: impl Into<String>) -> Problem {
         Problem {
-            code: code.to_owned(),
+            code,
             what: what.into(),
             place: None,
             frame: None,
@@ -54,8 +54,8 @@ impl Problem {
     pub fn syntax(error: &LuaError, file: Option<&Path>) -> Problem {
         let file = file.map_or_else(|| "input".to_owned(), |file| file.display().to_string());
         Problem {
-            place: Some(format!("{file}:{}:{}", error.line, error.column)),
-            frame: Some(error.frame()),
+            place: Some(format!("{file}:{}:{}", error.line, error.column).into()),
+            frame: Some(error.frame().into()),
             ..Problem::new("lua-syntax", error.text.clone())
         }
     }
@@ -99,11 +99,11 @@ impl Problem {
         };
         match place {
             Some((_, Some(place))) => {
-                problem.frame = Some(frame(&place, &problem.what));
-                problem.place = Some(format!("{}:{}", place.path.display(), place.line));
+                problem.frame = Some(frame(&place, &problem.what).into());
+                problem.place = Some(format!("{}:{}", place.path.display(), place.line).into());
             }
             Some((line, None)) => {
-                problem.place = Some(format!("line {line} of the evaluation that defined it"))
+                problem.place = Some(format!("line {line} of the evaluation that defined it").into())
             }
             None => {}
         }
@@ -112,7 +112,7 @@ impl Problem {
 
     /// What a command exits with.
     pub fn exit(&self) -> u8 {
-        match self.code.as_str() {
+        match self.code {
             "timeout" => EXIT_TIMEOUT,
             code if code.starts_with("lua-") || code.starts_with("load-") => EXIT_LUA,
             _ => EXIT_USAGE,
@@ -136,7 +136,7 @@ impl Problem {
         for line in &self.printed {
             out.push_str(&format!("{} {}\n", style.paint("34", "  printed:"), clean(line)));
         }
-        if let Some(entry) = catalogue::find(&self.code) {
+        if let Some(entry) = catalogue::find(self.code) {
             out.push_str(&format!("{} {}\n", style.paint("34", "  why:"), entry.why));
             out.push_str(&format!("{} {}\n", style.paint("32", "  try:"), entry.remedy));
         }
@@ -145,7 +145,7 @@ impl Problem {
 
     /// The same for programs.
     pub fn json(&self) -> serde_json::Value {
-        let entry = catalogue::find(&self.code);
+        let entry = catalogue::find(self.code);
         serde_json::json!({
             "code": self.code, "what": self.what, "where": self.place, "trace": self.trace,
             "printed": self.printed,
@@ -156,8 +156,7 @@ impl Problem {
 
 impl From<&Refusal> for Problem {
     fn from(refusal: &Refusal) -> Problem {
-        let is_known = catalogue::find(&refusal.code).is_some();
-        let code = if is_known { &*refusal.code } else { "upstream" };
+        let code = catalogue::find(&refusal.code).map_or("upstream", |entry| entry.code);
         Problem::new(code, refusal.text.clone())
     }
 }
@@ -201,8 +200,10 @@ fn within_evaluation(line: &str) -> &str {
     let is_kernel = |text: &str| {
         let mut parts = text.trim_end_matches(": ").split(": ");
         parts.all(|part| {
-            part.rsplit_once(".lua:")
-                .is_some_and(|(_, n)| n.parse::<u32>().is_ok())
+            let place = part
+                .strip_prefix("[string \".")
+                .and_then(|part| part.rsplit_once("\"]:"));
+            place.is_some_and(|(_, n)| n.parse::<u32>().is_ok())
         })
     };
     match chunk_place(line) {
@@ -289,7 +290,7 @@ mod tests {
             ("no money", "Error handling".into())
         );
         assert_eq!(Problem::of_text("error:\nplain", None).what, "plain");
-        let text = "aos/handlers.lua:196: [string \"aos\"]:3: boom";
+        let text = "[string \".handlers\"]:196: [string \"aos\"]:3: boom";
         assert_eq!(Problem::of_text(text, None).what, "boom");
         let text = "no: [string \"aos\"]:3: boom";
         assert_eq!(Problem::of_text(text, None).what, text);

@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use spec::assignment::Chain;
 use spec::contract::Tick;
-use spec::{ItemId, ProcessId};
+use spec::{ItemId, ModuleId, ProcessId};
 
 use crate::cron::Order;
 use crate::error::Error;
@@ -85,6 +85,9 @@ pub struct Key {
     pub module: String,
     /// The engine epoch.
     pub epoch: String,
+    /// The module that runs it in place of the one it names, as its log's first entry says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module_used: Option<ModuleId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -204,6 +207,7 @@ mod tests {
             process,
             module: "aa".into(),
             epoch: "e1".into(),
+            module_used: None,
         };
         let tick = Tick {
             timestamp_ms: 5,
@@ -251,6 +255,11 @@ mod tests {
             }),
             None
         );
+        let answered = Key {
+            module_used: Some(ModuleId([4; 32])),
+            ..key.clone()
+        };
+        assert_eq!(checkpoints.load(&answered), None);
 
         let path = checkpoints.path(key.process);
         let whole = std::fs::read(&path).unwrap();

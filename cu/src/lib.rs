@@ -86,10 +86,10 @@ impl Cu {
             compile_ms_max: config.compile_ms_max,
             ..runtime::Bounds::default()
         };
-        let engine = Engine::new(runtime::Config {
-            cache: Some(config.modules.clone().unwrap_or_else(|| folder.join("modules"))),
-            bounds,
-        })?;
+        let modules = config.modules.clone().unwrap_or_else(|| folder.join("modules"));
+        let mut runtime = runtime::Config::default();
+        (runtime.cache, runtime.bounds) = (Some(modules), bounds);
+        let engine = Engine::new(runtime)?;
         let results = results::Results::open(&folder.join("results.redb"), Engine::epoch(), &config)?;
         let shared = Arc::new(Shared {
             scheduler,

@@ -46,7 +46,8 @@ impl Program {
         let process = process_item(&slot0, id)?;
         check_epoch(shared, &slot0, id)?;
         let named = module_id(process)?;
-        let module_id = module_used(&slot0)?.unwrap_or(named);
+        let used = module_used(&slot0)?;
+        let module_id = used.unwrap_or(named);
         let source = shared.modules.get(shared, module_id).await?;
         let admitted = admission::admit(process.tags(), &source.tags, &shared.config);
         // Registered bytes and their tags can be replaced: they are looked up again next time.
@@ -64,6 +65,7 @@ impl Program {
                 process: id,
                 module: sha256,
                 epoch: Engine::epoch().to_owned(),
+                module_used: used,
             },
             process: process.clone(),
             module,

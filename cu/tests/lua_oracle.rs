@@ -11,12 +11,17 @@ mod support;
 use cu::runtime::{Limits, Machine, Module, ModuleFormat, frame};
 use support::engine;
 
-/// Runs a program, in both: what it prints, what it fails with.
+/// Runs a program, in both: what it prints, what it fails with. Of what has an address only the kind is shown, and
+/// bytes outside ASCII as numbers.
 const RUN: &str = r#"
 local function run(source)
   local out = {}
   local function emit(...)
-    for i = 1, select('#', ...) do out[#out + 1] = tostring((select(i, ...))) end
+    for i = 1, select('#', ...) do
+      local value = (select(i, ...))
+      local plain = type(value) ~= "function" and type(value) ~= "thread"
+      out[#out + 1] = plain and tostring(value) or type(value)
+    end
     out[#out + 1] = "\n"
   end
   local env = setmetatable({ emit = emit, print = emit }, { __index = _G })
@@ -24,7 +29,7 @@ local function run(source)
   if not program then return "does not compile: " .. complaint end
   local ok, complaint = pcall(program)
   if not ok then emit("failed", complaint) end
-  return table.concat(out, " ")
+  return (table.concat(out, " "):gsub("[\128-\255]", function(byte) return "\\" .. byte:byte() end))
 end
 "#;
 
@@ -43,7 +48,7 @@ fn in_engine(machine: &mut Machine, env: &[u8], program: &str) -> String {
 
 fn natively(lua: &mlua::Lua, program: &str) -> String {
     let run: mlua::Function = lua.load(format!("{RUN}\nreturn run")).eval().unwrap();
-    let text: mlua::String = run.call(program).unwrap();
+    let text: mlua::LuaString = run.call(program).unwrap();
     text.to_str().unwrap().to_owned()
 }
 

@@ -40,7 +40,7 @@ fn bundle(folder: &Path) -> String {
         let (name, file) = line.split_once(' ').unwrap();
         let source = std::fs::read_to_string(folder.join(file)).unwrap();
         assert!(!source.contains("]=====]"), "{file} ends the quotation");
-        let chunk = format!("assert(load([=====[\n{source}]=====], \"=aos/{file}\"))");
+        let chunk = format!("assert(load([=====[\n{source}]=====], \"{name}\"))");
         match name {
             "main" => format!("{chunk}()\n"),
             name => format!("package.preload[\"{name}\"] = {chunk}\n"),

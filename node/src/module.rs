@@ -1,5 +1,7 @@
 //! `weft module add`: describes a module, signs it or has the node sign it, and uploads it.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use cu::runtime::ModuleFormat;
@@ -47,6 +49,10 @@ impl Description {
 
     /// The tags of the module item.
     pub fn tags(&self) -> Tags {
+        let content_type = match self.format {
+            ModuleFormat::Lua => "text/x-lua",
+            _ => "application/wasm",
+        };
         vec![
             Tag::new("Data-Protocol", "ao"),
             Tag::new("Variant", "ao.TN.1"),
@@ -56,7 +62,7 @@ impl Description {
             Tag::new("Output-Encoding", "JSON-1"),
             Tag::new("Memory-Limit", self.memory_limit.clone()),
             Tag::new("Compute-Limit", self.compute_limit.to_string()),
-            Tag::new("Content-Type", "application/wasm"),
+            Tag::new("Content-Type", content_type),
         ]
     }
 }
@@ -77,6 +83,14 @@ pub fn item(wasm: Bytes, signer: &Signer) -> Result<DataItem> {
     Ok(DataItem::sign(&parts, signer)?)
 }
 
+/// The format of a file: Lua by its name, binaries by their shape.
+fn recognise(file: &Path, bytes: &[u8]) -> Option<ModuleFormat> {
+    match file.extension() {
+        Some(extension) if extension == "lua" => Some(ModuleFormat::Lua),
+        _ => ModuleFormat::detect(bytes),
+    }
+}
+
 fn unknown_format(name: &str) -> Refusal {
     let known = ModuleFormat::ALL.map(ModuleFormat::name).join(", ");
     Refusal::invalid(
@@ -90,7 +104,7 @@ pub fn add(args: &ModuleAddArgs) -> Result<()> {
     let wasm = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let format = match &args.format {
         Some(name) => ModuleFormat::from_name(name).ok_or_else(|| unknown_format(name))?,
-        None => ModuleFormat::detect(&wasm).with_context(|| {
+        None => recognise(&args.file, &wasm).with_context(|| {
             format!(
                 "{} shows no format that processes run on; say it with --format",
                 args.file.display()

@@ -176,6 +176,10 @@ impl Listening {
         let ready = Ready::of(config, node, &url);
         let own = health::router(metrics, ready.public());
         let open = wire::server::harden(node.router(config).merge(own), &config.http);
+        let open = match node.weave.clone().filter(|_| config.has(Role::Gateway)) {
+            Some(weave) => weave::http::with_manifests(open, weave),
+            None => open,
+        };
         // Outside the hardened routes: administration must not answer to any web page's request.
         let router = open.merge(admin::router(node.clone(), &config.http));
         let (stop, told) = oneshot::channel();

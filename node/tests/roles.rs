@@ -50,6 +50,14 @@ async fn three_programs_make_one_node() {
     .await;
     assert_eq!(status, 200, "{outcome}");
     assert_eq!(outcome["Messages"].as_array().unwrap().len(), 1);
+    // The mainnet routes stand beside the messenger, wherever the others are.
+    let front = mu.http("url");
+    let results = format!("/{}~process@1.0/compute/results=1", from.id());
+    let (status, answer) = get(&front, &results).await;
+    assert_eq!((status, &answer["slot"]), (200, &1.into()), "{answer}");
+    assert_eq!(answer["raw"], outcome);
+    let (status, _) = get(&front, &format!("/{}/compute/results=9", from.id())).await;
+    assert_eq!(status, 404);
     let log = format!("/{0}?process-id={0}&from-nonce=0&limit=10", to.id());
     for _ in 0..200 {
         let (_, page) = get(&su.http("su"), &log).await;

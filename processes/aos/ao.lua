@@ -1,7 +1,6 @@
 --- What a process tells the outside: messages, spawns, assignments, all gathered in an outbox; and whom it trusts.
 -- Not the handlers, and not the shape of incoming messages: see `.handlers` and `.message`.
 
-local utils = require(".utils")
 local handlers = require(".handlers")
 local json = require("json")
 
@@ -41,26 +40,38 @@ function ao.clone(value, seen)
   return setmetatable(copy, getmetatable(value))
 end
 
--- The two lists above as sets, made again whenever a list changed its table or its length.
-local sets = {}
+-- `ao.nonExtractableTags` as a set, and how many names are in it.
+local kept, kept_count = {}, 0
 
-local function set_of(list)
-  local known = sets[list]
-  if not known or known.size ~= #list then
-    known = { size = #list, names = {} }
-    for _, name in ipairs(list) do
-      known.names[name] = true
-    end
-    sets[list] = known
+local function is_current(list)
+  if #list ~= kept_count then
+    return false
   end
-  return known.names
+  for index = 1, kept_count do
+    if not kept[list[index]] then
+      return false
+    end
+  end
+  return true
+end
+
+--- The list may be changed by the process; the set follows.
+local function kept_names()
+  local list = ao.nonExtractableTags
+  if not is_current(list) then
+    kept, kept_count = {}, #list
+    for _, name in ipairs(list) do
+      kept[name] = true
+    end
+  end
+  return kept
 end
 
 --- Lifts the tags of a message to its root, but for `ao.nonExtractableTags`. Changes and answers the message.
 function ao.normalize(msg)
-  local kept = set_of(ao.nonExtractableTags)
+  local names = kept_names()
   for _, tag in ipairs(msg.Tags) do
-    if not kept[tag.name] then
+    if not names[tag.name] then
       msg[tag.name] = tag.value
     end
   end
@@ -76,35 +87,47 @@ function ao.sanitize(msg)
   return copy
 end
 
-local function authorities_of(tags)
+local function is_authority(address)
+  for _, authority in ipairs(ao.authorities) do
+    if address == authority then
+      return true
+    end
+  end
+  return false
+end
+
+local function add_authorities(tags)
   for _, tag in ipairs(tags) do
-    if tag.name == "Authority" and not utils.includes(tag.value, ao.authorities) then
+    if tag.name == "Authority" and not is_authority(tag.value) then
       table.insert(ao.authorities, tag.value)
     end
   end
 end
 
-local function env_of(env)
-  local process = env.Process
-  if not process.TagArray then
-    process.TagArray, process.Tags = process.Tags, {}
-    for _, tag in ipairs(process.TagArray) do
-      if process.Tags[tag.name] == nil then
-        process.Tags[tag.name] = tag.value
-      end
+-- What a process sees of its environment. A copy: whatever it does to it, the kernel still knows who it is.
+local seen_env
+
+local function see(env)
+  local seen = ao.clone(env)
+  local process = seen.Process
+  process.TagArray, process.Tags = process.Tags, {}
+  for _, tag in ipairs(process.TagArray) do
+    if process.Tags[tag.name] == nil then
+      process.Tags[tag.name] = tag.value
     end
   end
-  return env
+  return seen
 end
 
---- Takes over who we are from the environment. The authorities of the process are always among the trusted.
+--- Takes over who we are from an environment. The authorities of the process are always among the trusted.
 function ao.init(env)
-  ao.env = env_of(env)
+  seen_env = seen_env or see(env)
+  ao.env = seen_env
   ao.id = env.Process.Id
   if ao._module == "" then
     ao._module = env.Module.Id
   end
-  authorities_of(env.Process.TagArray)
+  add_authorities(env.Process.TagArray or env.Process.Tags)
   ao.clearOutbox()
 end
 
@@ -121,14 +144,6 @@ function ao.clearOutbox()
   ao.outbox = { Output = {}, Messages = {}, Spawns = {}, Assignments = {} }
 end
 
---- Functions cannot leave the process: a value that is one is left out.
-local function sendable(value)
-  if type(value) == "function" then
-    return nil
-  end
-  return value
-end
-
 local function next_reference()
   ao.reference = ao.reference + 1
   return tostring(ao.reference), string.format("%032d", ao.reference)
@@ -141,7 +156,7 @@ local PARTS = { Target = true, Data = true, Anchor = true, Tags = true, From = t
 local function add_tags(tags, given)
   for name, value in pairs(given) do
     if not PARTS[name] then
-      tags[#tags + 1] = { name = name, value = sendable(value) }
+      tags[#tags + 1] = { name = name, value = value }
     end
   end
   if not given.Tags then
@@ -151,7 +166,7 @@ local function add_tags(tags, given)
     if type(value) == "table" and value.name and value.value then
       tags[#tags + 1] = value
     else
-      tags[#tags + 1] = { name = name, value = sendable(value) }
+      tags[#tags + 1] = { name = name, value = value }
     end
   end
 end
@@ -196,7 +211,7 @@ function ao.send(msg)
     { name = "Reference", value = reference },
   }
   add_tags(tags, msg)
-  local message = { Target = sendable(msg.Target), Data = sendable(msg.Data), Anchor = anchor, Tags = tags }
+  local message = { Target = msg.Target, Data = msg.Data, Anchor = anchor, Tags = tags }
   table.insert(ao.outbox.Messages, message)
   return sent(message, reference)
 end
@@ -246,12 +261,7 @@ end
 
 --- Whether the sender of a message, or who passed it on, is one of our authorities.
 function ao.isTrusted(msg)
-  for _, authority in ipairs(ao.authorities) do
-    if msg.From == authority or msg.Owner == authority then
-      return true
-    end
-  end
-  return false
+  return is_authority(msg.From) or is_authority(msg.Owner)
 end
 
 --- Kept for sources that call it: a hint where a sender's process lives has no use here.

@@ -13,7 +13,7 @@ export function bundle (folder = new URL('.', import.meta.url)) {
     const [name, file] = line.split(' ')
     const source = readFileSync(new URL(file, folder), 'utf8')
     if (source.includes(CLOSE)) throw new Error(`${file} contains ${CLOSE}`)
-    const chunk = `assert(load(${OPEN}${source}${CLOSE}, "=aos/${file}"))`
+    const chunk = `assert(load(${OPEN}${source}${CLOSE}, "${name}"))`
     return name === 'main' ? `${chunk}()\n` : `package.preload["${name}"] = ${chunk}\n`
   })
   return parts.join('')

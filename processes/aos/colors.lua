@@ -4,6 +4,6 @@ return {
   red = "\27[31m",
   green = "\27[32m",
   blue = "\27[34m",
-  gray = "\27[90m",
   reset = "\27[0m",
+  gray = "\27[90m",
 }

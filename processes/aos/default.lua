@@ -1,26 +1,36 @@
---- The handler of last resort: keeps the message in the inbox and prints a line about it.
+--- The handler of last resort: keeps the message in the inbox and prints a line about it. Data that are neither text
+--- nor table are an error, as they always were.
 
 local colors = require(".colors")
+local json = require("json")
 
 local SHOWN_MAX = 20
 
 local function about(msg)
-  local label, value = "Action", msg.Action
-  if not value then
-    label, value = "Data", msg.Data or ""
+  if msg.Action then
+    return "Action", msg.Action:sub(1, SHOWN_MAX)
   end
-  if type(value) == "table" then
-    value = require("json").encode(value)
+  local data = msg.Data or ""
+  if type(data) == "table" then
+    data = json.encode(data)
   end
-  return colors.gray .. label .. " = " .. colors.blue .. tostring(value):sub(1, SHOWN_MAX) .. colors.reset
+  return "Data", data:sub(1, SHOWN_MAX)
+end
+
+local function short(msg)
+  if not msg.From then
+    return "unknown"
+  end
+  return msg.From:sub(1, 3) .. "..." .. msg.From:sub(-3)
 end
 
 --- A handle that calls `insertInbox(msg)` for each message.
 return function(insertInbox)
   return function(msg)
     insertInbox(msg)
-    local from = msg.From
-    local who = from and from:sub(1, 3) .. "..." .. from:sub(-3) or "unknown"
-    print(colors.gray .. "New Message From " .. colors.green .. who .. colors.gray .. ": " .. about(msg))
+    local sender = short(msg)
+    local label, value = about(msg)
+    print(colors.gray .. "New Message From " .. colors.green .. sender .. colors.gray .. ": "
+      .. colors.gray .. label .. " = " .. colors.blue .. value .. colors.reset)
   end
 end

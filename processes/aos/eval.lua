@@ -2,7 +2,6 @@
 -- the pattern under which `.process` registers it.
 
 local stringify = require(".stringify")
-local json = require("json")
 
 local function text_of(value)
   if type(value) == "table" then
@@ -22,12 +21,13 @@ local function show(values)
   end
 end
 
-local function compile(source)
-  local chunk = load("return " .. source, "aos")
+--- An expression first, then statements.
+local function compile(expr)
+  local chunk = load("return " .. expr, "aos")
   if chunk then
     return chunk
   end
-  return load(source, "aos")
+  return load(expr, "aos")
 end
 
 --- A handle. `ao` gets the error if the source cannot be compiled.

@@ -5,9 +5,16 @@ local ao = require(".ao")
 local handlers = require(".handlers")
 local colors = require(".colors")
 local console = require(".console")
-local native = require("weft")
+local chance = require(".chance")
 
 local globals = {}
+
+-- What `os.time` answers: the timestamp of the message, in milliseconds.
+local now
+
+local function time()
+  return now
+end
 
 local INBOX_MAX = 10000
 
@@ -42,6 +49,10 @@ local function spawn(...)
   return { output = "Spawn process request added to outbox", receive = spawned.receive }
 end
 
+local function receive(pattern)
+  return handlers.receive(pattern)
+end
+
 local function assign(assignment)
   ao.assign(assignment)
   print("Assignment added to outbox.")
@@ -64,7 +75,6 @@ end
 local function random(...)
   local low, high = ...
   local count = select("#", ...)
-  local chance = require(".chance")
   if count == 1 then
     return chance.integer(1, low)
   elseif count == 2 then
@@ -75,15 +85,13 @@ end
 
 --- Puts every global in its place. Once, when the module is loaded.
 function globals.install()
-  Handlers, Utils, ao_ = handlers, require(".utils"), nil
-  _G.ao = ao
+  Handlers, Utils, _G.ao = handlers, require(".utils"), ao
   Inbox, Errors, Colors, Bell = {}, {}, colors, "\7"
   HANDLER_PRINT_LOGS = {}
-  Send, Spawn, Assign, Receive = send, spawn, assign, handlers.receive
+  Send, Spawn, Assign, Receive = send, spawn, assign, receive
   Prompt, Tab, Version, Dump = prompt, tab, version, require(".dump")
   print, math.random = console.print, random
   package.loaded.ao = ao
-  package.loaded._G = _G
 end
 
 local function sum_of_bytes(text)
@@ -94,38 +102,43 @@ local function sum_of_bytes(text)
   return sum
 end
 
---- The first message decides who owns the process, what it is called and what chance brings.
-local function begin(msg, chance)
+--- Whoever spawned the process: the sender of its own item.
+local function first_owner(msg, env)
+  if msg.Id == env.Process.Id then
+    return msg.Tags["From-Process"] or msg.From
+  end
+  return env.Process.Owner
+end
+
+local function first_name(env)
+  for _, tag in ipairs(env.Process.Tags) do
+    if tag.name == "Name" then
+      return tag.value
+    end
+  end
+  return "aos"
+end
+
+local function seed(msg)
   local who = msg.Owner .. (msg.Module or ao._module) .. (msg.Id or ao.id)
   chance.seed(tonumber((msg["Block-Height"] or 0) .. tostring(sum_of_bytes(who))))
   Seeded = true
 end
 
-local function owner_of(msg)
-  local first = ao.env.Process
-  if msg.Id == first.Id then
-    return msg.Tags["From-Process"] or msg.From
-  end
-  return Owner or first.Owner
-end
+-- Whether the first message was seen. Not `Owner`: a process without an owner has given it up for good.
+local begun = false
 
---- Sets what changes with a message: the clock, and what is missing of owner, name, inbox and seed.
-function globals.settle(msg, chance)
-  if not Seeded then
-    begin(msg, chance)
+--- Sets what changes with a message: the clock, and an inbox that is missing. The first message also decides who owns
+--- the process, what it is called and what chance brings.
+function globals.settle(msg, env)
+  if not begun then
+    begun = true
+    seed(msg)
+    Owner, Name = first_owner(msg, env), first_name(env)
   end
-  Inbox = Inbox or {}
-  Errors = Errors or {}
-  if not Owner then
-    Owner = owner_of(msg)
-  end
-  if not Name then
-    Name = ao.env.Process.Tags.Name or "aos"
-  end
-  local now = msg.Timestamp
-  os.time = function()
-    return now
-  end
+  Inbox, Errors = Inbox or {}, Errors or {}
+  now = msg.Timestamp
+  os.time = time
 end
 
 return globals

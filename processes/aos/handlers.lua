@@ -67,17 +67,23 @@ local function last(list)
   return #list + 1
 end
 
---- A handle as a function. A table maps patterns to functions: the first that matches is called.
+local function resolve(choices, msg)
+  for pattern, func in pairs(choices) do
+    if utils.matchesSpec(msg, pattern) then
+      return func(msg)
+    end
+  end
+end
+
+--- A handle as a function of its own. A table maps patterns to functions: the first that matches is called.
 function handlers.generateResolver(handle)
   if type(handle) == "function" then
-    return handle
+    return function(msg)
+      return handle(msg)
+    end
   end
   return function(msg)
-    for pattern, func in pairs(handle) do
-      if utils.matchesSpec(msg, pattern) then
-        return func(msg)
-      end
-    end
+    return resolve(handle, msg)
   end
 end
 

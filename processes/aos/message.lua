@@ -30,16 +30,16 @@ end
 --- Data that say they are JSON become what they mean.
 function message.decode(msg)
   if msg.Tags["Content-Type"] == "application/json" then
-    msg.Data = json.decode(msg.Data)
+    msg.Data = json.decode(msg.Data or "{}")
   end
 end
 
 --- Gives a message `reply(t)` and `forward(target, t)`.
 function message.answerable(msg)
   function msg.reply(replyMsg)
-    replyMsg.Target = replyMsg.Target or msg["Reply-To"] or msg.From
+    replyMsg.Target = msg["Reply-To"] or replyMsg.Target or msg.From
     replyMsg["X-Reference"] = msg["X-Reference"] or msg.Reference
-    replyMsg["X-Origin"] = msg["X-Origin"] or replyMsg["X-Origin"]
+    replyMsg["X-Origin"] = msg["X-Origin"]
     return ao.send(replyMsg)
   end
 

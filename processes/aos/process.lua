@@ -7,7 +7,6 @@ local console = require(".console")
 local colors = require(".colors")
 local dump = require(".dump")
 local trace = require(".trace")
-local chance = require(".chance")
 local globals = require(".globals")
 
 local process = { _version = "2.0.4" }
@@ -66,28 +65,35 @@ local function output(is_answer)
   return result
 end
 
-local function finish(msg, is_answer)
-  ao.Nonce = msg.Nonce
+local function finish(is_answer)
   return ao.result({ Output = output(is_answer) })
 end
 
 local function refuse(msg, what)
   print(what .. " is not trusted! From: " .. msg.From .. " - Owner: " .. msg.Owner)
-  return finish(msg, false)
+  return finish(false)
 end
 
 local function is_stranger(msg)
   return msg.From ~= msg.Owner and not ao.isTrusted(msg)
 end
 
+--- An error may be any value; a table without a text of its own is shown as source.
+local function text_of(problem)
+  if type(problem) == "table" and not (getmetatable(problem) or {}).__tostring then
+    return dump(problem)
+  end
+  return tostring(problem)
+end
+
 --- The error as it is shown: what was printed, for a message that is no Eval what it was and where it failed, the text.
-local function failure(msg, problem)
-  problem = tostring(problem)
+local function failure(msg, problem, thread)
+  problem = text_of(problem)
   if msg.Action ~= "Eval" then
     local what = msg.Action and "with Action = " .. msg.Action or ""
     print(colors.red .. "Error" .. colors.gray .. " handling message " .. what .. colors.reset)
     print(colors.green .. problem .. colors.reset)
-    print("\n" .. colors.gray .. trace.give() .. colors.reset)
+    print("\n" .. colors.gray .. trace.give(thread) .. colors.reset)
   else
     table.insert(Errors, problem)
   end
@@ -103,29 +109,33 @@ local function drop_dead()
 end
 
 local function run(msg, env)
+  trace.forget()
   local thread = coroutine.create(handlers.evaluate)
   local ok, problem = coroutine.resume(thread, msg, env)
   table.insert(handlers.coroutines, thread)
   drop_dead()
   if not ok then
-    return failure(msg, problem)
+    return failure(msg, problem, thread)
   elseif ao.outbox.Error then
     return { Error = ao.outbox.Error }
   end
-  return finish(msg, msg.Action == "Eval")
+  ao.Nonce = msg.Nonce
+  return finish(msg.Action == "Eval")
 end
 
 --- Takes one message, answers the response: `{Output, Messages, Spawns, Assignments}` or `{Error}`.
 function process.handle(msg, env)
   ao.init(env)
   message.open(msg)
-  globals.settle(msg, chance)
+  globals.settle(msg, env)
   console.clear()
   message.decode(msg)
   if is_stranger(msg) then
     return refuse(msg, "Message")
   elseif ao.isAssignment(msg) and not ao.isAssignable(msg) then
-    ao.send({ Target = msg.From, Data = "Assignment is not trusted by this process!" })
+    if msg.From ~= ao.id then
+      ao.send({ Target = msg.From, Data = "Assignment is not trusted by this process!" })
+    end
     return refuse(msg, "Assignment")
   end
   register(msg)

@@ -4,16 +4,24 @@ local trace = {}
 
 local last
 
---- Called while the stack of the error still stands.
-function trace.take()
-  last = debug.traceback("", 3):gsub("^\n", "")
+local function stack(...)
+  return (debug.traceback(...):gsub("^\n", ""))
 end
 
---- The stack of the last error, which is forgotten; that of the caller if there is none.
-function trace.give()
-  local text = last or debug.traceback("", 2):gsub("^\n", "")
+--- Starts a message: no error yet.
+function trace.forget()
   last = nil
-  return text
+end
+
+--- Called by a message handler of `xpcall`, while the stack of the error still stands. The first of a message counts:
+--- later ones are the same error on its way up.
+function trace.take()
+  last = last or stack("", 4)
+end
+
+--- The stack of the last error in a handle; else that of the thread that died.
+function trace.give(thread)
+  return last or stack(thread, "")
 end
 
 return trace

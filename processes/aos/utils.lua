@@ -28,7 +28,8 @@ local function matches_text(pattern, value)
 end
 
 --- Whether a value fits one pattern: `"_"` (anything), a function(value, msg), a text (a Lua pattern if it looks like
---- one, else an equal text; case never counts), or a table of such, of which one must fit. No value is as an empty text.
+--- one, else an equal text; case never counts), or a table of such, of which one must fit. No value counts as an empty
+--- text.
 function utils.matchesPattern(pattern, value, msg)
   if not pattern then
     return false

@@ -203,6 +203,15 @@ fn raise(nodes: &mut Vec<Node>, layer: &[usize]) -> Vec<usize> {
 /// # Errors
 /// Says what is wrong with it.
 pub fn verify(root: &Hash, len: u64, offset: u64, proof: &[u8]) -> Result<Chunk, ProofError> {
+    let chunk = walk(root, len, offset, proof)?;
+    match chunk.end - chunk.start <= CHUNK_LEN_MAX {
+        true => Ok(chunk),
+        false => Err(ProofError::Bounds),
+    }
+}
+
+/// As [`verify`], for leaves of any length: a block's tree has the same form.
+pub(crate) fn walk(root: &Hash, len: u64, offset: u64, proof: &[u8]) -> Result<Chunk, ProofError> {
     if offset >= len {
         return Err(ProofError::Offset);
     }
@@ -242,7 +251,7 @@ fn verify_leaf(id: &Hash, start: u64, end: u64, leaf: &[u8]) -> Result<Chunk, Pr
         return Err(ProofError::Hash);
     }
     // A leaf that ends elsewhere than its branch says would let one chunk stand in two places.
-    if noted != end || end <= start || end - start > CHUNK_LEN_MAX {
+    if noted != end || end <= start {
         return Err(ProofError::Bounds);
     }
     Ok(Chunk { start, end, hash })
@@ -261,17 +270,17 @@ fn offset_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// A number as trees hash it: 32 bytes, the highest first.
-fn note(number: u64) -> Hash {
+pub(crate) fn note(number: u64) -> Hash {
     let mut note = [0; 32];
     note[24..].copy_from_slice(&number.to_be_bytes());
     note
 }
 
-fn leaf_id(hash: &Hash, end: u64) -> Hash {
+pub(crate) fn leaf_id(hash: &[u8], end: u64) -> Hash {
     sha256(&[&sha256(&[hash]), &sha256(&[&note(end)])])
 }
 
-fn branch_id(left: &Hash, right: &Hash, middle: u64) -> Hash {
+pub(crate) fn branch_id(left: &Hash, right: &Hash, middle: u64) -> Hash {
     sha256(&[&sha256(&[left]), &sha256(&[right]), &sha256(&[&note(middle)])])
 }
 

@@ -14,6 +14,7 @@ pub mod ids;
 pub mod item;
 pub mod keys;
 pub mod outcome;
+pub mod placement;
 mod pss;
 pub mod push_hash;
 pub mod refusal;

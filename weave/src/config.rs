@@ -36,6 +36,8 @@ pub struct Config {
     pub query_steps_max: usize,
     /// A page of hits ends early once its items have this many bytes.
     pub query_bytes_max: u64,
+    /// Longest manifest that is resolved, in bytes.
+    pub manifest_bytes_max: usize,
     /// Longest GraphQL request, in bytes.
     pub graphql_bytes_max: usize,
     /// Deepest nesting of a GraphQL query.
@@ -67,6 +69,7 @@ impl Default for Config {
             query_values_max: 1_000,
             query_steps_max: 200_000,
             query_bytes_max: 64 << 20,
+            manifest_bytes_max: 8 << 20,
             graphql_bytes_max: 256 << 10,
             graphql_depth_max: 16,
             graphql_complexity_max: 1_000,

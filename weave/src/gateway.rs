@@ -3,10 +3,8 @@
 //! Not here: routes and searching. The invariant: bytes are served as they were stored, and no tag
 //! of a stranger's item sets a header that browsers or proxies act on.
 
-use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use serde_json::{Value, json};
 use spec::contract::Stored;
 use spec::ids::base64url;
@@ -14,6 +12,7 @@ use spec::{Refusal, Tag};
 use wire::server::Reject;
 
 use crate::chain::Chain;
+use crate::range;
 use crate::weave::Found;
 
 /// Longest tag value that becomes a header, in bytes.
@@ -77,43 +76,12 @@ pub fn data(found: &Found, request: &HeaderMap) -> Response {
         return (StatusCode::GONE, Reject(refusal)).into_response();
     };
     let etag = format!("\"{}\"", found.stored.id());
-    let mut headers = headers(found, &etag);
+    let headers = headers(found, &etag);
     if is_known(request, &etag) {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
-    match range(request, data.len() as u64) {
-        Asked::Whole => answer(StatusCode::OK, headers, data),
-        Asked::Part(from, to) => {
-            let part = format!("bytes {from}-{to}/{}", data.len());
-            headers.insert(header::CONTENT_RANGE, text_value(&part));
-            answer(
-                StatusCode::PARTIAL_CONTENT,
-                headers,
-                data.slice(from as usize..=to as usize),
-            )
-        }
-        Asked::Beyond => {
-            let all = text_value(&format!("bytes */{}", data.len()));
-            let text = format!("the range lies outside of the {} bytes", data.len());
-            let refusal = Refusal::invalid("range-not-satisfiable", text);
-            (
-                StatusCode::RANGE_NOT_SATISFIABLE,
-                [(header::CONTENT_RANGE, all)],
-                Reject(refusal),
-            )
-                .into_response()
-        }
-        Asked::Malformed => Reject(Refusal::invalid(
-            "invalid-range",
-            "the header `Range` is malformed; write `bytes=0-99`",
-        ))
-        .into_response(),
-    }
-}
-
-fn answer(status: StatusCode, mut headers: HeaderMap, data: Bytes) -> Response {
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(data.len()));
-    (status, headers, Body::from(data)).into_response()
+    // An item's id hashes its signature, which covers the data: the data cannot hold it.
+    range::answer(request, headers, data, &found.stored.id().to_string())
 }
 
 fn headers(found: &Found, etag: &str) -> HeaderMap {
@@ -197,51 +165,6 @@ fn is_known(request: &HeaderMap, etag: &str) -> bool {
         .and_then(|known| known.to_str().ok());
     let mut known = known.unwrap_or("").split(',').map(str::trim);
     known.any(|known| known == "*" || known.trim_start_matches("W/") == etag)
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Asked {
-    Whole,
-    /// Both inclusive.
-    Part(u64, u64),
-    Beyond,
-    Malformed,
-}
-
-/// What a `Range` header asks of `len` bytes. Several ranges at once are answered with the whole.
-fn range(request: &HeaderMap, len: u64) -> Asked {
-    let Some(text) = request.get(header::RANGE) else {
-        return Asked::Whole;
-    };
-    let Some(set) = text
-        .to_str()
-        .ok()
-        .and_then(|text| text.trim().strip_prefix("bytes="))
-    else {
-        return Asked::Malformed;
-    };
-    if set.contains(',') {
-        return Asked::Whole;
-    }
-    let Some((from, to)) = set.trim().split_once('-') else {
-        return Asked::Malformed;
-    };
-    let number = |text: &str| match text {
-        "" => Some(None),
-        text if text.bytes().all(|b| b.is_ascii_digit()) => Some(Some(text.parse().unwrap_or(u64::MAX))),
-        _ => None,
-    };
-    match (number(from), number(to)) {
-        (Some(Some(from)), Some(to)) if to.is_none_or(|to| from <= to) => match from < len {
-            true => Asked::Part(from, to.unwrap_or(u64::MAX).min(len - 1)),
-            false => Asked::Beyond,
-        },
-        (Some(None), Some(Some(last))) => match last.min(len) {
-            0 => Asked::Beyond,
-            last => Asked::Part(len - last, len - 1),
-        },
-        _ => Asked::Malformed,
-    }
 }
 
 /// The fields of what is held, in the form of a transaction of Arweave's nodes; without the data.
@@ -362,36 +285,6 @@ pub fn info(chain: &Chain) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn asked(text: &'static str, len: u64) -> Asked {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::RANGE, HeaderValue::from_static(text));
-        range(&headers, len)
-    }
-
-    #[test]
-    fn ranges_are_read_as_the_standard_says() {
-        assert_eq!(range(&HeaderMap::new(), 10), Asked::Whole);
-        assert_eq!(asked("bytes=0-0", 10), Asked::Part(0, 0));
-        assert_eq!(asked("bytes=2-", 10), Asked::Part(2, 9));
-        assert_eq!(asked("bytes=2-99999999999999999999999", 10), Asked::Part(2, 9));
-        assert_eq!(asked("bytes=-3", 10), Asked::Part(7, 9));
-        assert_eq!(asked("bytes=-30", 10), Asked::Part(0, 9));
-        assert_eq!(asked("bytes=10-", 10), Asked::Beyond);
-        assert_eq!(asked("bytes=-0", 10), Asked::Beyond);
-        assert_eq!(asked("bytes=0-", 0), Asked::Beyond);
-        assert_eq!(asked("bytes=0-1,3-4", 10), Asked::Whole);
-        for bad in [
-            "bytes=",
-            "bytes=-",
-            "bytes=5-2",
-            "bytes=a-b",
-            "items=0-1",
-            "bytes=+1-2",
-        ] {
-            assert_eq!(asked(bad, 10), Asked::Malformed, "{bad}");
-        }
-    }
 
     #[test]
     fn tags_become_headers_but_never_ones_with_power() {

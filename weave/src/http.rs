@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -20,6 +22,7 @@ use wire::server::Reject;
 use crate::gateway;
 use crate::graphql::{self, Schema};
 pub use crate::graphql::{StandIn, StandIns};
+use crate::manifest::{self, Manifest};
 use crate::weave::{Found, Weave};
 
 /// Blocks after which an upload's promise ends, as receipts of bundlers say.
@@ -40,7 +43,7 @@ pub fn router_with(weave: Arc<Weave>, stand_ins: StandIns) -> Router {
         .route("/graphql", post(search).get(explain))
         .with_state((schema, weave.config().graphql_bytes_max));
     Router::new()
-        .route("/{id}", get(data))
+        .route("/{id}", get(resolved))
         .route("/raw/{id}", get(data))
         .route("/tx/{id}", get(transaction))
         .route("/tx/{id}/status", get(status))
@@ -69,6 +72,91 @@ async fn data(
 ) -> Reply<Response> {
     let found = find(&weave, &id).await?;
     Ok(gateway::data(&found, &headers))
+}
+
+/// As [`data`], but a manifest answers with its index.
+async fn resolved(
+    State(weave): State<Arc<Weave>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Reply<Response> {
+    let found = find(&weave, &id).await?;
+    match manifest::is_manifest(&found.stored) {
+        true => below(&weave, &found, "", &headers).await,
+        false => Ok(gateway::data(&found, &headers)),
+    }
+}
+
+/// What a manifest has at a path.
+async fn below(weave: &Weave, found: &Found, path: &str, headers: &HeaderMap) -> Reply<Response> {
+    let id = found.stored.id();
+    let Some(data) = found.stored.data() else {
+        return Ok(gateway::data(found, headers));
+    };
+    let limit = weave.config().manifest_bytes_max;
+    if data.len() > limit {
+        let text = format!(
+            "the manifest {id} has {} bytes, the limit is {limit}; /raw/{id} serves it",
+            data.len()
+        );
+        return Err(Refusal::limit("manifest-too-large", text).into());
+    }
+    let manifest = Manifest::parse(&data).map_err(|error| {
+        let text = format!("{id} cannot be resolved: {error}; /raw/{id} serves it as it is");
+        Refusal::not_found("invalid-manifest", text)
+    })?;
+    let target = manifest.resolve(path).ok_or_else(|| {
+        let text = format!(
+            "the manifest {id} has no path `{}` and no fallback",
+            manifest::decoded(path)
+        );
+        Refusal::not_found("unknown-path", text)
+    })?;
+    let target = find(weave, &target.to_string()).await?;
+    Ok(gateway::data(&target, headers))
+}
+
+/// Serves paths below manifests wherever no other route does: what any route answers but 404 stands.
+pub fn with_manifests(routes: Router, weave: Arc<Weave>) -> Router {
+    routes.layer(axum::middleware::from_fn_with_state(weave, last_resort))
+}
+
+async fn last_resort(State(weave): State<Arc<Weave>>, request: Request, next: Next) -> Response {
+    let asked = (request.method() == Method::GET || request.method() == Method::HEAD)
+        .then(|| (request.uri().path().to_string(), request.headers().clone()));
+    let is_head = request.method() == Method::HEAD;
+    let answer = next.run(request).await;
+    let Some((path, headers)) = asked.filter(|_| answer.status() == StatusCode::NOT_FOUND) else {
+        return answer;
+    };
+    match manifest_at(&weave, &path, &headers).await {
+        None => answer,
+        Some(found) => stand_in(answer, found.unwrap_or_else(IntoResponse::into_response), is_head),
+    }
+}
+
+/// The answer of a manifest to `/{id}/{path}`; `None` if there is none of that id.
+async fn manifest_at(weave: &Weave, path: &str, headers: &HeaderMap) -> Option<Reply<Response>> {
+    let (id, path) = path.trim_start_matches('/').split_once('/')?;
+    let id: ItemId = id.parse().ok()?;
+    let found = match weave.lookup(id).await {
+        Ok(found) => found.filter(|found| manifest::is_manifest(&found.stored))?,
+        Err(refusal) => return Some(Err(refusal.into())),
+    };
+    Some(below(weave, &found, path, headers).await)
+}
+
+/// One answer in another's place; what stands for the whole listener (CORS) is kept.
+fn stand_in(refused: Response, mut answer: Response, is_head: bool) -> Response {
+    for (name, value) in refused.headers() {
+        if name.as_str().starts_with("access-control-") || name == header::VARY {
+            answer.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+    if is_head {
+        *answer.body_mut() = Body::empty();
+    }
+    answer
 }
 
 /// As Arweave's nodes answer: the data as base64url text.

@@ -15,11 +15,15 @@ mod graphql;
 pub mod http;
 mod index;
 pub mod log;
+pub mod manifest;
+mod range;
 mod recent;
 pub mod record;
 mod registered;
 mod scan;
 mod segment;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod weave;
 mod writer;
 

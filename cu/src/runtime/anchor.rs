@@ -1,7 +1,8 @@
 //! A state to go back to: a file in memory with the pages, mapped privately under the live instance.
 //!
 //! Going back maps the file anew; saving copies only the pages that have a private copy. A file may be shared by
-//! several instances (all processes of a module start from its boot anchor); then saving makes a new one.
+//! several instances: all processes of a module start from its boot anchor, and those that wake from images stand on
+//! the module's dictionary, with the pages that differ as a patch. Then saving makes a file of its own.
 //! Invariant: a shared file is never written.
 
 use super::Error;
@@ -22,9 +23,18 @@ pub struct Anchor {
     file: Arc<File>,
     /// Runs of pages that the file holds; the others are zero.
     runs: Vec<Run>,
+    /// What differs from the file.
+    patch: Arc<Patch>,
     pub memory_bytes: u64,
     pub globals: Vec<u128>,
     pub host: HostState,
+}
+
+/// Pages in ascending order, and their bytes one after the other.
+#[derive(Default)]
+pub struct Patch {
+    pub pages: Vec<usize>,
+    pub bytes: Vec<u8>,
 }
 
 fn host(e: std::io::Error) -> Error {
@@ -54,10 +64,28 @@ impl Anchor {
         Ok(Anchor {
             file: Arc::new(file),
             runs,
+            patch: Arc::default(),
             memory_bytes,
             globals,
             host: state,
         })
+    }
+
+    /// A state that differs from this one's memory by a patch. Shares the file.
+    pub fn patched(&self, memory_bytes: u64, globals: Vec<u128>, state: HostState, patch: Patch) -> Anchor {
+        let pages = memory_bytes as usize / PAGE;
+        let inside = |run: &Run| Run {
+            start: run.start,
+            len: run.len.min(pages.saturating_sub(run.start)),
+        };
+        Anchor {
+            file: self.file.clone(),
+            runs: self.runs.iter().map(inside).filter(|run| run.len > 0).collect(),
+            patch: Arc::new(patch),
+            memory_bytes,
+            globals,
+            host: state,
+        }
     }
 
     /// The state of a live instance, and that instance moved onto it.
@@ -90,6 +118,8 @@ impl Anchor {
             self.write_run(*run, bytes, &mut known, &mut added)?;
         }
         self.runs = merge(&self.runs, &added);
+        // Its pages had private copies, so the file has them now.
+        self.patch = Arc::default();
         self.memory_bytes = memory_bytes;
         self.globals = live.globals();
         self.host = live.host_state().clone();
@@ -134,7 +164,14 @@ impl Anchor {
         for run in few(&self.runs) {
             live.region.view(&self.file, run).map_err(host)?;
         }
-        live.region.forget_private().map_err(host)
+        live.region.forget_private().map_err(host)?;
+        let patch = self.patch.bytes.as_chunks::<PAGE>().0;
+        self.patch
+            .pages
+            .iter()
+            .zip(patch)
+            .for_each(|(page, bytes)| live.put_page(*page, bytes));
+        Ok(())
     }
 
     /// A new instance in this state.

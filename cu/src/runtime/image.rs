@@ -16,11 +16,11 @@
 //! Invariant: decoding gives the encoded state or a refusal; a refusal means "replay the log".
 
 use super::Error;
-use super::anchor::Anchor;
+use super::anchor::{Anchor, Patch};
 use super::engine::Engine;
 use super::host::HostState;
 use super::host::disk::Disk;
-use super::live::{Live, is_zero};
+use super::live::Live;
 use super::machine::Machine;
 use super::module::{Module, boot_limits};
 use super::pages::{PAGE, RESERVATION, Run, push_page};
@@ -47,6 +47,8 @@ pub struct Dictionary {
     runs: Vec<(Run, usize)>,
     bytes: Vec<u8>,
     hash: [u8; HASH],
+    /// The same pages, to stand on.
+    anchor: Anchor,
 }
 
 impl Dictionary {
@@ -79,7 +81,18 @@ impl Dictionary {
                 .update(&(run.len as u64).to_le_bytes());
         }
         let hash = *hasher.update(&bytes).finalize().as_bytes();
-        Ok(Dictionary { runs, bytes, hash })
+        let (memory_bytes, globals) = (live.memory_bytes(), live.globals());
+        let mut dictionary = Dictionary {
+            runs,
+            bytes,
+            hash,
+            anchor: anchor.clone(),
+        };
+        let pages = dictionary
+            .pages()
+            .filter_map(|page| Some((page, dictionary.page(page)?)));
+        dictionary.anchor = Anchor::from_pages(memory_bytes, globals, HostState::default(), pages)?;
+        Ok(dictionary)
     }
 
     fn page(&self, page: usize) -> Option<&[u8]> {
@@ -124,7 +137,9 @@ impl Difference {
                 difference.data.push(page);
             }
         });
-        for gone in old {
+        // A memory smaller than the dictionary's has nothing there.
+        let pages = live.memory_bytes() as usize / PAGE;
+        for gone in old.filter(|page| *page < pages) {
             push_page(&mut difference.zero, gone);
         }
         difference
@@ -232,12 +247,10 @@ pub fn decode(module: &Module, image: &Bytes) -> Result<Anchor, Error> {
     let disk = reader.number()?;
     let disk = Disk::from_bytes(reader.take(disk)?).ok_or_else(|| bad("its disk is damaged"))?;
     let pages = Pages::read(&mut reader, &dictionary, memory_bytes as usize / PAGE)?;
-    Anchor::from_pages(
-        memory_bytes,
-        globals,
-        HostState { clock, disk },
-        pages.all(&dictionary),
-    )
+    let state = HostState { clock, disk };
+    Ok(dictionary
+        .anchor
+        .patched(memory_bytes, globals, state, pages.into_patch()))
 }
 
 /// What an image holds of the memory.
@@ -286,30 +299,22 @@ impl Pages {
         }
     }
 
-    /// All non-zero pages, the dictionary's among them, in order.
-    fn all<'a>(&'a self, dictionary: &'a Dictionary) -> impl Iterator<Item = (usize, &'a [u8])> + 'a {
-        let mut old = dictionary.pages().peekable();
-        let mut new = self.data.iter().copied().enumerate().peekable();
-        std::iter::from_fn(move || {
-            loop {
-                let next_new = new.peek().map(|(_, p)| *p);
-                if let Some(page) = old.next_if(|p| next_new.is_none_or(|n| *p < n)) {
-                    if !self.is_zeroed(page) {
-                        return dictionary.page(page).map(|bytes| (page, bytes));
-                    }
-                    continue;
-                }
-                let (i, page) = new.next()?;
-                old.next_if_eq(&page);
-                return Some((page, &self.bytes[i * PAGE..(i + 1) * PAGE]));
+    /// What differs from the dictionary, in order.
+    fn into_patch(self) -> Patch {
+        let mut patch = Patch::default();
+        let mut zeros = self.zero.iter().flat_map(|r| r.start..r.end()).peekable();
+        let mut put = |page: usize, bytes: &[u8]| {
+            patch.pages.push(page);
+            patch.bytes.extend_from_slice(bytes);
+        };
+        for (page, bytes) in self.data.iter().zip(self.bytes.as_chunks::<PAGE>().0) {
+            while let Some(zero) = zeros.next_if(|zero| zero < page) {
+                put(zero, &[0; PAGE]);
             }
-        })
-        .filter(|(_, bytes)| !is_zero(bytes))
-    }
-
-    fn is_zeroed(&self, page: usize) -> bool {
-        let i = self.zero.partition_point(|r| r.end() <= page);
-        self.zero.get(i).is_some_and(|r| r.start <= page)
+            put(*page, bytes);
+        }
+        zeros.for_each(|zero| put(zero, &[0; PAGE]));
+        patch
     }
 }
 

@@ -162,6 +162,12 @@ impl Live {
         self.store.data_mut().state = state;
     }
 
+    /// Writes a page as the module would.
+    pub fn put_page(&mut self, page: usize, bytes: &[u8; PAGE]) {
+        let memory = self.handles.memory.data_mut(&mut self.store);
+        memory[page * PAGE..(page + 1) * PAGE].copy_from_slice(bytes);
+    }
+
     /// Calls `f` with each page of a run that is not all zero.
     pub fn for_nonzero_pages(&self, runs: &[Run], mut f: impl FnMut(usize, &[u8])) {
         let memory = self.memory();

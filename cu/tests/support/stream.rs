@@ -1,5 +1,6 @@
 //! A seeded stream of messages such as aos processes get: the same stream for every evaluator that is compared.
 //! Not here: what the answers should be.
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 use crate::support::{self, AUTHORITY, OWNER, PROCESS, STRANGER, boot_message, message};
 use serde_json::{Value, json};

@@ -42,9 +42,7 @@ async fn measure(args: &BenchDensityArgs, folder: &Path) -> Result<()> {
         node.weave.as_ref().expect("all roles"),
         node.cu.as_ref().expect("all roles"),
     );
-    let wasm =
-        std::fs::read(&args.module).with_context(|| format!("cannot read {}", args.module.display()))?;
-    let module = crate::module::item(wasm.into(), &node.signer)?;
+    let module = module(args.module.as_deref(), &node.signer)?;
     weave.append(vec![module.clone()], Class::Local).await?;
     let start = Instant::now();
     let mut processes = Vec::with_capacity(args.processes);
@@ -70,7 +68,9 @@ async fn measure(args: &BenchDensityArgs, folder: &Path) -> Result<()> {
     println!(
         "{} processes of {}: {rate:.0} spawned/s, {awake} awake",
         args.processes,
-        args.module.display()
+        args.module
+            .as_ref()
+            .map_or("our kernel".into(), |path| path.display().to_string())
     );
     println!("resident memory      {resident_mib:>8.0} MiB   bar <= {RESIDENT_MIB_MAX}");
     println!("disk per process     {disk_kib:>8.1} KiB   bar <= {DISK_KIB_MAX}");
@@ -78,6 +78,17 @@ async fn measure(args: &BenchDensityArgs, folder: &Path) -> Result<()> {
     println!("wake and answer p95  {p95:>8.1} ms");
     node.close().await;
     Ok(())
+}
+
+/// The module of a file, or our kernel.
+fn module(file: Option<&Path>, signer: &Signer) -> Result<DataItem> {
+    let Some(file) = file else {
+        let mut items = cu::shipped::items().into_iter();
+        let kernel = items.find(|item| item.id() == cu::kernel_id().into());
+        return kernel.context("the kernel comes along");
+    };
+    let wasm = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    crate::module::item(wasm.into(), signer)
 }
 
 /// Spawns one process, with a name of 3 to 60 characters, and waits for its boot.

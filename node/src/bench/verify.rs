@@ -87,7 +87,7 @@ fn wall_time() -> Duration {
 }
 
 /// CPU time of this thread as Linux counts it: the first number of its `schedstat`, in ns.
-fn cpu_time() -> Option<Duration> {
+pub fn cpu_time() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     let ns = text.split_whitespace().next()?.parse().ok()?;
     Some(Duration::from_nanos(ns))

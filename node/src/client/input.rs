@@ -2,7 +2,7 @@
 //!
 //! The invariant: whoever asks for a [`Program`] gets one that compiles, or the place where it does not.
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use aos_shell::error::Problem;
@@ -27,7 +27,7 @@ pub fn text(source: &str, name: &str) -> Result<Program, Problem> {
         Read::Incomplete => {
             let problem = Problem::syntax(&lua::at_end(source), Some(&path));
             return Err(Problem {
-                code: "lua-incomplete".into(),
+                code: "lua-incomplete",
                 ..problem
             });
         }
@@ -49,6 +49,7 @@ pub fn read(execute: &[String], file_name: Option<&Path>) -> Result<Program, Pro
     match file_name {
         _ if !execute.is_empty() => text(&execute.join("\n"), "-e"),
         Some(path) if path != Path::new("-") => file(path),
+        None if std::io::stdin().is_terminal() => Err(Problem::new("no-code", "no Lua was given")),
         _ => stdin().and_then(|source| text(&source, "stdin")),
     }
 }

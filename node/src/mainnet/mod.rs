@@ -91,7 +91,10 @@ async fn resolve(
     body: Bytes,
 ) -> Handled {
     let Some(ask) = path::parse(uri.path(), uri.query())? else {
-        let text = format!("there is no route {}", uri.path());
+        let text = format!(
+            "there is no route {}; see the README for the routes of each unit",
+            uri.path()
+        );
         return Err(Refusal::not_found("no-route", text).into());
     };
     if method == Method::GET && matches!(ask.what, What::Push | What::Schedule) {

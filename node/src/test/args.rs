@@ -22,8 +22,8 @@ pub struct TestArgs {
     /// Print the results as one JSON document.
     #[arg(long)]
     pub json: bool,
-    /// Count the executed lines of the Lua files that processes load; writes LCOV to FILE.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "lcov.info")]
+    /// Count the executed lines of the Lua files that processes load; writes LCOV to FILE (`--coverage=FILE`).
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "lcov.info")]
     pub coverage: Option<PathBuf>,
     /// Seed of ids, hash chains and `math.random`: the same seed, the same run.
     #[arg(long, value_name = "N", default_value_t = 0)]

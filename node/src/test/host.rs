@@ -306,9 +306,7 @@ fn where_now(lua: &Lua) -> Option<(String, usize)> {
             source.zip(debug.current_line())
         });
         // Past the end of the stack nothing more can be found.
-        let Some((source, line)) = place.unwrap_or(None) else {
-            return None;
-        };
+        let (source, line) = place.flatten()?;
         source.strip_prefix('@').map(|file| (file.to_owned(), line))
     })
 }

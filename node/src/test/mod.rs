@@ -97,23 +97,35 @@ fn style(args: &TestArgs) -> text::Style {
     }
 }
 
-/// Runs one file of generated tests and answers its rate, tests per second.
+/// Tests per second of one file of generated tests: of time, and of the thread's own time on a core as `cpu_time` tells.
 ///
 /// # Errors
 /// If any of them fails: a rate of broken tests says nothing.
-pub fn rate(file: &Path, modules: &Arc<Modules>) -> Result<f64> {
+pub fn rates(file: &Path, modules: &Arc<Modules>, cpu_time: fn() -> Option<Duration>) -> Result<(f64, f64)> {
     let options = Options {
         filter: None,
         seed: 0,
         test_time_max: Duration::from_secs(60),
         counts_lines: false,
     };
-    let (report, _) = run_files(&[file.to_path_buf()], modules, &options, Some(1))?;
-    let bad = report.tests().find(|test| test.status.is_bad());
-    if let Some(bad) = bad {
+    let work = || {
+        let (started, before) = (Instant::now(), cpu_time());
+        let (report, _) = suite::run(file, modules, &options);
+        let spent = cpu_time().zip(before).map(|(after, before)| after - before);
+        (report, started.elapsed(), spent)
+    };
+    let ran = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let thread = thread.spawn_scoped(scope, work)?;
+        let ran = thread.join();
+        std::io::Result::Ok(ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let (report, elapsed, spent) = ran?;
+    if let Some(bad) = report.tests.iter().find(|test| test.status.is_bad()) {
         anyhow::bail!("{}: {}", bad.name(), bad.message.as_deref().unwrap_or(""));
     }
-    Ok(report.rate())
+    let rate = |time: Duration| report.tests.len() as f64 / time.as_secs_f64().max(1e-6);
+    Ok((rate(elapsed), rate(spent.unwrap_or(elapsed))))
 }
 
 type Ran = (FileReport, Option<Coverage>);

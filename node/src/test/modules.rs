@@ -38,7 +38,9 @@ fn cache() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let folder = base.filter(|base| base.is_absolute()).or_else(home)?;
-    Some(folder.join("weft").join("modules"))
+    let folder = folder.join("weft").join("modules");
+    // Compiled code is run as it is: nobody else may write there.
+    crate::assemble::make_private(&folder).is_ok().then_some(folder)
 }
 
 impl Modules {

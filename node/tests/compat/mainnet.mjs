@@ -79,6 +79,11 @@ await run({
     assert.equal(tags.Storage, 'local')
     assert.equal(await foreign.message({ process: adopted, data: '1', tags: evalTags }), 1)
   },
+  async a_message_that_cannot_be_evaluated_has_its_slot () {
+    const broken = await ao.spawn({ module: 'B'.repeat(42) + 'A', tags: [] })
+    assert.equal(await ao.message({ process: broken, data: '1', tags: evalTags }), 1)
+    await assert.rejects(ao.result({ process: broken, slot: 1 }))
+  },
   async without_a_body () {
     const last = await (await fetch(`${url}/${pid}/slot/current`)).text()
     assert.match(last, /^\d+$/)

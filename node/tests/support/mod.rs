@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,6 +27,36 @@ pub fn weft() -> Command {
 /// The folder of the real clients' package.
 pub fn compat() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat")
+}
+
+/// Whether the real clients are installed, installing them if npm is here.
+///
+/// Without npm the tests say loudly that they did not run; where CI is set that is a failure.
+pub fn installed() -> bool {
+    static INSTALLED: OnceLock<bool> = OnceLock::new();
+    *INSTALLED.get_or_init(|| {
+        let folder = compat();
+        if folder.join("node_modules/.package-lock.json").exists() {
+            return true;
+        }
+        let done = Command::new("npm")
+            .args(["ci", "--ignore-scripts"])
+            .current_dir(&folder)
+            .status();
+        let done = done.is_ok_and(|status| status.success());
+        assert!(
+            done || std::env::var_os("CI").is_none(),
+            "npm ci failed in {}",
+            folder.display()
+        );
+        if !done {
+            eprintln!(
+                "SKIPPED: `npm ci` failed in {}; the real clients were NOT tested",
+                folder.display()
+            );
+        }
+        done
+    })
 }
 
 impl Node {

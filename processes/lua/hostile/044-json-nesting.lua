@@ -1,2 +1,3 @@
 -- must: error stack overflow
-return require("json").decode(string.rep("[", 100000))
+assert(#require("json").decode(string.rep("[", 100000) .. string.rep("]", 100000)) == 1)
+return require("json").decode(string.rep("[", 1000000))

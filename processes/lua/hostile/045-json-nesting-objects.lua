@@ -1,2 +1,2 @@
 -- must: error stack overflow
-return require("json").decode(string.rep('{"a":', 100000))
+return require("json").decode(string.rep('{"a":', 1000000))

@@ -6,7 +6,7 @@
 
 #define EXPORT(name) __attribute__((export_name(name)))
 
-/* Buffers up to this stay for the next message; larger ones go back to the heap. */
+/* Buffers up to this stay for the next call; larger ones go back to the heap. */
 enum { KEPT_BYTES_MAX = 16 * 1024, LENGTH_BYTES = 4 };
 
 static lua_State *state;
@@ -38,6 +38,7 @@ EXPORT("weft_has_env") int weft_has_env(void) {
 }
 
 EXPORT("weft_alloc") void *weft_alloc(size_t length) {
+  if (length == 0) length = 1;
   if (length > input.capacity) {
     char *bytes = weft_heap(NULL, input.bytes, input.capacity, length);
     if (!bytes) return NULL;
@@ -87,9 +88,11 @@ static int open_and_load(lua_State *L) {
   const call *source = argument(L);
   weft_sandbox_open(L);
   if (luaL_loadbufferx(L, (const char *)source->bytes, source->length, "=module", "t")) return lua_error(L);
+  drop_if_large(&input);
   lua_call(L, 0, 0);
   lua_pushnil(L);
   write_ok(L, -1);
+  lua_gc(L, LUA_GCCOLLECT, 0);   /* every process of the module starts from this image */
   return 0;
 }
 
@@ -188,7 +191,9 @@ static void *run(lua_CFunction part, const uint8_t *bytes, size_t length) {
   drop_if_large(&output);
   lua_pushcfunction(state, part);
   lua_pushlightuserdata(state, &now);
-  if (lua_pcall(state, 1, 0, 0) == LUA_OK) return answer();
+  int status = lua_pcall(state, 1, 0, 0);
+  drop_if_large(&input);
+  if (status == LUA_OK) return answer();
   make_error_text(state);
   lua_pushcfunction(state, write_error);
   lua_insert(state, -2);

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "lobject.h"
+
 #include "weft.h"
 #include "limbs.h"
 
@@ -31,25 +33,38 @@ static int bits_of(const class *of) { return of->shape.count * of->shape.word_bi
 
 /* --- Between Lua and limbs --- */
 
+/* Lua's own table: words are read and written without going through the stack. */
+static Table *table_at(lua_State *L, int index) { return (Table *)lua_topointer(L, index); }
+
 static int is_bint(lua_State *L, int index) {
-  if (lua_type(L, index) != LUA_TTABLE || !lua_getmetatable(L, index)) return 0;
-  int same = lua_rawequal(L, -1, META);
+  return lua_type(L, index) == LUA_TTABLE && table_at(L, index)->metatable == table_at(L, META);
+}
+
+/* A word that a program has put there may be anything. */
+static uint32_t odd_word(lua_State *L, int index, int at) {
+  lua_rawgeti(L, index, at + 1);
+  lua_Integer word = lua_tointeger(L, -1);
   lua_pop(L, 1);
-  return same;
+  return (uint32_t)word;
 }
 
 static void read_words(lua_State *L, int index, const class *of, uint32_t *out) {
+  const Table *table = table_at(L, index);
   for (int at = 0; at < of->shape.count; at++) {
-    lua_rawgeti(L, index, at + 1);
-    out[at] = (uint32_t)lua_tointeger(L, -1) & of->shape.mask;
-    lua_pop(L, 1);
+    int is_plain = (unsigned)at < table->sizearray && ttisinteger(&table->array[at]);
+    out[at] = (is_plain ? (uint32_t)ivalue(&table->array[at]) : odd_word(L, index, at)) & of->shape.mask;
   }
 }
 
 static void write_words(lua_State *L, int index, const class *of, const uint32_t *from) {
+  Table *table = table_at(L, index);
   for (int at = 0; at < of->shape.count; at++) {
-    lua_pushinteger(L, from[at]);
-    lua_rawseti(L, index, at + 1);
+    if ((unsigned)at < table->sizearray) {
+      setivalue(&table->array[at], from[at]);   /* a number: the collector need not know */
+    } else {
+      lua_pushinteger(L, from[at]);
+      lua_rawseti(L, index, at + 1);
+    }
   }
 }
 
@@ -626,7 +641,7 @@ static int less(lua_State *L) { return ordered(L, LUA_OPLT); }
 static int less_or_equal(lua_State *L) { return ordered(L, LUA_OPLE); }
 
 static int compare_unsigned(lua_State *L) {
-  const uint32_t *left = must_read(L, 1, X, NOT_REPRESENTABLE);
+  const uint32_t *left = must_read(L, 1, X, NO_INTEGER_OPERAND);
   return limbs_compare(&class_of(L)->shape, left, must_read(L, 2, Y, NO_INTEGER_OPERAND));
 }
 
@@ -836,7 +851,7 @@ static int upowmod(lua_State *L) {
   limbs_set(&of->shape, slot_of(of, RESULT), 1, 0);
   if (limbs_compare(&of->shape, slot_of(of, RESULT), slot_of(of, Y)) == 0) return zero(L);
   must_read(L, 1, X, NOT_REPRESENTABLE);
-  must_read(L, 2, EXPONENT, NO_INTEGER_OPERAND);
+  must_read(L, 2, EXPONENT, NOT_REPRESENTABLE);
   divide_slots(L);
   limbs_copy(&of->shape, slot_of(of, BASE), slot_of(of, REMAINDER));
   int top = highest_bit(of, slot_of(of, EXPONENT));

@@ -201,7 +201,6 @@ static void add_number(luaL_Buffer *text, char conversion, const date *when) {
     case 'M': add_padded(text, when->minute, 2, '0'); break;
     case 'm': add_padded(text, when->month, 2, '0'); break;
     case 'S': add_padded(text, when->second, 2, '0'); break;
-    case 's': add_padded(text, seconds_of(when), 1, '0'); break;
     case 'U': add_padded(text, week_number(when, 0), 2, '0'); break;
     case 'u': add_padded(text, (when->weekday + 6) % 7 + 1, 1, '0'); break;
     case 'W': add_padded(text, week_number(when, 1), 2, '0'); break;

@@ -6,7 +6,6 @@
 
 #include "weft.h"
 
-enum { DEPTH_MAX = 1000 };
 #define REPLACEMENT "\xef\xbf\xbd"
 
 /* --- Strings out --- */
@@ -77,15 +76,21 @@ void weft_json_add_string(lua_State *L, weft_text *text, const char *bytes, size
 
 /* --- Values out --- */
 
+/* Tables that are open lie on the Lua stack, LEVEL_SLOTS each; nothing recurses, so nesting costs no C stack:
+ *   array   table, false, length, index of the element being written
+ *   object  table, iterator (nil: `next`), state, control */
+enum { LEVEL_SLOTS = 4, SCANNED_LEVELS = 16, RESPONSE_LEVELS_MAX = 100 };
+
 typedef struct writer {
   lua_State *L;
   weft_text *text;
   size_t start;   /* where this value's text begins */
   enum weft_json_kind kind;
-  int first;      /* stack index of the outermost value: tables open above it are its ancestors */
+  int ancestors;  /* stack index of the set of open tables beyond the first SCANNED_LEVELS; nil until needed */
+  int depth;
 } writer;
 
-static void add_value(writer *out, int index, int depth);
+static int level_of(const writer *out, int depth) { return out->ancestors + 1 + (depth - 1) * LEVEL_SLOTS; }
 
 /* Takes back what was written: the text may be an outer encoder's too. */
 static int refuse_value(writer *out, const char *format, const char *detail) {
@@ -124,71 +129,30 @@ static void begin_pairs(lua_State *L, int table) {
   }
 }
 
-/* With iterator, state and control at the top: pushes the next key and value, key being the control, or pops all. */
+/* With iterator, state and control at the top: replaces control by the next key and pushes its value; or answers 0. */
 static int next_pair(lua_State *L) {
   int control = lua_gettop(L);
-  if (lua_isnil(L, control - 2)) {
-    if (lua_next(L, control - 1)) return 1;
-    lua_settop(L, control - 3);
-    return 0;
-  }
+  if (lua_isnil(L, control - 2)) return lua_next(L, control - 1);
   lua_pushvalue(L, control - 2);
   lua_pushvalue(L, control - 1);
   lua_pushvalue(L, control);
   lua_remove(L, control);
   lua_call(L, 2, 2);
-  if (!lua_isnil(L, -2)) return 1;
-  lua_settop(L, control - 3);
-  return 0;
+  return !lua_isnil(L, -2);
 }
 
 /* Counts the keys of a table that begins like an array: all must be numbers, and none may be missing. */
 static lua_Integer array_length(writer *out, int table) {
   lua_State *L = out->L;
+  int top = lua_gettop(L);
+  size_t written = out->text->length;
   lua_Integer count = 0;
   for (begin_pairs(L, table); next_pair(L); lua_pop(L, 1), count++)
     if (lua_type(L, -2) != LUA_TNUMBER) refuse_value(out, "invalid table: mixed or invalid key types", NULL);
   if (count != luaL_len(L, table)) refuse_value(out, "invalid table: sparse array", NULL);
+  out->text->length = written;   /* what a metamethod wrote into the shared text */
+  lua_settop(L, top);
   return count;
-}
-
-static void add_array(writer *out, int table, int depth) {
-  size_t written = out->text->length;
-  lua_Integer length = array_length(out, table);
-  out->text->length = written;
-  weft_text_add_char(out->L, out->text, '[');
-  for (lua_Integer key = 1; key <= length; key++) {
-    if (key > 1) weft_text_add_char(out->L, out->text, ',');
-    lua_rawgeti(out->L, table, key);
-    add_value(out, lua_gettop(out->L), depth);
-    lua_pop(out->L, 1);
-  }
-  weft_text_add_char(out->L, out->text, ']');
-}
-
-/* Like next_pair, but what a metamethod wrote into the shared text is taken back. */
-static int next_member(writer *out) {
-  size_t written = out->text->length;
-  int more = next_pair(out->L);
-  out->text->length = written;
-  return more;
-}
-
-/* Members that are functions are left out, as the json module of aos does. */
-static void add_object(writer *out, int table, int depth) {
-  lua_State *L = out->L;
-  int count = 0;
-  weft_text_add_char(L, out->text, '{');
-  for (begin_pairs(L, table); next_member(out); lua_pop(L, 1)) {
-    int key = lua_gettop(L) - 1;
-    if (lua_type(L, key) != LUA_TSTRING) refuse_value(out, "invalid table: mixed or invalid key types", NULL);
-    if (lua_isfunction(L, key + 1)) continue;
-    if (count++) weft_text_add_char(L, out->text, ',');
-    add_string(out, key);
-    weft_text_add_char(L, out->text, ':');
-    add_value(out, key + 1, depth);
-  }
-  weft_text_add_char(L, out->text, '}');
 }
 
 static int looks_like_array(lua_State *L, int table) {
@@ -201,40 +165,129 @@ static int looks_like_array(lua_State *L, int table) {
   return 0;
 }
 
-/* An ancestor is on the stack: below a table lie only its ancestors, their keys and values. */
-static void refuse_circle(writer *out, int table) {
-  const void *self = lua_topointer(out->L, table);
-  for (int index = out->first; index < table; index++)
-    if (lua_istable(out->L, index) && lua_topointer(out->L, index) == self)
-      refuse_value(out, "circular reference", NULL);
-}
-
-static void add_table(writer *out, int table, int depth) {
-  if (depth > DEPTH_MAX) refuse_value(out, "stack overflow", NULL);
-  refuse_circle(out, table);
-  if (looks_like_array(out->L, table)) add_array(out, table, depth + 1);
-  else add_object(out, table, depth + 1);
-}
-
-static void add_value(writer *out, int index, int depth) {
-  luaL_checkstack(out->L, 8, NULL);
-  switch (lua_type(out->L, index)) {
-    case LUA_TNIL: weft_text_add(out->L, out->text, "null", 4); break;
-    case LUA_TBOOLEAN:
-      if (lua_toboolean(out->L, index)) weft_text_add(out->L, out->text, "true", 4);
-      else weft_text_add(out->L, out->text, "false", 5);
-      break;
-    case LUA_TNUMBER: add_number(out, index); break;
-    case LUA_TSTRING: add_string(out, index); break;
-    case LUA_TTABLE: add_table(out, index, depth); break;
-    default: refuse_value(out, "unexpected type '%s'", luaL_typename(out->L, index));
+/* The set of open tables beyond the scanned levels; pushes it. */
+static void push_ancestors(writer *out) {
+  if (lua_isnil(out->L, out->ancestors)) {
+    lua_newtable(out->L);
+    lua_replace(out->L, out->ancestors);
   }
+  lua_pushvalue(out->L, out->ancestors);
+}
+
+/* Refuses the table at the top if it is open already; else counts it as open. */
+static void enter(writer *out) {
+  lua_State *L = out->L;
+  int table = lua_gettop(L);
+  for (int depth = 1; depth <= out->depth && depth <= SCANNED_LEVELS; depth++)
+    if (lua_rawequal(L, table, level_of(out, depth))) refuse_value(out, "circular reference", NULL);
+  out->depth++;
+  if (out->kind == WEFT_JSON_RESPONSE && out->depth > RESPONSE_LEVELS_MAX) refuse_value(out, "response nested too deeply", NULL);
+  if (out->depth <= SCANNED_LEVELS) return;
+  push_ancestors(out);
+  lua_pushvalue(L, table);
+  if (lua_rawget(L, -2) != LUA_TNIL) refuse_value(out, "circular reference", NULL);
+  lua_pushvalue(L, table);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, table + 1);
+  lua_settop(L, table);
+}
+
+static void leave(writer *out) {
+  lua_State *L = out->L;
+  if (out->depth > SCANNED_LEVELS) {
+    lua_pushvalue(L, level_of(out, out->depth));
+    lua_pushnil(L);
+    lua_rawset(L, out->ancestors);
+  }
+  out->depth--;
+  lua_settop(L, level_of(out, out->depth + 1) - 1);
+}
+
+/* The table at the top becomes the innermost level. */
+static void open_table(writer *out) {
+  lua_State *L = out->L;
+  enter(out);
+  int table = lua_gettop(L);
+  int is_array = looks_like_array(L, table);
+  if (is_array) {
+    lua_pushboolean(L, 0);
+    lua_pushinteger(L, array_length(out, table));
+    lua_pushinteger(L, 0);
+  } else {
+    begin_pairs(L, table);
+  }
+  weft_text_add_char(L, out->text, is_array ? '[' : '{');
+}
+
+/* Writes the value at the top and pops it, or opens it as the innermost level. */
+static void add_value(writer *out) {
+  lua_State *L = out->L;
+  luaL_checkstack(L, LEVEL_SLOTS + 8, NULL);
+  switch (lua_type(L, -1)) {
+    case LUA_TNIL: weft_text_add(L, out->text, "null", 4); break;
+    case LUA_TBOOLEAN:
+      if (lua_toboolean(L, -1)) weft_text_add(L, out->text, "true", 4);
+      else weft_text_add(L, out->text, "false", 5);
+      break;
+    case LUA_TNUMBER: add_number(out, -1); break;
+    case LUA_TSTRING: add_string(out, -1); break;
+    case LUA_TTABLE: open_table(out); return;
+    default: refuse_value(out, "unexpected type '%s'", luaL_typename(L, -1));
+  }
+  lua_pop(L, 1);
+}
+
+/* One element of the innermost array, or its end. */
+static void step_array(writer *out, int level) {
+  lua_State *L = out->L;
+  lua_Integer index = lua_tointeger(L, level + 3) + 1;
+  if (index > lua_tointeger(L, level + 2)) {
+    weft_text_add_char(L, out->text, ']');
+    leave(out);
+    return;
+  }
+  if (index > 1) weft_text_add_char(L, out->text, ',');
+  lua_pushinteger(L, index);
+  lua_replace(L, level + 3);
+  lua_rawgeti(L, level, index);
+  add_value(out);
+}
+
+/* One member of the innermost object, or its end. Members that are functions are left out, as in aos. */
+static void step_object(writer *out, int level) {
+  lua_State *L = out->L;
+  size_t written = out->text->length;
+  int more = next_pair(L);
+  out->text->length = written;
+  if (!more) {
+    weft_text_add_char(L, out->text, '}');
+    leave(out);
+    return;
+  }
+  if (lua_type(L, level + 3) != LUA_TSTRING) refuse_value(out, "invalid table: mixed or invalid key types", NULL);
+  if (lua_isfunction(L, -1)) {
+    lua_pop(L, 1);
+    return;
+  }
+  if (out->text->bytes[written - 1] != '{') weft_text_add_char(L, out->text, ',');
+  add_string(out, level + 3);
+  weft_text_add_char(L, out->text, ':');
+  add_value(out);
 }
 
 void weft_json_add(lua_State *L, weft_text *text, int index, enum weft_json_kind kind) {
-  int absolute = lua_absindex(L, index);
-  writer out = {L, text, text->length, kind, absolute};
-  add_value(&out, absolute, 0);
+  luaL_checkstack(L, 2, NULL);
+  lua_pushvalue(L, index);
+  lua_pushnil(L);
+  lua_insert(L, -2);
+  writer out = {L, text, text->length, kind, lua_gettop(L) - 1, 0};
+  add_value(&out);
+  while (out.depth > 0) {
+    int level = level_of(&out, out.depth);
+    if (lua_isboolean(L, level + 1)) step_array(&out, level);
+    else step_object(&out, level);
+  }
+  lua_settop(L, out.ancestors - 1);
 }
 
 /* One text serves every call. A call made by a metamethod of an outer call writes behind the outer's text. */
@@ -300,8 +353,6 @@ static const char *word_end(parser *in) {
   while (at < in->end && !(*at && ends_word(*at))) at++;
   return at;
 }
-
-static void push_value(parser *in, int depth);
 
 static int hex_digit(char byte) {
   if (byte >= '0' && byte <= '9') return byte - '0';
@@ -415,54 +466,83 @@ static void push_word(parser *in) {
   in->at = end;
 }
 
-static void push_array(parser *in, int depth) {
-  lua_newtable(in->L);
-  in->at++;
-  for (lua_Integer key = 1;; key++) {
-    skip_space(in);
-    if (next_is(in, ']')) break;
-    push_value(in, depth);
-    lua_rawseti(in->L, -2, key);
-    skip_space(in);
-    if (next_is(in, ']')) break;
-    if (!next_is(in, ',')) refuse(in, in->at + 1, "expected ']' or ','");
-    in->at++;
-  }
-  in->at++;
-}
+/* Containers that are open lie on the Lua stack, two slots each, so that nesting costs no C stack:
+ *   array   table, key of the element being read
+ *   object  table, key of the member being read */
 
-static void push_object(parser *in, int depth) {
-  lua_newtable(in->L);
-  in->at++;
-  for (;;) {
-    skip_space(in);
-    if (next_is(in, '}')) break;
-    if (!next_is(in, '"')) refuse(in, in->at, "expected string for key");
-    push_value(in, depth);
-    skip_space(in);
-    if (!next_is(in, ':')) refuse(in, in->at, "expected ':' after key");
-    in->at++;
-    skip_space(in);
-    push_value(in, depth);
-    lua_rawset(in->L, -3);
-    skip_space(in);
-    if (next_is(in, '}')) break;
-    if (!next_is(in, ',')) refuse(in, in->at + 1, "expected '}' or ','");
-    in->at++;
-  }
-  in->at++;
-}
-
-static void push_value(parser *in, int depth) {
-  if (depth > DEPTH_MAX) luaL_error(in->L, "stack overflow");
-  luaL_checkstack(in->L, 6, NULL);
+/* A value that is no container is pushed; a container is opened: the answer is 1. */
+static int push_value(parser *in) {
+  luaL_checkstack(in->L, 8, NULL);
   char first = in->at < in->end ? *in->at : '\0';
+  if (first == '{' || first == '[') {
+    in->at++;
+    lua_newtable(in->L);
+    return 1;
+  }
   if (first == '"') push_string(in);
-  else if (first == '{') push_object(in, depth + 1);
-  else if (first == '[') push_array(in, depth + 1);
   else if (first == '-' || (first >= '0' && first <= '9')) push_number(in);
   else if (first == 't' || first == 'f' || first == 'n') push_word(in);
   else refuse_found(in, in->at, "unexpected character", in->at, in->at < in->end, "");
+  return 0;
+}
+
+/* Pushes the key of an object's next member, up to its colon; or answers 0 at the end. */
+static int begin_member(parser *in) {
+  skip_space(in);
+  if (next_is(in, '}')) return 0;
+  if (!next_is(in, '"')) refuse(in, in->at, "expected string for key");
+  push_string(in);
+  skip_space(in);
+  if (!next_is(in, ':')) refuse(in, in->at, "expected ':' after key");
+  in->at++;
+  return 1;
+}
+
+/* Pushes the next key of an array, from the key before it; or answers 0 at the end. */
+static int begin_element(parser *in, lua_Integer before) {
+  skip_space(in);
+  if (next_is(in, ']')) return 0;
+  lua_pushinteger(in->L, before + 1);
+  return 1;
+}
+
+/* After a value: 1 if a comma promises another. */
+static int take_comma(parser *in, int is_array) {
+  skip_space(in);
+  if (next_is(in, is_array ? ']' : '}')) return 0;
+  if (!next_is(in, ',')) refuse(in, in->at + 1, is_array ? "expected ']' or ','" : "expected '}' or ','");
+  in->at++;
+  return 1;
+}
+
+/* The value at the top goes into the container below it. Answers whether that container goes on, its next key pushed. */
+static int store(parser *in) {
+  lua_State *L = in->L;
+  int is_array = lua_type(L, -2) == LUA_TNUMBER;
+  lua_Integer key = is_array ? lua_tointeger(L, -2) : 0;
+  if (is_array) {
+    lua_rawseti(L, -3, key);
+    lua_pop(L, 1);
+  } else {
+    lua_rawset(L, -3);
+  }
+  return take_comma(in, is_array) && (is_array ? begin_element(in, key) : begin_member(in));
+}
+
+/* Reads one value of any depth and pushes it. */
+static void push_any(parser *in) {
+  int base = lua_gettop(in->L);
+  for (;;) {
+    skip_space(in);
+    int opens = push_value(in);
+    if (opens && (in->at[-1] == '[' ? begin_element(in, 0) : begin_member(in))) continue;
+    if (opens) in->at++;
+    while (lua_gettop(in->L) > base + 1) {
+      if (store(in)) break;
+      in->at++;
+    }
+    if (lua_gettop(in->L) == base + 1) return;
+  }
 }
 
 static int decode(lua_State *L) {
@@ -472,7 +552,7 @@ static int decode(lua_State *L) {
   const char *bytes = lua_tolstring(L, 1, &length);
   parser in = {L, bytes, bytes, bytes + length};
   skip_space(&in);
-  push_value(&in, 0);
+  push_any(&in);
   skip_space(&in);
   if (in.at != in.end) refuse(&in, in.at, "trailing garbage");
   return 1;

@@ -1,5 +1,5 @@
 /* Which lines ran, for a test runner's coverage. Off until asked; while off it costs nothing.
- * Reads Lua's own structures: the only file of the glue that does. */
+ * Reads Lua's own structures, as bint.c does and no other file of the glue. */
 #include "lprefix.h"
 
 #include "lapi.h"

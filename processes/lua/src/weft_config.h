@@ -12,14 +12,20 @@ __attribute__((import_module("weft"), import_name("throw"))) _Noreturn void weft
 #define LUAI_TRY(L, c, a) ((void)weft_try((void *)(f), (L), (ud)));
 #define luai_jmpbuf int
 
-/* One string hash seed for ever: `pairs` order is part of a process's results. */
-#define luai_makeseed() 0x1cb05809u
+/* One string hash seed for ever: `pairs` order is part of a process's results. It is that of the aos 2.0.6 module,
+ * so that a table built alike is walked alike there and here (node/tests/compat/kernel.mjs relies on it). */
+#define luai_makeseed() 0x1b883df6u
 
 /* No clock in a sort's choice of pivot, no signals, no locale. */
 #define l_randomizePivot() 0u
 #define l_signalT int
 #undef lua_getlocaledecpoint
 #define lua_getlocaledecpoint() '.'
+
+/* Buffers lie on the C stack, up to 225 C levels of them (LUAI_MAXCCALLS and what error handling adds): stock's 4 KiB
+ * would nearly fill the 1 MiB. */
+#undef LUAL_BUFFERSIZE
+#define LUAL_BUFFERSIZE 1024
 
 /* No output: `print` runs its arguments through tostring and drops them. */
 #define lua_writestring(s, l) ((void)(s), (void)(l))

@@ -132,9 +132,8 @@ impl Follower {
             return Ok(found);
         }
         let look = Duration::from_millis(LOOK_MS);
-        match tokio::time::timeout(look, self.compute.watch(self.process, self.slot)).await {
-            Ok(slot) => self.slot = Some(slot?),
-            Err(_) => {}
+        if let Ok(slot) = tokio::time::timeout(look, self.compute.watch(self.process, self.slot)).await {
+            self.slot = Some(slot?);
         }
         self.look().await
     }
@@ -157,16 +156,17 @@ impl Follower {
 
 /// The moment right before a slot; before the first slot that is not there yet, if it is not.
 async fn before_slot(scheduler: &dyn Scheduler, process: ProcessId, slot: u64) -> Answer<Position> {
-    let page = scheduler.log(process, Span::Slots(slot, slot), 1).await?;
-    match page.entries.first() {
-        Some(entry) => Ok(Position::Time(
-            entry.assignment.tick.timestamp_ms.saturating_sub(1),
-        )),
-        None => {
-            let latest = scheduler.latest(process).await?.assignment;
-            Ok(Position::Time(latest.tick.timestamp_ms))
-        }
+    // The end is asked for first: a slot given meanwhile lies behind it, and is not passed over.
+    let latest = scheduler.latest(process).await?.assignment;
+    if latest.slot < slot {
+        return Ok(Position::Time(latest.tick.timestamp_ms));
     }
+    let page = scheduler.log(process, Span::Slots(slot, slot), 1).await?;
+    let entry = page.entries.first();
+    let entry = entry.ok_or_else(|| Refusal::upstream("bad-answer", format!("the log lacks slot {slot}")))?;
+    Ok(Position::Time(
+        entry.assignment.tick.timestamp_ms.saturating_sub(1),
+    ))
 }
 
 /// An outcome as an event.

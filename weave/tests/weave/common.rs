@@ -74,7 +74,11 @@ impl Reply {
 }
 
 pub async fn send(weave: &Arc<Weave>, request: Request<Body>) -> Reply {
-    let response = weave::http::router(weave.clone()).oneshot(request).await.unwrap();
+    send_to(weave::http::router(weave.clone()), request).await
+}
+
+pub async fn send_to(router: axum::Router, request: Request<Body>) -> Reply {
+    let response = router.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     Reply {
         status: parts.status,

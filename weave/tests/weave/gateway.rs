@@ -87,6 +87,26 @@ async fn item_90_ranges_are_served_in_part_or_refused() {
     );
     assert!(beyond.json()["error"].is_string());
     assert_eq!(get_with(&weave, &path, &[("range", "bytes=x")]).await.status, 400);
+
+    let several = get_with(&weave, &path, &[("range", "bytes=0-1,-2,50-")]).await;
+    assert_eq!(several.status, 206);
+    let boundary = several
+        .header("content-type")
+        .strip_prefix("multipart/byteranges; boundary=")
+        .unwrap();
+    let part = |range: &str, data: &str| {
+        format!(
+            "--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes {range}/10\r\n\r\n{data}\r\n"
+        )
+    };
+    let expected = format!("{}{}--{boundary}--\r\n", part("0-1", "01"), part("8-9", "89"));
+    assert_eq!(several.body, expected);
+    assert_eq!(several.header("content-length"), expected.len().to_string());
+    let etag = several.header("etag");
+    let same = [("range", "bytes=2-4"), ("if-range", etag)];
+    assert_eq!(get_with(&weave, &path, &same).await.status, 206);
+    let other = [("range", "bytes=2-4"), ("if-range", "\"x\"")];
+    assert_eq!(get_with(&weave, &path, &other).await.body, "0123456789");
 }
 
 #[tokio::test]

@@ -6,3 +6,4 @@ mod gateway;
 mod graphql;
 mod index;
 mod log;
+mod manifest;

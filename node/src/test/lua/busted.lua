@@ -150,13 +150,17 @@ local function status_of(problem)
   return problem.is_weft_failure and "failed" or "error"
 end
 
-local function lazy_setups()
+local function run_setup(at, kind)
+  if at[kind .. "_done"] then return end
+  at[kind .. "_done"] = true
+  local ok, problem = guarded(run_all, at[kind])
+  if not ok then at.broken = at.broken or problem end
+end
+
+local function setups()
   for _, at in ipairs(path_to(block)) do
-    if not at.lazy_done then
-      at.lazy_done = true
-      local ok, problem = guarded(run_all, at.lazy_setup)
-      if not ok then at.broken = problem end
-    end
+    run_setup(at, "setup")
+    run_setup(at, "lazy_setup")
   end
 end
 
@@ -198,7 +202,7 @@ local function visit_test(node)
     host.begin()
     return report(node, names, { is_weft_pending = true, message = "" })
   end
-  lazy_setups()
+  setups()
   report(node, names, isolated(run_test, node))
 end
 
@@ -225,12 +229,10 @@ local function run_block(body)
   if not ok then
     return report({ name = "the block itself" }, full_name({ name = "the block itself" }), problem)
   end
-  if #block.children > 0 then
-    ok, problem = guarded(run_all, block.setup)
-    if not ok then block.broken = problem end
-  end
+  -- Under a filter a block may have nothing to run; then its setup would only cost.
+  if #block.children > 0 and not options.filter then run_setup(block, "setup") end
   visit_children()
-  report_hooks { block.lazy_done and block.lazy_teardown or {}, #block.children > 0 and block.teardown or {} }
+  report_hooks { block.lazy_setup_done and block.lazy_teardown or {}, block.setup_done and block.teardown or {} }
 end
 
 local function shallow(of)
