@@ -35,6 +35,8 @@ struct Shelf {
     known: Known,
     is_stale: bool,
     is_fetching: bool,
+    /// Asked for while one was being fetched, which may have begun before the change.
+    is_owed: bool,
     fetched: Option<Instant>,
 }
 
@@ -74,6 +76,7 @@ impl Library {
         let mut shelf = self.shelf();
         let rests = shelf.fetched.is_some_and(|at| at.elapsed() < REST) && !shelf.is_stale;
         if shelf.is_fetching || rests {
+            shelf.is_owed |= shelf.is_fetching;
             return;
         }
         shelf.is_fetching = true;
@@ -83,14 +86,20 @@ impl Library {
     }
 
     async fn fetch(&self) {
-        let outcome = self.link.dry(&listing()).await;
-        let text = outcome.ok().map(|outcome| show::text(&outcome));
-        let atlas = text.and_then(|text| Atlas::parse(&text));
-        let mut shelf = self.shelf();
-        shelf.is_fetching = false;
-        shelf.fetched = Some(Instant::now());
-        if let Some(atlas) = atlas {
-            shelf.atlas = Arc::new(atlas);
+        loop {
+            let outcome = self.link.dry(&listing()).await;
+            let text = outcome.ok().map(|outcome| show::text(&outcome));
+            let atlas = text.and_then(|text| Atlas::parse(&text));
+            let mut shelf = self.shelf();
+            if let Some(atlas) = atlas {
+                shelf.atlas = Arc::new(atlas);
+            }
+            shelf.fetched = Some(Instant::now());
+            shelf.is_fetching = std::mem::take(&mut shelf.is_owed);
+            if !shelf.is_fetching {
+                return;
+            }
+            shelf.is_stale = false;
         }
     }
 
