@@ -1,4 +1,4 @@
-//! Items that come with the program: the Lua engine and the aos kernel, signed once with a published key.
+//! Items that come with the program: the Lua engine, the aos kernel and its blueprints, signed once with a published key.
 //!
 //! They are files of `processes/items`, made from sources beside them; a test makes them again and compares.
 //! Not here: how a node serves them. Invariant: an id stands for these bytes on every node of this build.
@@ -20,17 +20,18 @@ pub struct Shipped {
     pub bytes: &'static [u8],
 }
 
-/// All of them.
-pub const ALL: [Shipped; 2] = [
-    Shipped {
-        name: "engine",
-        bytes: include_bytes!("../../processes/items/engine.item"),
-    },
-    Shipped {
-        name: "kernel",
-        bytes: include_bytes!("../../processes/items/kernel.item"),
-    },
-];
+macro_rules! shipped {
+    ($($name:literal)*) => {
+        [$(Shipped {
+            name: $name,
+            bytes: include_bytes!(concat!("../../processes/items/", $name, ".item")),
+        }),*]
+    };
+}
+
+/// All of them: the engine, the kernel, and the blueprints by their names.
+pub const ALL: [Shipped; 9] =
+    shipped!("engine" "kernel" "token" "chatroom" "chat" "voting" "staking" "arena" "names");
 
 impl Shipped {
     /// The item, parsed.

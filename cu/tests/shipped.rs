@@ -70,9 +70,27 @@ fn kernel() -> DataItem {
     sign(&tags, data)
 }
 
+fn blueprint(name: &str) -> DataItem {
+    let data = std::fs::read(processes().join(format!("{name}/{name}.lua"))).unwrap();
+    let tags = [
+        ("Name", format!("weft-blueprint-{name}")),
+        ("Content-Type", "text/x-lua".to_owned()),
+    ];
+    sign(&tags, data)
+}
+
+fn made(name: &str) -> DataItem {
+    match name {
+        "engine" => engine(),
+        "kernel" => kernel(),
+        name => blueprint(name),
+    }
+}
+
 #[test]
 fn items_are_what_their_sources_make() {
-    for (name, item) in [("engine", engine()), ("kernel", kernel())] {
+    for name in shipped::ALL.iter().map(|shipped| shipped.name) {
+        let item = made(name);
         let path = processes().join(format!("items/{name}.item"));
         if std::env::var_os("WEFT_BLESS").is_some() {
             std::fs::write(&path, item.bytes()).unwrap();
