@@ -15,6 +15,7 @@ use bytes::Bytes;
 use spec::contract::{Answer, Class, Hit, Hits, Permanent, Query, Registered, Stored};
 use spec::{Address, DataItem, ItemId, Refusal, Tags};
 
+use crate::base_layer::Shelf;
 use crate::chain::Chain;
 use crate::config::Config;
 use crate::error::{At, Error, Result};
@@ -33,13 +34,14 @@ pub struct Weave {
 }
 
 /// What tasks that read the disk take with them.
-struct Shared {
-    log: Arc<Log>,
+pub(crate) struct Shared {
+    pub(crate) log: Arc<Log>,
     chain: Chain,
     recent: Arc<Recent>,
     index: Arc<Index>,
     failed: Arc<AtomicBool>,
-    config: Config,
+    pub(crate) config: Config,
+    pub(crate) shelf: Shelf,
     overlay: RwLock<Vec<DataItem>>,
     // Held as long as the log is open.
     _lock: std::fs::File,
@@ -118,9 +120,11 @@ impl Weave {
             index,
             failed,
             config,
+            shelf: Shelf::default(),
             overlay: RwLock::default(),
             _lock: lock,
         };
+        shared.finish_unfolding()?;
         Ok(Arc::new(Weave {
             shared: Arc::new(shared),
             flusher: Mutex::new(Some(thread)),
@@ -201,7 +205,7 @@ impl Weave {
     }
 
     /// Runs what may read the disk where it holds nobody up.
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Shared) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
@@ -233,7 +237,7 @@ impl Weave {
 }
 
 impl Shared {
-    fn finder(&self) -> Result<Finder<'_>> {
+    pub(crate) fn finder(&self) -> Result<Finder<'_>> {
         if self.failed.load(Ordering::Acquire) {
             return Err(Error::Index("it could not be written, see the node's log".into()));
         }
@@ -248,19 +252,20 @@ impl Shared {
         })
     }
 
-    fn lookup(&self, id: ItemId) -> Result<Option<Found>> {
+    pub(crate) fn lookup(&self, id: ItemId) -> Result<Option<Found>> {
         let entry = match self.recent.find(&id) {
             Some((position, true)) => Some(self.log.entry(position)?),
             _ => self.finder()?.id(&id)?,
         };
-        Ok(entry.and_then(|entry| {
-            let (time_ms, block_height) = (entry.time_ms, self.chain.height_at(entry.time_ms));
-            let stored = facts::stored(entry.record)?;
-            Some(Found {
-                stored,
-                time_ms,
-                block_height,
-            })
+        let Some(entry) = entry else { return Ok(None) };
+        let (time_ms, block_height) = (entry.time_ms, self.chain.height_at(entry.time_ms));
+        let Some(stored) = facts::stored(entry.record) else {
+            return Ok(None);
+        };
+        Ok(Some(Found {
+            stored: self.completed(stored)?,
+            time_ms,
+            block_height,
         }))
     }
 
@@ -313,7 +318,7 @@ impl Shared {
     }
 
     /// The items that are not held yet, as records.
-    fn new_records(&self, items: Vec<DataItem>) -> Result<Vec<Record>> {
+    pub(crate) fn new_records(&self, items: Vec<DataItem>) -> Result<Vec<Record>> {
         let mut new: Vec<DataItem> = Vec::with_capacity(items.len());
         let mut seen = HashSet::with_capacity(items.len());
         for item in items {
