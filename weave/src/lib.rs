@@ -26,6 +26,7 @@ mod segment;
 pub mod skeleton;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod upload;
 pub mod weave;
 mod writer;
 
