@@ -417,6 +417,25 @@ impl Log {
             .collect()
     }
 
+    /// How many items a segment holds, whole or without their data. Reads it the first time if it was sealed before
+    /// the log was opened.
+    ///
+    /// # Errors
+    /// Damage to the segment.
+    pub fn items_of(&self, known: &Sealable) -> Result<u64> {
+        if let Some(items) = known.items {
+            return Ok(items);
+        }
+        let content = known.segment.footer()?;
+        let items = known.segment.count_items(content.map_or(0, |content| content.end))?;
+        let number = known.segment.head().number;
+        let mut map = self.map_mut();
+        if let Some(known) = map.segments.get_mut(&number) {
+            known.items = Some(items);
+        }
+        Ok(items)
+    }
+
     /// Bounds the bytes of class permanent that are not settled; without this call nothing does. `is_settled` tells
     /// of each permanent segment written so far.
     pub fn bound_spool(&self, bytes_max: u64, is_settled: impl Fn(u64) -> bool) {
