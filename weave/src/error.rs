@@ -10,8 +10,8 @@ use crate::record::Position;
 /// Why the weave would not or could not do something. Cheap to clone: one failed batch refuses many.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The queue before the log's writer is full; nothing was stored.
-    #[error("the log's queue is full ({0}); try again")]
+    /// A bound of the log is reached (its queue, or the spool of what is not settled upstream); nothing was stored.
+    #[error("the log takes nothing more just now ({0} is reached); try again")]
     Busy(&'static str),
     /// A record or group beyond a configured limit; nothing was stored.
     #[error("{what} is {actual}, the limit is {limit}")]
@@ -64,6 +64,14 @@ pub enum Error {
     /// No record begins at a position.
     #[error("no record at position {0:?}")]
     NoRecord(Position),
+    /// A note of ours that cannot be, after those before it.
+    #[error("the note at position {at:?}: {why}. Remedy: {RESTORE}")]
+    Note {
+        /// Where it stands.
+        at: Position,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The derived index failed.
     #[error("the index failed: {0}; stop the node and delete the folder `cache` to have it rebuilt")]
     Index(Arc<str>),

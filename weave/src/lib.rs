@@ -24,8 +24,10 @@ pub mod record;
 mod registered;
 mod scan;
 mod segment;
+pub mod skeleton;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod upload;
 pub mod weave;
 mod writer;
 
@@ -33,7 +35,7 @@ pub use chain::{Block, Chain};
 pub use config::Config;
 pub use error::Error;
 pub use frame::SegmentHead;
-pub use log::{Append, Log};
+pub use log::{Append, Log, Sealable, Spool};
 pub use record::{Entry, Note, NoteKind, Position, Record};
 pub use segment::{Content, Segment, Span};
 pub use weave::{Found, Weave};

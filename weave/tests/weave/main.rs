@@ -8,3 +8,4 @@ mod graphql;
 mod index;
 mod log;
 mod manifest;
+mod seal;
