@@ -44,9 +44,6 @@ pub struct StatusArgs {
 #[derive(Subcommand, Debug)]
 pub enum UploadCommand {
     /// Ask what everything that waits would cost, and pay nothing.
-    #[command(after_help = "\
-Examples:
-  weft upload preview            prices as the upstreams name them now")]
     Preview(AskArgs),
 }
 

@@ -32,33 +32,35 @@ pub fn compat() -> PathBuf {
 }
 
 /// Whether the real clients are installed, installing them if npm is here.
-///
-/// Without npm the tests say loudly that they did not run; where CI is set that is a failure.
 pub fn installed() -> bool {
     static INSTALLED: OnceLock<bool> = OnceLock::new();
-    *INSTALLED.get_or_init(|| {
-        let folder = compat();
-        if folder.join("node_modules/.package-lock.json").exists() {
-            return true;
-        }
-        let done = Command::new("npm")
-            .args(["ci", "--ignore-scripts"])
-            .current_dir(&folder)
-            .status();
-        let done = done.is_ok_and(|status| status.success());
-        assert!(
-            done || std::env::var_os("CI").is_none(),
-            "npm ci failed in {}",
+    *INSTALLED.get_or_init(|| installed_in(&compat()))
+}
+
+/// Whether a folder's packages are installed, installing them if npm is here.
+///
+/// Without npm the tests say loudly that they did not run; where CI is set that is a failure.
+pub fn installed_in(folder: &Path) -> bool {
+    if folder.join("node_modules/.package-lock.json").exists() {
+        return true;
+    }
+    let done = Command::new("npm")
+        .args(["ci", "--ignore-scripts"])
+        .current_dir(folder)
+        .status();
+    let done = done.is_ok_and(|status| status.success());
+    assert!(
+        done || std::env::var_os("CI").is_none(),
+        "npm ci failed in {}",
+        folder.display()
+    );
+    if !done {
+        eprintln!(
+            "SKIPPED: `npm ci` failed in {}; the real clients were NOT tested",
             folder.display()
         );
-        if !done {
-            eprintln!(
-                "SKIPPED: `npm ci` failed in {}; the real clients were NOT tested",
-                folder.display()
-            );
-        }
-        done
-    })
+    }
+    done
 }
 
 impl Node {

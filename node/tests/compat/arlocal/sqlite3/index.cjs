@@ -9,7 +9,7 @@ const bound = (value) => {
   if (value === undefined) return null;
   if (typeof value === 'boolean') return Number(value);
   if (value instanceof Date) return value.getTime();
-  return value;
+  return typeof value === 'object' && value !== null && !(value instanceof Uint8Array) ? String(value) : value;
 };
 
 const shown = (row) => {
@@ -33,8 +33,10 @@ class Database {
     this.all(sql, values, done);
   }
 
+  // The real one answers from another thread: what polls the database must let others have their turn.
   all(sql, values = [], done) {
-    let rows = [];
+    const answer = (context, ...told) => setImmediate(() => done.apply(context, told));
+    const rows = [];
     try {
       const statement = this.db.prepare(sql);
       try {
@@ -44,10 +46,10 @@ class Database {
         statement.free();
       }
     } catch (error) {
-      return done.call({}, error);
+      return answer({}, error);
     }
     const lastID = this.db.exec('select last_insert_rowid()')[0].values[0][0];
-    done.call({ lastID, changes: this.db.getRowsModified() }, null, rows);
+    answer({ lastID, changes: this.db.getRowsModified() }, null, rows);
   }
 
   close(done) {
