@@ -32,9 +32,13 @@ impl ArLocal {
         let port = free.local_addr().unwrap().port();
         drop(free);
         let mut command = Command::new("node");
-        command.arg("arlocal.cjs").arg(port.to_string()).arg(folder);
+        command
+            .arg(compat().join("arlocal/arlocal.cjs"))
+            .arg(port.to_string())
+            .arg(folder);
+        // It writes a log where it stands.
         let mut child = command
-            .current_dir(compat().join("arlocal"))
+            .current_dir(folder)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
