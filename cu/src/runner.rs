@@ -47,9 +47,12 @@ pub enum Target {
 /// The last cron to evaluate after the last message: a moment in ms, and a place within it.
 type CronsUntil = Option<(u64, Order)>;
 
-/// Keeps what the owner evaluates.
+/// Keeps what is evaluated.
 #[derive(Clone)]
 pub struct Recorder {
+    /// Whether this is the process's owner: it keeps checkpoints and is as far as it can be. Who fills a gap in the
+    /// outcomes is not.
+    pub is_owner: bool,
     /// Where outcomes go.
     pub results: Arc<Results>,
     /// Where checkpoints go.
@@ -171,6 +174,9 @@ impl Runner {
             return Ok(());
         }
         self.wake(last).await?;
+        if self.stand().is_some_and(|stand| stand.slot > last) {
+            return Ok(());
+        }
         let mut evaluated = 0;
         loop {
             let work = self.page(last).await?;
@@ -203,13 +209,13 @@ impl Runner {
         }
     }
 
-    fn next_slot(&self) -> u64 {
+    /// The first slot that is not evaluated yet.
+    pub fn next_slot(&self) -> u64 {
         self.stand().map_or(0, |stand| stand.slot + 1)
     }
 
     /// Takes the machine from its checkpoint on this machine, or else from a permanent one, or starts a fresh one.
-    /// Who records nothing may want an earlier state: checkpoints past `last` are none for them.
-    async fn wake(&mut self, last: u64) -> Answer<()> {
+    pub async fn wake(&mut self, last: u64) -> Answer<()> {
         if self.live.is_some() {
             return Ok(());
         }
@@ -218,11 +224,13 @@ impl Runner {
             None => Arc::new(Program::load(&self.shared, self.process).await?),
         };
         self.program = Some(program.clone());
-        let upto = if self.recorder.is_some() { u64::MAX } else { last };
-        let found = match self.resume(&program, upto).await? {
-            Some(live) => Some(live),
-            None => self.begin(&program, last).await,
-        };
+        let mut found = None;
+        if let Some(upto) = self.latest_beginning(last) {
+            found = self.resume(&program, upto).await?;
+            if found.is_none() {
+                found = self.begin(&program, upto).await?;
+            }
+        }
         let live = match found {
             Some(live) => live,
             None => self.shared.pool.run(move || start(&program)).await??,
@@ -231,17 +239,31 @@ impl Runner {
         Ok(())
     }
 
-    /// From a permanent checkpoint, where the log is long enough to look for one.
-    async fn begin(&mut self, program: &Arc<Program>, last: u64) -> Option<Live> {
-        let settings = &self.shared.config.permanent;
-        let is_worth_it = last >= settings.lookup_slots_min || !program.schedule.is_empty();
-        if !settings.reads || !is_worth_it {
-            return None;
+    /// The latest slot that a checkpoint may be of. The owner is as far as it can be; who fills a gap needs the
+    /// outcome of `last` too; who records nothing wants the state there.
+    fn latest_beginning(&self, last: u64) -> Option<u64> {
+        match &self.recorder {
+            Some(recorder) if recorder.is_owner => Some(u64::MAX),
+            Some(_) => last.checked_sub(1),
+            None => Some(last),
         }
-        let (live, report) = confirm::begin(&self.shared, program, last).await;
+    }
+
+    /// From a permanent checkpoint, where the log is long enough to look for one.
+    async fn begin(&mut self, program: &Arc<Program>, upto: u64) -> Answer<Option<Live>> {
+        let settings = &self.shared.config.permanent;
+        if !settings.reads {
+            return Ok(None);
+        }
+        let latest = self.shared.scheduler.latest(self.process).await?.assignment.slot;
+        let is_long = upto.min(latest) >= settings.lookup_slots_min;
+        if !is_long && program.schedule.is_empty() {
+            return Ok(None);
+        }
+        let (live, report) = confirm::begin(&self.shared, program, upto).await;
         self.evaluated += report.evaluated;
         self.report = report;
-        live
+        Ok(live)
     }
 
     async fn resume(&self, program: &Arc<Program>, last: u64) -> Answer<Option<Live>> {
@@ -328,12 +350,7 @@ impl Runner {
     }
 
     /// Evaluates a page turn by turn, so that other processes get their turns too.
-    async fn work_off(
-        &mut self,
-        work: VecDeque<Work>,
-        crons_until: CronsUntil,
-        before: u64,
-    ) -> Answer<u64> {
+    async fn work_off(&mut self, work: VecDeque<Work>, crons_until: CronsUntil, before: u64) -> Answer<u64> {
         let (mut work, mut evaluated) = (work, 0);
         loop {
             let (Some(live), Some(program)) = (self.live.take(), self.program.clone()) else {
@@ -369,7 +386,7 @@ impl Runner {
     async fn publish_if_due(&mut self) -> Answer<()> {
         let settings = &self.shared.config.permanent;
         let is_due = self.live.as_ref().is_some_and(|live| live.since.is_due(settings));
-        if !settings.makes || self.recorder.is_none() || !is_due {
+        if !settings.makes || !self.is_owner() || !is_due {
             return Ok(());
         }
         let program = self.program()?.clone();
@@ -389,6 +406,10 @@ impl Runner {
         Ok(())
     }
 
+    fn is_owner(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_owner)
+    }
+
     /// Evaluates to a place; whether the log stands there at all.
     pub async fn reach(&mut self, place: &Place) -> Answer<bool> {
         let (slot, ms, order) = place.rank();
@@ -405,7 +426,7 @@ impl Runner {
     }
 
     /// Evaluates to a log's last message.
-    pub async fn to_the_end(&mut self, last: u64) -> Answer<()> {
+    pub async fn finish(&mut self, last: u64) -> Answer<()> {
         self.patiently(Target::Slot(last)).await
     }
 
@@ -550,7 +571,9 @@ impl Live {
         recorder.results.flush()?;
         if self.unsaved > 0 {
             let image = self.machine.encode()?;
-            recorder.checkpoints.save(&program.key, stand, &self.since, &image)?;
+            recorder
+                .checkpoints
+                .save(&program.key, stand, &self.since, &image)?;
         }
         (self.unsaved, self.unsaved_ms) = (0, 0);
         Ok(())
@@ -590,7 +613,7 @@ impl Turn {
         self.live.unsaved_ms += spent_ms();
         self.live.since.evaluations += self.evaluated;
         self.live.since.ms += spent_ms();
-        if let Some(recorder) = &self.recorder
+        if let Some(recorder) = self.recorder.as_ref().filter(|recorder| recorder.is_owner)
             && self.live.is_due_for_checkpoint(config)
         {
             self.live.save(&self.program, recorder)?;
@@ -665,6 +688,9 @@ impl Turn {
         };
         let slot = at.slot;
         recorder.results.put(self.program.key.process, at)?;
+        if !recorder.is_owner {
+            return Ok(());
+        }
         recorder
             .progress
             .send_if_modified(|newest| std::mem::replace(newest, (*newest).max(Some(slot))) < Some(slot));

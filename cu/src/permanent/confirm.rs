@@ -90,17 +90,21 @@ impl Search<'_> {
         if let Some(live) = self.at_once(&all).await? {
             return Ok(Some(live));
         }
-        let mut left = &all[..];
+        let (mut left, mut doubtful) = (&all[..], Vec::new());
         while let Some((target, earlier)) = left.split_first() {
-            if let Some(live) = self.confirm(target, earlier, &all).await? {
+            left = earlier;
+            if find::stand(self.shared, &target.says).await?.is_none() {
+                self.refuse(target, "its log never stands where it claims to");
+                continue;
+            }
+            if let Some(live) = self.confirm(target, earlier, &doubtful).await? {
                 return Ok(Some(live));
             }
-            left = earlier;
+            doubtful.push(target);
         }
-        // None follows from another: they are not tried again.
-        all.iter()
-            .filter(|_| all.len() > 1)
-            .for_each(|one| self.shared.checkpointing.refuse(one.id));
+        // None follows from another: they are not tried again, but for one that had none before it.
+        let doubtful = doubtful.iter().filter(|_| self.report.evaluated > 0);
+        doubtful.for_each(|one| self.shared.checkpointing.refuse(one.id));
         Ok(None)
     }
 
@@ -120,7 +124,7 @@ impl Search<'_> {
     /// The state of a checkpoint, if it can be had and stands in this log.
     async fn load(&mut self, one: &Candidate) -> Answer<Option<(Stand, Live)>> {
         let Some(stand) = find::stand(self.shared, &one.says).await? else {
-            self.refuse(one, "the log has another assignment at its slot");
+            self.refuse(one, "its log never stands where it claims to");
             return Ok(None);
         };
         let state = match find::state(self.shared, self.program, one.id).await {
@@ -136,10 +140,19 @@ impl Search<'_> {
         Ok(Some((stand, live)))
     }
 
-    /// Evaluates from the newest earlier checkpoint that can be had to `target`, and on to all later ones.
-    async fn confirm(&mut self, target: &Candidate, earlier: &[Candidate], all: &[Candidate]) -> Answer<Option<Live>> {
-        let mut base = None;
-        for one in earlier.iter().filter(|one| one.says.place.rank() < target.says.place.rank()) {
+    /// Evaluates from the newest earlier checkpoint that can be had to `target`; if its state comes out, on to those
+    /// later ones that did not come out of the ones before them.
+    async fn confirm(
+        &mut self,
+        target: &Candidate,
+        earlier: &[Candidate],
+        doubtful: &[&Candidate],
+    ) -> Answer<Option<Live>> {
+        let (mut base, rank) = (None, target.says.place.rank());
+        for one in earlier.iter().filter(|one| one.says.place.rank() < rank) {
+            if self.shared.checkpointing.is_refused(one.id) {
+                continue;
+            }
             if let Some((_, live)) = self.load(one).await? {
                 base = Some((one, live));
                 break;
@@ -153,8 +166,11 @@ impl Search<'_> {
         }
         self.report.begun_at = Some(one.known());
         self.report.confirmed = Some(target.known());
-        let later = all.iter().rev();
-        for later in later.filter(|later| later.says.place.rank() > target.says.place.rank()) {
+        for later in doubtful
+            .iter()
+            .rev()
+            .filter(|later| later.says.place.rank() > rank)
+        {
             match self.comes_out(&mut runner, later).await? {
                 true => self.report.confirmed = Some(later.known()),
                 false => self.refuse(later, "its state does not come out of the log"),

@@ -179,6 +179,13 @@ impl Checkpointing {
         let _ = self.publisher.set(publisher);
     }
 
+    /// Waits for those being made; none is begun afterwards.
+    pub async fn close(&self) {
+        // They hold one permit each; an error says that this was done before.
+        let _ = self.making.acquire_many(MAKING_MAX as u32).await;
+        self.making.close();
+    }
+
     fn publisher(&self) -> Option<&Publisher> {
         self.publisher.get()
     }

@@ -104,7 +104,7 @@ async fn make(shared: &Arc<Shared>, fork: Fork, last: Option<ItemId>) -> Answer<
     };
     let base = match base(shared, publisher, &fork.program, last, &place).await? {
         Found::Newer(id) => return Ok(Some(id)),
-        Found::Base(says, id, state) => Some((says, id, state)),
+        Found::Base(base) => Some(*base),
         Found::Nothing => None,
     };
     let (program, signer) = (fork.program.clone(), publisher.signer.clone());
@@ -126,7 +126,12 @@ async fn append(shared: &Shared, publisher: &Publisher, item: DataItem, bytes: u
         return Err(Refusal::limit("checkpoint-bytes", text));
     }
     let id = item.id();
-    let items = publisher.naming(shared).await?.into_iter().chain([item]).collect();
+    let items = publisher
+        .naming(shared)
+        .await?
+        .into_iter()
+        .chain([item])
+        .collect();
     shared.permanent.append(items, Class::Permanent).await?;
     shared.checkpointing.budget.spend(bytes);
     metrics::counter!("cu_permanent_checkpoints_total").increment(1);
@@ -138,7 +143,7 @@ enum Found {
     /// The weave has one of this place or a later one already.
     Newer(ItemId),
     /// What to pack against.
-    Base(Statement, ItemId, State),
+    Base(Box<(Statement, ItemId, State)>),
     /// Nothing to pack against.
     Nothing,
 }
@@ -168,7 +173,7 @@ async fn base(
     // Whatever is wrong with it: the next one stands alone.
     match find::state(shared, program, id).await {
         Ok((says, state)) if says.depth + 1 < per_chain && says.place.rank() < place.rank() => {
-            Ok(Found::Base(says, id, state))
+            Ok(Found::Base(Box::new((says, id, state))))
         }
         _ => Ok(Found::Nothing),
     }
