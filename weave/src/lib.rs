@@ -22,6 +22,7 @@ pub mod record;
 mod registered;
 mod scan;
 mod segment;
+pub mod skeleton;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod weave;
