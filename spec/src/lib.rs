@@ -12,6 +12,7 @@ pub mod chunks;
 pub mod contract;
 pub mod deep_hash;
 pub mod digest;
+pub mod fraud;
 pub mod ids;
 pub mod item;
 pub mod keys;
