@@ -366,13 +366,15 @@ mod tests {
         assert_eq!(found(&first, &broken), Contradiction::Chain { slot: 5 });
         let again = signed(draft(9, 1, chain));
         let message = ItemId([1; 32]);
-        assert_eq!(
-            found(&again, &first),
-            Contradiction::Message {
-                message,
-                slots: (4, 9)
-            }
-        );
+        let twice = |epochs| Contradiction::Message {
+            message,
+            slots: (4, 9),
+            epochs,
+        };
+        assert_eq!(found(&again, &first), twice((0, 0)));
+        let resumed = found(&in_epoch(&again, 1), &first);
+        assert_eq!(resumed, twice((0, 1)));
+        assert!(resumed.may_be_told() && !twice((0, 0)).may_be_told());
         let back = in_epoch(&first, 3);
         let later = in_epoch(&signed(draft(6, 6, chain)), 2);
         let epoch = |slots, epochs| Contradiction::Epoch { slots, epochs };
