@@ -8,11 +8,15 @@ mod client;
 mod config;
 mod double;
 mod events;
+mod gateways;
 mod health;
 mod mainnet;
 mod module;
+mod proof;
 mod serve;
 mod spawn_rules;
+#[cfg(test)]
+mod staged;
 mod test;
 mod upload;
 mod wallet;

@@ -16,7 +16,8 @@ use crate::frame::{self, FrameHead, FrameKind, HEAD_LEN, HeadError, SegmentHead}
 use crate::record::Record;
 use crate::scan::Window;
 
-const FOOTER_MAGIC: &[u8; 8] = b"WEFTFOOT";
+/// First bytes of a footer.
+pub(crate) const FOOTER_MAGIC: &[u8; 8] = b"WEFTFOOT";
 const END_MAGIC: &[u8; 8] = b"WEFTEND\n";
 /// Footer length and end magic.
 const TRAILER_LEN: u64 = 12;
