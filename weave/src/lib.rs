@@ -16,6 +16,7 @@ pub mod http;
 mod index;
 pub mod log;
 pub mod manifest;
+pub mod network;
 mod range;
 mod recent;
 pub mod record;
