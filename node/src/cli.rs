@@ -120,6 +120,18 @@ pub struct NodeArgs {
     /// Where the gateway is, when neither gateway nor scheduler is one of the roles.
     #[arg(long, value_name = "URL")]
     pub gateway_url: Option<String>,
+    /// Arweave node or gateway that the permanent log is uploaded to; may be given again. Without it nothing is.
+    #[arg(long, value_name = "URL", help_heading = "Upload")]
+    pub upstream: Vec<String>,
+    /// Key that signs and pays for uploads (JWK, RSA or secp256k1), readable by you only.
+    #[arg(long, value_name = "FILE", help_heading = "Upload")]
+    pub upload_wallet: Option<PathBuf>,
+    /// Bundling service that uploads are handed to first; may be given again.
+    #[arg(long, value_name = "URL", help_heading = "Upload")]
+    pub bundler: Vec<String>,
+    /// Sign and pay nothing: only tell what would be uploaded and what it would cost.
+    #[arg(long, help_heading = "Upload")]
+    pub upload_dry_run: bool,
 }
 
 /// `weft module`

@@ -14,6 +14,7 @@ mod module;
 mod serve;
 mod spawn_rules;
 mod test;
+mod upload;
 mod wallet;
 
 use std::process::ExitCode;
