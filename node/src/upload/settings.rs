@@ -97,7 +97,9 @@ fn winston<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u128>, D::Error>
     match Form::deserialize(from)? {
         Form::Number(number) => Ok(Some(number.into())),
         Form::Text(text) => {
-            let number = text.parse().map_err(|_| D::Error::custom("winston are a whole number"));
+            let number = text
+                .parse()
+                .map_err(|_| D::Error::custom("winston are a whole number"));
             number.map(Some)
         }
     }
@@ -140,9 +142,13 @@ impl Settings {
         }
         check_urls("--upstream", &self.upstream)?;
         check_urls("--bundler", &self.bundler)?;
-        let is_word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let is_word =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !is_word(&self.bundler_token) {
-            bail!("[upload] bundler_token = `{}`: a token is a word such as `arweave`", self.bundler_token);
+            bail!(
+                "[upload] bundler_token = `{}`: a token is a word such as `arweave`",
+                self.bundler_token
+            );
         }
         let least = [
             ("seal_bytes_min", self.seal_bytes_min),
@@ -160,7 +166,11 @@ impl Settings {
 
     /// Age at which the open segment is sealed, ms.
     pub fn seal_age_ms(&self) -> u64 {
-        let usual = if self.bundler.is_empty() { 3_600_000 } else { 60_000 };
+        let usual = if self.bundler.is_empty() {
+            3_600_000
+        } else {
+            60_000
+        };
         self.seal_age_ms.unwrap_or(usual)
     }
 
@@ -187,7 +197,10 @@ fn check_mode(path: &Path) -> Result<()> {
     let metadata = std::fs::metadata(path);
     let metadata = metadata.with_context(|| format!("cannot read the upload wallet {}", path.display()))?;
     if metadata.permissions().mode() & 0o077 != 0 {
-        bail!("{path} can be read by others and holds money: `chmod 600 {path}`", path = path.display());
+        bail!(
+            "{path} can be read by others and holds money: `chmod 600 {path}`",
+            path = path.display()
+        );
     }
     Ok(())
 }
@@ -198,14 +211,19 @@ fn check_urls(flag: &str, urls: &[String]) -> Result<()> {
     }
     for (at, url) in urls.iter().enumerate() {
         if url.starts_with("https://") {
-            bail!("{flag} {url}: this program speaks no TLS; name an http:// URL, or put a local proxy before it");
+            bail!(
+                "{flag} {url}: this program speaks no TLS; name an http:// URL, or put a local proxy before it"
+            );
         }
         wire::client::Http::new(url, &wire::client::Limits::default())
             .map_err(|refusal| anyhow::anyhow!("{flag}: {refusal}"))?;
         if url.contains(['?', '#']) {
             bail!("{flag} {url}: a base URL has no query");
         }
-        if urls[..at].iter().any(|before| before.trim_end_matches('/') == url.trim_end_matches('/')) {
+        if urls[..at]
+            .iter()
+            .any(|before| before.trim_end_matches('/') == url.trim_end_matches('/'))
+        {
             bail!("{flag} {url} is given twice");
         }
     }
@@ -256,7 +274,10 @@ mod tests {
     fn the_wallet_is_its_owners_alone_and_can_sign_transactions() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wallet.json");
-        let settings = Settings { wallet: Some(path.clone()), ..Settings::default() };
+        let settings = Settings {
+            wallet: Some(path.clone()),
+            ..Settings::default()
+        };
         let said = || format!("{:#}", settings.signer().err().unwrap());
         assert!(said().contains("cannot read the upload wallet"));
         wallet::create(&path, crate::cli::KeyKind::Ed25519).unwrap();

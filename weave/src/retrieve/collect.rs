@@ -118,7 +118,7 @@ impl<I: Inspector> Collector<I> {
     async fn newest(&self, found: &mut Found) -> Result<Segment<I::Summary>> {
         loop {
             let Some((sequence, claims)) = found.claims.last_key_value() else {
-                return Err(Error::Nothing(format!("wallet {}", found.wallet)));
+                return Err(Error::Nothing(format!("wallet {}", found.wallets[0])));
             };
             let (sequence, claims) = (*sequence, claims.clone());
             self.meter
@@ -127,7 +127,7 @@ impl<I: Inspector> Collector<I> {
             let size = |claims: &Vec<Claim>| claims.first().map_or(0, Claim::size);
             let bytes: u64 = found.claims.values().map(size).fold(0, u64::saturating_add);
             self.meter.bytes.store(bytes, Ordering::Relaxed);
-            match self.one(found.wallet, sequence, &claims, None).await {
+            match self.one(&found.wallets, sequence, &claims, None).await {
                 Ok(segment) => return Ok(segment),
                 Err(error) if claims.iter().any(Claim::is_signed) => return Err(error),
                 Err(error) => {
@@ -155,9 +155,9 @@ impl<I: Inspector> Collector<I> {
             while tasks.len() < self.sources.limits().parallel.max(1)
                 && let Some((sequence, claims)) = waiting.next()
             {
-                let (this, wallet, sequence, claims) =
-                    (self.clone(), found.wallet, *sequence, claims.clone());
-                tasks.spawn(async move { this.one(wallet, sequence, &claims, None).await });
+                let (this, wallets) = (self.clone(), found.wallets.clone());
+                let (sequence, claims) = (*sequence, claims.clone());
+                tasks.spawn(async move { this.one(&wallets, sequence, &claims, None).await });
             }
             let Some(done) = tasks.join_next().await else {
                 break;
@@ -181,7 +181,7 @@ impl<I: Inspector> Collector<I> {
                 let sequence = segments[at - 1].sequence;
                 let claims = &found.claims[&sequence];
                 segments[at - 1] =
-                    self.one(found.wallet, sequence, claims, wanted)
+                    self.one(&found.wallets, sequence, claims, wanted)
                         .await
                         .map_err(|error| {
                             let why =
@@ -215,7 +215,7 @@ impl<I: Inspector> Collector<I> {
     /// One carrier: from what was kept, or by the first of its claims that holds.
     async fn one(
         &self,
-        wallet: Address,
+        wallets: &[Address],
         sequence: u64,
         claims: &[Claim],
         wanted: Option<ItemId>,
@@ -226,7 +226,7 @@ impl<I: Inspector> Collector<I> {
         let mut claims: Vec<&Claim> = claims.iter().filter(fits).collect();
         claims.sort_by_key(|claim| !claim.is_signed());
         for claim in claims {
-            match self.claim(wallet, claim).await {
+            match self.claim(wallets, claim).await {
                 Ok(segment) => return Ok(segment),
                 // The wallet signed something wrong, or our disk fails: another claim may still hold.
                 Err(error) => first = first.or(Some(error)),
@@ -236,7 +236,7 @@ impl<I: Inspector> Collector<I> {
         Err(first.unwrap_or(Error::Missing { sequence, known }))
     }
 
-    async fn claim(&self, wallet: Address, claim: &Claim) -> Result<Segment<I::Summary>> {
+    async fn claim(&self, wallets: &[Address], claim: &Claim) -> Result<Segment<I::Summary>> {
         let (this, one) = (self.clone(), claim.clone());
         let kept = tokio::task::spawn_blocking(move || this.kept(&one))
             .await
@@ -249,7 +249,7 @@ impl<I: Inspector> Collector<I> {
         let steps = (claim.size() / STEP + 1).min(all).max(1) as u32;
         let permit = self.memory.acquire_many(steps).await;
         let _permit = permit.map_err(|_| super::Error::from(crate::Error::Closed))?;
-        let bundle = fetch::bundle(&self.sources, wallet, claim).await?;
+        let bundle = fetch::bundle(&self.sources, wallets, claim).await?;
         let (this, one) = (self.clone(), claim.clone());
         let new = tokio::task::spawn_blocking(move || this.new_one(&one, &bundle));
         let segment = new.await.map_err(stopped)??;

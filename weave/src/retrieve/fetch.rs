@@ -22,14 +22,14 @@ const WHOLE_ROUNDS: usize = 2;
 ///
 /// # Errors
 /// No gateway gave it, whole or in chunks; larger than the limit.
-pub(super) async fn bundle(sources: &Sources, wallet: Address, claim: &Claim) -> Result<Bytes> {
+pub(super) async fn bundle(sources: &Sources, wallets: &[Address], claim: &Claim) -> Result<Bytes> {
     let (actual, limit) = (claim.size(), sources.limits().bundle_bytes_max);
     if actual > limit {
         let what = "the size of a carrier's bundle in bytes";
         return Err(Error::Limit { what, actual, limit });
     }
     match &claim.way {
-        Way::Item(node) => item(sources, wallet, claim.id, node).await,
+        Way::Item(node) => item(sources, wallets, claim.id, node).await,
         Way::Transaction(transaction) => match whole(sources, transaction).await {
             Ok(bundle) => Ok(bundle),
             Err(error) => pieces(sources, transaction)
@@ -50,7 +50,7 @@ fn both(first: Error, second: Error) -> Error {
     }
 }
 
-async fn item(sources: &Sources, wallet: Address, id: ItemId, node: &Arc<Node>) -> Result<Bytes> {
+async fn item(sources: &Sources, wallets: &[Address], id: ItemId, node: &Arc<Node>) -> Result<Bytes> {
     let what = format!("the data of carrier item {id}");
     let had = sources.first(&what, sources.limits().rounds_max, |peer| {
         let node = node.clone();
@@ -59,7 +59,7 @@ async fn item(sources: &Sources, wallet: Address, id: ItemId, node: &Arc<Node>) 
             let name = peer.name().to_owned();
             let made = blocking(move || Ok(node.item(&data).map(|item| (item.owner_address(), item.data()))));
             match made.await? {
-                Some((owner, data)) if owner == wallet => Ok(data),
+                Some((owner, data)) if wallets.contains(&owner) => Ok(data),
                 Some(_) => Err(lie(format!("{name} gave the item {id} of another wallet"))),
                 None => Err(lie(format!(
                     "{name} gave data that the signature of item {id} does not cover"

@@ -55,8 +55,9 @@ impl Claim {
 /// What was found of a wallet.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Whose carriers they are.
-    pub wallet: Address,
+    /// Whose carriers they are: the wallet, and for a secp256k1 key its other account, for it signs transactions
+    /// under one and items under another.
+    pub wallets: Vec<Address>,
     /// By sequence.
     pub claims: BTreeMap<u64, Vec<Claim>>,
     /// What gateways said that was not so, or could not be had, and was not needed.
@@ -69,12 +70,17 @@ pub struct Found {
 /// No gateway answers, or none knows a carrier; more than the limits.
 pub async fn find(sources: &Sources, wallet: Address) -> Result<Found> {
     let mut walk = Walk::new(sources.clone(), wallet);
-    let heads = walk.heads().await;
-    let listed = walk.listed().await;
-    if let (Err(error), false) = (heads, listed) {
-        return Err(error);
+    let mut asked = 0;
+    // The key may turn out to have a second account.
+    while let Some(wallet) = walk.found.wallets.get(asked).copied() {
+        let heads = walk.heads(wallet).await;
+        let listed = walk.listed(wallet).await;
+        if let (Err(error), false) = (heads, listed || asked > 0) {
+            return Err(error);
+        }
+        walk.run().await?;
+        asked += 1;
     }
-    walk.run().await?;
     match walk.found.claims.is_empty() {
         true => Err(Error::Nothing(format!("wallet {wallet}"))),
         false => Ok(walk.found),
@@ -101,7 +107,7 @@ enum Resolved {
 impl Walk {
     fn new(sources: Sources, wallet: Address) -> Walk {
         let found = Found {
-            wallet,
+            wallets: vec![wallet],
             claims: BTreeMap::new(),
             notes: Vec::new(),
         };
@@ -123,8 +129,7 @@ impl Walk {
     }
 
     /// The wallet's newest transaction, by each gateway's word.
-    async fn heads(&mut self) -> Result<()> {
-        let wallet = self.found.wallet;
+    async fn heads(&mut self, wallet: Address) -> Result<()> {
         let ask = |peer: crate::network::Peer| async move { peer.last_tx(wallet).await };
         let (heads, tried) = self.sources.each(HINT_ROUNDS, ask).await;
         if heads.is_empty() {
@@ -136,8 +141,8 @@ impl Walk {
     }
 
     /// What gateways list. Whether one listed anything.
-    async fn listed(&mut self) -> bool {
-        let (wallet, most) = (self.found.wallet, self.sources.limits().carriers_max);
+    async fn listed(&mut self, wallet: Address) -> bool {
+        let most = self.sources.limits().carriers_max;
         let ask =
             move |peer: crate::network::Peer| async move { search::carriers(&peer, wallet, most).await };
         let (lists, tried) = self.sources.each(HINT_ROUNDS, ask).await;
@@ -184,10 +189,12 @@ impl Walk {
     }
 
     fn take(&mut self, id: ItemId, resolved: Resolved) {
-        let wallet = self.found.wallet;
+        if let Resolved::Item(node) = &resolved {
+            self.learn(node);
+        }
         match resolved {
             Resolved::Unknown(why) => self.found.notes.push(format!("{id}: {why}")),
-            Resolved::Transaction(transaction) if transaction.owner.address() != wallet => {
+            Resolved::Transaction(transaction) if !self.is_ours(&transaction.owner.address()) => {
                 let note = format!("{id} was given as the wallet's, but another wallet signed it");
                 self.found.notes.push(note);
             }
@@ -201,11 +208,29 @@ impl Walk {
                 }
             },
             Resolved::Item(node) => match CarrierTags::read(&node.tags()) {
-                Ok(tags) if node.owner.address == wallet.to_string() => self.claim(id, tags, Way::Item(node)),
+                Ok(tags) if node.owner.address.parse().is_ok_and(|owner| self.is_ours(&owner)) => {
+                    self.claim(id, tags, Way::Item(node));
+                }
                 _ => self.found.notes.push(format!(
                     "{id} was given as the wallet's carrier, and says it is none"
                 )),
             },
+        }
+    }
+
+    fn is_ours(&self, owner: &Address) -> bool {
+        self.found.wallets.contains(owner)
+    }
+
+    /// The other account of a key, if one of them is the wallet's.
+    fn learn(&mut self, node: &Node) {
+        let accounts = node.accounts();
+        if accounts.iter().any(|account| self.is_ours(account)) {
+            for account in accounts {
+                if !self.is_ours(&account) {
+                    self.found.wallets.push(account);
+                }
+            }
         }
     }
 

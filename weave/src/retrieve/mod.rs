@@ -11,6 +11,8 @@ mod find;
 mod search;
 mod source;
 mod staging;
+#[cfg(test)]
+mod tests;
 
 use spec::ItemId;
 

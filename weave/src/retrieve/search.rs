@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use spec::contract::Answer;
 use spec::ids::from_base64url;
-use spec::signature::SignatureType;
+use spec::signature::{self, SignatureType};
 use spec::{Address, DataItem, ItemId, ProcessId, Tag, tags};
 
 use super::source::lie;
@@ -94,6 +94,18 @@ impl Node {
         self.tags.iter().map(tag).collect()
     }
 
+    /// The accounts of a secp256k1 key: as the owner of items, and of transactions, which take it compressed.
+    pub(super) fn accounts(&self) -> Vec<Address> {
+        let key = from_base64url(self.owner.key.as_deref().unwrap_or(""));
+        let Some(key) = key.filter(|key| key.len() == 65) else {
+            return Vec::new();
+        };
+        let mut compressed = [0; 33];
+        compressed[0] = 2 + (key[64] & 1);
+        compressed[1..].copy_from_slice(&key[1..33]);
+        vec![signature::address(&key), signature::address(&compressed)]
+    }
+
     pub(super) fn size(&self) -> u64 {
         let size = self.data.as_ref().and_then(|data| data.size.as_ref());
         size.and_then(|size| size.parse().ok()).unwrap_or(0)
@@ -102,12 +114,12 @@ impl Node {
     /// The item whose header this is, if `data` is its data: it then verifies under the id asked for.
     pub(super) fn item(&self, data: &Bytes) -> Option<DataItem> {
         let text = |field: &Option<String>| from_base64url(field.as_deref().unwrap_or(""));
-        let (signature, owner) = (text(&self.signature)?, text(&self.owner.key)?);
+        let (signed, owner) = (text(&self.signature)?, text(&self.owner.key)?);
         let fits =
-            |kind: &SignatureType| kind.signature_len() == signature.len() && kind.owner_len() == owner.len();
+            |kind: &SignatureType| kind.signature_len() == signed.len() && kind.owner_len() == owner.len();
         // Types of equal lengths sign different bytes, so at most one verifies.
         let kinds = SignatureType::ALL.into_iter().filter(fits);
-        let made = kinds.filter_map(|kind| self.of_kind(kind, &signature, &owner, data));
+        let made = kinds.filter_map(|kind| self.of_kind(kind, &signed, &owner, data));
         made.filter(|item| item.id() == self.id)
             .find(|item| item.verify().is_ok())
     }

@@ -28,7 +28,7 @@ pub use double::{Double, Served, Status};
 pub use faults::{Fault, Faults};
 pub use http::Handle;
 pub use input::Input;
-pub use loopback::{bundler, peer, peers};
+pub use loopback::{bundler, peer, peers, transport};
 pub use peer::{ChunkPost, ChunkRefused, Kept, Root};
 pub use publisher::Publisher;
 pub use rules::Rules;

@@ -50,6 +50,11 @@ impl Publisher {
         owner.expect("a wallet of the base layer").address()
     }
 
+    /// The account that the wallet's items are of; another one than that of its transactions, unless it is RSA.
+    pub fn item_address(&self) -> Address {
+        spec::signature::address(self.wallet.owner())
+    }
+
     /// The carrier of a sealed segment file of a number.
     pub fn carrier(&self, number: u64, file: &Bytes) -> Carrier {
         let apart = take_apart(file).expect("a sealed segment");
