@@ -14,6 +14,7 @@ mod fields;
 pub mod http;
 mod message;
 mod owners;
+pub mod permanent;
 mod pool;
 mod process;
 mod program;
@@ -98,6 +99,7 @@ impl Cu {
             modules: program::Modules::default(),
             results: Arc::new(results),
             checkpoints: checkpoint::Checkpoints::open(&folder.join("checkpoints"))?,
+            checkpointing: permanent::Checkpointing::new(&config.permanent),
             pool: pool::Pool::start(config.thread_count(), config.jobs_max)?,
             owners: owners::Owners::default(),
             reads: Arc::new(Semaphore::new(config.read_count())),
@@ -122,6 +124,16 @@ impl Cu {
     /// The scheduler's present.
     pub async fn tick(&self) -> Answer<Tick> {
         self.shared.scheduler.tick().await
+    }
+
+    /// Has permanent checkpoints made of processes of the permanent class, from now on.
+    pub fn publish_checkpoints(&self, publisher: permanent::Publisher) {
+        self.shared.checkpointing.publish(publisher);
+    }
+
+    /// Builds on the permanent checkpoints of these accounts too.
+    pub fn trust_checkpoints(&self, signers: impl IntoIterator<Item = spec::Address>) {
+        self.shared.checkpointing.trust(signers);
     }
 
     /// How many processes hold a machine just now.

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cron::Order;
 use crate::owners::Handle;
+use crate::permanent::confirm::Report;
 use crate::runner::{Fork, Recorder, Runner, Target};
 use crate::shared::Shared;
 
@@ -26,6 +27,8 @@ pub enum Command {
     Again(u64, oneshot::Sender<Answer<()>>),
     /// For a second machine: at the latest message, or right after a slot's message if it stands there.
     Fork(Option<u64>, oneshot::Sender<Answer<Option<Fork>>>),
+    /// For what came of looking for permanent checkpoints when it woke.
+    Report(oneshot::Sender<Report>),
     /// To keep the state in a checkpoint and let the machine go.
     Sleep(Option<oneshot::Sender<Answer<()>>>),
 }
@@ -89,6 +92,9 @@ impl Owner {
             }
             Command::Fork(at, reply) => {
                 let _ = reply.send(self.fork(at).await);
+            }
+            Command::Report(reply) => {
+                let _ = reply.send(self.runner.take_report());
             }
             Command::Sleep(reply) => {
                 let slept = self.sleep().await;
