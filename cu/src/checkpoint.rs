@@ -264,10 +264,7 @@ mod tests {
     fn version_1_opens() {
         let vector = include_bytes!("../../spec/vectors/checkpoint_v1.bin");
         let Head { key, stand, since } = sample();
-        assert_eq!(
-            decode(&Bytes::from_static(vector), &key),
-            Ok(kept(stand, since))
-        );
+        assert_eq!(decode(&Bytes::from_static(vector), &key), Ok(kept(stand, since)));
     }
 
     #[test]

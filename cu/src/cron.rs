@@ -357,7 +357,10 @@ mod tests {
             timestamp_ms: ORIGIN.timestamp_ms + 10_000,
             ..ORIGIN
         };
-        assert_eq!(schedule.next(ORIGIN, Order::MESSAGE, (border.timestamp_ms, Order::MESSAGE)), None);
+        assert_eq!(
+            schedule.next(ORIGIN, Order::MESSAGE, (border.timestamp_ms, Order::MESSAGE)),
+            None
+        );
         let after = schedule
             .next(border, Order::MESSAGE, (border.timestamp_ms, Order::LAST))
             .unwrap();

@@ -328,12 +328,7 @@ impl Runner {
     }
 
     /// Evaluates a page turn by turn, so that other processes get their turns too.
-    async fn work_off(
-        &mut self,
-        work: VecDeque<Work>,
-        crons_until: CronsUntil,
-        before: u64,
-    ) -> Answer<u64> {
+    async fn work_off(&mut self, work: VecDeque<Work>, crons_until: CronsUntil, before: u64) -> Answer<u64> {
         let (mut work, mut evaluated) = (work, 0);
         loop {
             let (Some(live), Some(program)) = (self.live.take(), self.program.clone()) else {
@@ -550,7 +545,9 @@ impl Live {
         recorder.results.flush()?;
         if self.unsaved > 0 {
             let image = self.machine.encode()?;
-            recorder.checkpoints.save(&program.key, stand, &self.since, &image)?;
+            recorder
+                .checkpoints
+                .save(&program.key, stand, &self.since, &image)?;
         }
         (self.unsaved, self.unsaved_ms) = (0, 0);
         Ok(())

@@ -11,6 +11,7 @@ mod events;
 mod health;
 mod mainnet;
 mod module;
+mod rebuild;
 mod serve;
 mod spawn_rules;
 mod test;
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
         Command::Double(args) => double::run(&args),
+        Command::Rebuild(args) => rebuild::run(&args),
         Command::Bench(BenchCommand::Verify(args)) => {
             bench::verify::run(args.runs);
             Ok(())

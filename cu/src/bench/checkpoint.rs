@@ -14,7 +14,7 @@ use super::stream::{Stream, WORKLOADS};
 use super::{MODULE, host, kernel, on_a_deep_thread, published};
 use crate::eval;
 use crate::message::{self, Encoding};
-use crate::runtime::{Error, Limits, Machine, Module, MEMORY_BYTES_MAX};
+use crate::runtime::{Error, Limits, MEMORY_BYTES_MAX, Machine, Module};
 
 /// A table that is built up and then changed here and there.
 const TABLE: (&str, &str) = (
@@ -55,9 +55,17 @@ pub struct Report(pub Vec<Row>);
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:34} {:>9} {:>27} {:>27} {:>24}", "", "memory", "full", "next", "gzip -9 of all")?;
+        writeln!(
+            f,
+            "{:34} {:>9} {:>27} {:>27} {:>24}",
+            "", "memory", "full", "next", "gzip -9 of all"
+        )?;
         let head = "KiB   make    take ms";
-        writeln!(f, "{:34} {:>9} {head:>27} {head:>27} {:>24}", "", "MiB", "KiB  make ms  ratio")?;
+        writeln!(
+            f,
+            "{:34} {:>9} {head:>27} {head:>27} {:>24}",
+            "", "MiB", "KiB  make ms  ratio"
+        )?;
         for row in &self.0 {
             let mib = row.memory_bytes as f64 / (1 << 20) as f64;
             write!(f, "{:34} {mib:9.1} {} {}", row.name, row.full, row.next)?;
@@ -107,14 +115,24 @@ fn measure(what: &str, module: &Module, count: usize) -> Result<Vec<Row>, Error>
         for _ in 0..2 * count {
             stream.send(workload.tags, workload.data)?;
         }
-        rows.push(row(&format!("{what}, {}, {count}", workload.name), module, &stream, count)?);
+        rows.push(row(
+            &format!("{what}, {}, {count}", workload.name),
+            module,
+            &stream,
+            count,
+        )?);
     }
     let mut stream = Stream::of("bench")?;
     stream.send(&[("Action", "Eval")], TABLE.1)?;
     for _ in 0..2 * count {
         stream.send(&[("Action", "Eval")], CHANGE)?;
     }
-    rows.push(row(&format!("{what}, {}, {count}", TABLE.0), module, &stream, count)?);
+    rows.push(row(
+        &format!("{what}, {}, {count}", TABLE.0),
+        module,
+        &stream,
+        count,
+    )?);
     Ok(rows)
 }
 
@@ -170,7 +188,10 @@ fn cost(module: &Module, machine: &mut Machine, base: Option<&crate::runtime::St
 /// gzip at level 9, the reference's choice.
 fn gzip(memory: &[u8]) -> Result<Option<Cost>, Error> {
     let mut command = Command::new("gzip");
-    command.args(["-c", "-9"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .args(["-c", "-9"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let started = Instant::now();
     let Ok(mut child) = command.spawn() else {
         return Ok(None);

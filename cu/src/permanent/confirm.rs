@@ -137,9 +137,17 @@ impl Search<'_> {
     }
 
     /// Evaluates from the newest earlier checkpoint that can be had to `target`, and on to all later ones.
-    async fn confirm(&mut self, target: &Candidate, earlier: &[Candidate], all: &[Candidate]) -> Answer<Option<Live>> {
+    async fn confirm(
+        &mut self,
+        target: &Candidate,
+        earlier: &[Candidate],
+        all: &[Candidate],
+    ) -> Answer<Option<Live>> {
         let mut base = None;
-        for one in earlier.iter().filter(|one| one.says.place.rank() < target.says.place.rank()) {
+        for one in earlier
+            .iter()
+            .filter(|one| one.says.place.rank() < target.says.place.rank())
+        {
             if let Some((_, live)) = self.load(one).await? {
                 base = Some((one, live));
                 break;

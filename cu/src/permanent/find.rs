@@ -67,7 +67,11 @@ pub async fn candidates(
         next = page.has_next_page && !page.hits.is_empty();
         query.after = page.hits.last().map(|hit| hit.cursor.clone());
         for hit in page.hits {
-            found.extend(hit.stored.item().and_then(|item| candidate(item, process, signers)));
+            found.extend(
+                hit.stored
+                    .item()
+                    .and_then(|item| candidate(item, process, signers)),
+            );
         }
     }
     found.sort_by_cached_key(|one| Reverse((one.says.place.rank(), one.id)));
@@ -111,12 +115,18 @@ async fn fetch(shared: &Shared, id: ItemId) -> Answer<DataItem> {
     let max = shared.config.permanent.item_bytes_max;
     match item.data_len() <= max {
         true => Ok(item),
-        false => Err(unfit(id, &format!("it has {} bytes, more than {max}", item.data_len()))),
+        false => Err(unfit(
+            id,
+            &format!("it has {} bytes, more than {max}", item.data_len()),
+        )),
     }
 }
 
 fn unfit(id: ItemId, why: &str) -> Refusal {
-    Refusal::invalid("checkpoint-unfit", format!("the checkpoint {id} is left out: {why}"))
+    Refusal::invalid(
+        "checkpoint-unfit",
+        format!("the checkpoint {id} is left out: {why}"),
+    )
 }
 
 /// The state of a checkpoint: its chain is fetched, unpacked from the oldest on, and its root compared.
@@ -151,7 +161,9 @@ fn check_link(says: &Statement, after: &Statement) -> Result<(), &'static str> {
     match () {
         () if says.depth + 1 != after.depth => Err("its depth does not fit"),
         () if says.root != before.root => Err("its root is not the one that was packed against"),
-        () if says.place.rank() >= after.place.rank() => Err("it is not earlier than what was packed against it"),
+        () if says.place.rank() >= after.place.rank() => {
+            Err("it is not earlier than what was packed against it")
+        }
         () => Ok(()),
     }
 }
@@ -174,8 +186,13 @@ fn unpack(program: &Program, chain: &[(Statement, Bytes)]) -> Result<State, Stri
 /// comes before the next message.
 pub async fn stand(shared: &Shared, says: &Statement) -> Answer<Option<Stand>> {
     let (slot, place) = (says.place.slot, &says.place);
-    let Some(after) = slot.checked_add(1) else { return Ok(None) };
-    let page = shared.scheduler.log(says.process, Span::Slots(slot, after), 2).await?;
+    let Some(after) = slot.checked_add(1) else {
+        return Ok(None);
+    };
+    let page = shared
+        .scheduler
+        .log(says.process, Span::Slots(slot, after), 2)
+        .await?;
     let mut entries = page.entries.iter().map(|entry| &entry.assignment);
     let (at, next) = (entries.next(), entries.next());
     let Some(at) = at.filter(|at| at.slot == slot && at.item.id() == place.assignment) else {

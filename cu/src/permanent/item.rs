@@ -98,7 +98,9 @@ impl Statement {
             tags.push(("Base", before.id.to_string()));
             tags.push(("Base-Root", base64url(&before.root)));
         }
-        tags.into_iter().map(|(name, value)| Tag::new(name, value)).collect()
+        tags.into_iter()
+            .map(|(name, value)| Tag::new(name, value))
+            .collect()
     }
 
     /// The signed item.
@@ -207,7 +209,10 @@ pub fn naming(scheduler: &Signer, compute_unit: Address) -> Result<DataItem, Ite
         ("Type", NAMING),
         (NAMING, &account),
     ];
-    let tags = all.into_iter().map(|(name, value)| Tag::new(name, value)).collect();
+    let tags = all
+        .into_iter()
+        .map(|(name, value)| Tag::new(name, value))
+        .collect();
     let parts = ItemParts {
         tags,
         ..ItemParts::default()
@@ -218,7 +223,8 @@ pub fn naming(scheduler: &Signer, compute_unit: Address) -> Result<DataItem, Ite
 /// The compute unit that such an item names.
 pub fn named(item: &DataItem) -> Option<Address> {
     let tags = item.tags();
-    let is_naming = tags::first(tags, "Data-Protocol") == Some(PROTOCOL) && tags::first(tags, "Type") == Some(NAMING);
+    let is_naming =
+        tags::first(tags, "Data-Protocol") == Some(PROTOCOL) && tags::first(tags, "Type") == Some(NAMING);
     let account = tags::first(tags, NAMING).filter(|_| is_naming)?;
     account.parse().ok()
 }
@@ -262,7 +268,9 @@ mod tests {
     #[test]
     fn a_statement_reads_back_as_it_was_signed() {
         for depth in [0, 1, DEPTH_MAX] {
-            let item = sample(depth).sign("data".into(), &Signer::ed25519(&[1; 32])).unwrap();
+            let item = sample(depth)
+                .sign("data".into(), &Signer::ed25519(&[1; 32]))
+                .unwrap();
             assert_eq!(Statement::read(&item), Ok(sample(depth)));
         }
     }
@@ -280,7 +288,10 @@ mod tests {
             let mut other = tags.clone();
             other[index] = Tag::new(name.clone(), "0x");
             let read = Statement::read(&item_with(other));
-            assert!(read.is_err() || ["Module-SHA256", "Engine-Epoch"].contains(&&*name), "{name}");
+            assert!(
+                read.is_err() || ["Module-SHA256", "Engine-Epoch"].contains(&&*name),
+                "{name}"
+            );
         }
         let mut deep = sample(1);
         deep.depth = DEPTH_MAX + 1;
@@ -291,7 +302,10 @@ mod tests {
     fn a_lookup_of_ao_does_not_match() {
         let tags = sample(0).tags();
         assert_eq!(tags::first(&tags, "Data-Protocol"), Some("Weft"));
-        assert!(tags::all(&tags, "Data-Protocol").count() == 1 && tags::first(&tags, "Content-Encoding").is_none());
+        assert!(
+            tags::all(&tags, "Data-Protocol").count() == 1
+                && tags::first(&tags, "Content-Encoding").is_none()
+        );
     }
 
     #[test]
@@ -308,6 +322,9 @@ mod tests {
     fn a_scheduler_names_a_compute_unit() {
         let item = naming(&Signer::ed25519(&[1; 32]), Address([8; 32])).unwrap();
         assert_eq!(named(&item), Some(Address([8; 32])));
-        assert_eq!(named(&sample(0).sign(Bytes::new(), &Signer::ed25519(&[1; 32])).unwrap()), None);
+        assert_eq!(
+            named(&sample(0).sign(Bytes::new(), &Signer::ed25519(&[1; 32])).unwrap()),
+            None
+        );
     }
 }

@@ -126,7 +126,12 @@ async fn append(shared: &Shared, publisher: &Publisher, item: DataItem, bytes: u
         return Err(Refusal::limit("checkpoint-bytes", text));
     }
     let id = item.id();
-    let items = publisher.naming(shared).await?.into_iter().chain([item]).collect();
+    let items = publisher
+        .naming(shared)
+        .await?
+        .into_iter()
+        .chain([item])
+        .collect();
     shared.permanent.append(items, Class::Permanent).await?;
     shared.checkpointing.budget.spend(bytes);
     metrics::counter!("cu_permanent_checkpoints_total").increment(1);

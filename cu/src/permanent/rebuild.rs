@@ -238,10 +238,12 @@ impl Cu {
             };
             let root = if reached { Some(runner.root().await?) } else { None };
             match root {
-                Some(root) if root == one.says.root => match find::state(shared, runner.program()?, one.id).await {
-                    Ok(_) => audit.agree.push(one.known()),
-                    Err(refusal) => audit.unreadable.push((one.known(), refusal.text)),
-                },
+                Some(root) if root == one.says.root => {
+                    match find::state(shared, runner.program()?, one.id).await {
+                        Ok(_) => audit.agree.push(one.known()),
+                        Err(refusal) => audit.unreadable.push((one.known(), refusal.text)),
+                    }
+                }
                 root => audit.differ.push((one.known(), root)),
             }
         }

@@ -106,7 +106,12 @@ pub fn pack(module: &Module, live: &mut Live, anchor: &Anchor, base: Option<&Sta
     Rest::put(live, &mut out);
     put_disk(&mut out, &live.host_state().disk)?;
     match base {
-        None => put_pages(&mut out, live, &Difference::of(live, &runs, &*dictionary), &*dictionary)?,
+        None => put_pages(
+            &mut out,
+            live,
+            &Difference::of(live, &runs, &*dictionary),
+            &*dictionary,
+        )?,
         Some(base) => put_pages(&mut out, live, &Difference::of(live, &runs, base), base)?,
     }
     Ok(seal(out))
@@ -118,12 +123,7 @@ fn put_disk(out: &mut Vec<u8>, disk: &Disk) -> Result<(), Error> {
     put_frame(out, &bytes, &[])
 }
 
-fn put_pages(
-    out: &mut Vec<u8>,
-    live: &Live,
-    difference: &Difference,
-    base: &impl Base,
-) -> Result<(), Error> {
+fn put_pages(out: &mut Vec<u8>, live: &Live, difference: &Difference, base: &impl Base) -> Result<(), Error> {
     difference.put(out);
     let memory = live.memory();
     for group in difference.data.chunks(GROUP) {
