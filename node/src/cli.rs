@@ -58,6 +58,8 @@ Examples:
     New(NewArgs),
     /// A strict double of Arweave on this machine, for tests: it is no network.
     Double(crate::double::DoubleArgs),
+    /// Make a data folder from what a node published: its log byte for byte, and every state in it.
+    Rebuild(crate::rebuild::RebuildArgs),
     /// Measure this machine: each prints rates and ratios.
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -39,6 +39,8 @@ pub struct Config {
     pub weave: weave::Config,
     /// Where the permanent log is uploaded to.
     pub upload: Settings,
+    /// Bounds of `weft rebuild`.
+    pub rebuild: weave::retrieve::Limits,
     /// The scheduler unit.
     pub su: su::Config,
     /// The compute unit.

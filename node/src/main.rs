@@ -13,6 +13,7 @@ mod health;
 mod mainnet;
 mod module;
 mod proof;
+mod rebuild;
 mod serve;
 mod spawn_rules;
 #[cfg(test)]
@@ -57,6 +58,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
         Command::Double(args) => double::run(&args),
+        Command::Rebuild(args) => rebuild::run(&args),
         Command::Bench(BenchCommand::Verify(args)) => {
             bench::verify::run(args.runs);
             Ok(())

@@ -230,7 +230,11 @@ impl Draft {
         sign(SEGMENT, tags, self.data.clone(), signer)
     }
 
-    fn read(item: &DataItem) -> Result<Draft> {
+    /// Reads a segment item. The signature is the caller's to check.
+    ///
+    /// # Errors
+    /// Names the tag.
+    pub fn read(item: &DataItem) -> Result<Draft> {
         check_own(SEGMENT, item, "Segment")?;
         let hash = item
             .tag("Segment-SHA256")

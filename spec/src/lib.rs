@@ -26,6 +26,7 @@ pub mod refusal;
 pub mod signature;
 pub mod tags;
 pub mod transaction;
+pub mod verifier;
 pub mod withheld;
 
 pub use address::SignerText;

@@ -22,6 +22,7 @@ mod range;
 mod recent;
 pub mod record;
 mod registered;
+pub mod retrieve;
 mod scan;
 mod segment;
 pub mod skeleton;

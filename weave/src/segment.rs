@@ -91,8 +91,14 @@ pub(crate) fn file_name(number: u64, class: Class) -> String {
     format!("{number:08}-{class}.seg")
 }
 
+/// A salt for a new segment.
+pub(crate) fn salt(number: u64) -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(number) as u32
+}
+
 /// Makes names in a folder durable.
-fn sync_folder(folder: &Path) -> Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     let opened = File::open(folder).at(folder, "open the folder")?;
     opened.sync_all().at(folder, "sync the folder")
 }

@@ -360,7 +360,8 @@ fn taken(id: ItemId) -> Refusal {
     Refusal::invalid("id-taken", text)
 }
 
-fn lock(data: &Path) -> Result<std::fs::File> {
+/// Takes a data folder's lock.
+pub(crate) fn lock(data: &Path) -> Result<std::fs::File> {
     let path = data.join("lock");
     let file = std::fs::File::create(&path).at(&path, "open the lock")?;
     file.try_lock().map_err(|error| match error {

@@ -3,7 +3,6 @@
 //! Not here: reading. The invariant: nothing is acknowledged before its fdatasync returned, and
 //! nothing is written after one failed.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -336,7 +335,7 @@ impl Writer {
             version: SEGMENT_VERSION,
             class,
             number,
-            salt: RandomState::new().hash_one(number) as u32,
+            salt: segment::salt(number),
             created_ms: (self.clock)(),
         };
         let path = self.folder.join(segment::file_name(number, class));
