@@ -100,6 +100,11 @@ impl Bundle {
         Ok(all)
     }
 
+    /// Bytes of the table of so many items: where the first item begins.
+    pub fn table_len(count: usize) -> u64 {
+        (COUNT_LEN + ROW_LEN * count) as u64
+    }
+
     /// The table that precedes the items' bytes in a bundle.
     pub fn table(items: impl ExactSizeIterator<Item = (u64, ItemId)>) -> Bytes {
         let mut out = BytesMut::with_capacity(COUNT_LEN + ROW_LEN * items.len());

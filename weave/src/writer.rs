@@ -234,8 +234,10 @@ impl Writer {
             at,
         };
         let last = positions.last().and_then(|group| group.last()).copied();
+        let all = groups.iter().flat_map(|group| &group.records);
+        let items = all.filter(|record| record.note().is_none()).count() as u64;
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        map.push(span, &active.segment);
+        map.push(span, items, &active.segment);
         map.end = last;
         drop(map);
         self.logical += len;
@@ -314,7 +316,11 @@ impl Writer {
 
     /// The segment to write to; a full one is sealed first.
     fn take_active(&mut self, class: Class) -> Result<Active> {
-        let full = |active: &Active| active.content.end >= self.config.segment_bytes_max;
+        let most = match class {
+            Class::Local => self.config.segment_bytes_max,
+            Class::Permanent => self.config.seal_bytes_max,
+        };
+        let full = |active: &Active| active.content.end >= most;
         if self.active[slot(class)].as_ref().is_some_and(full) {
             self.seal(class)?;
         }
@@ -348,8 +354,12 @@ impl Writer {
             return Ok(());
         };
         let sealed = active.segment.seal(&active.content);
-        if let Err(error) = &sealed {
-            self.poisoned = Some(error.to_string().into());
+        match &sealed {
+            Err(error) => self.poisoned = Some(error.to_string().into()),
+            Ok(()) => {
+                let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+                map.sealed(active.segment.head().number);
+            }
         }
         sealed
     }

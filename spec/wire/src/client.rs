@@ -147,6 +147,28 @@ impl Http {
         self.send(Method::DELETE, path, content_type, body).await
     }
 
+    /// Any request, its URI a path (with its query) below the base; the answer whatever its status, with its headers.
+    ///
+    /// # Errors
+    /// If the other side cannot be reached, is late, or answers more than `bytes_max` bytes.
+    pub async fn exchange(&self, request: Request<Bytes>, bytes_max: usize) -> Answer<Response<Bytes>> {
+        let url = format!("{}{}", self.base, request.uri());
+        let failed = |why: String| unreachable(&url, &why);
+        let (mut head, body) = request.into_parts();
+        let target = url.parse();
+        head.uri = target.map_err(|e| Refusal::invalid("invalid-url", format!("{url}: {e}")))?;
+        let request = Request::from_parts(head, Full::new(body));
+        let exchange = async {
+            let response = self.client.request(request).await;
+            let (head, body) = response.map_err(|error| failed(reason(&error)))?.into_parts();
+            let body = Limited::new(body, bytes_max).collect().await;
+            let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
+            Ok(Response::from_parts(head, body))
+        };
+        let answer = tokio::time::timeout(self.timeout, exchange).await;
+        answer.map_err(|_| failed(format!("no answer within {} ms", self.timeout.as_millis())))?
+    }
+
     /// GET of an answer that is read as it comes. Only its head must arrive in time.
     pub async fn stream(&self, path: &str) -> Answer<Body> {
         let response = self.begin(Method::GET, path, "", Bytes::new());

@@ -13,6 +13,7 @@ mod graphql;
 pub mod http;
 mod input;
 mod library;
+mod loopback;
 mod peer;
 mod rules;
 pub mod serve;
@@ -26,6 +27,7 @@ pub use double::{Double, Served, Status};
 pub use faults::{Fault, Faults};
 pub use http::Handle;
 pub use input::Input;
+pub use loopback::{bundler, peer, peers};
 pub use peer::{ChunkPost, ChunkRefused, Kept, Root};
 pub use rules::Rules;
 
