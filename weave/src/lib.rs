@@ -37,6 +37,6 @@ pub use config::Config;
 pub use error::Error;
 pub use frame::SegmentHead;
 pub use log::{Append, Log, Sealable, Spool};
-pub use record::{Entry, Note, NoteKind, Position, Record};
+pub use record::{Entry, Note, NoteKind, Piece, Position, Record};
 pub use segment::{Content, Segment, Span};
 pub use weave::{Found, Weave};
