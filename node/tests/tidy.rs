@@ -12,18 +12,28 @@ const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 1200;
 
 /// Crate, folder, and which of ours it may import. A new edge needs a reason in its commit.
-const EDGES: [(&str, &str, &[&str]); 8] = [
+const EDGES: [(&str, &str, &[&str]); 9] = [
     ("spec", "spec", &[]),
     ("wire", "spec/wire", &["spec"]),
     ("weave", "weave", &["spec", "wire"]),
     ("su", "su", &["spec", "wire", "weave"]),
     ("cu", "cu", &["spec", "wire", "weave"]),
+    ("inference", "cu/inference", &[]),
     ("mu", "mu", &["spec", "wire"]),
     ("aos-shell", "aos-shell", &["spec", "wire"]),
     (
         "weft",
         "node",
-        &["spec", "wire", "weave", "su", "cu", "mu", "aos-shell"],
+        &[
+            "spec",
+            "wire",
+            "weave",
+            "su",
+            "cu",
+            "inference",
+            "mu",
+            "aos-shell",
+        ],
     ),
 ];
 
