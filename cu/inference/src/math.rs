@@ -58,12 +58,12 @@ pub fn exp(v: f32) -> f32 {
     }
     let k = (v * std::f32::consts::LOG2_E + 0.5).floor();
     let r = v - k * 0.693_359_4 - k * -2.121_944_4e-4;
-    let mut p = 1.987_569_15e-4_f32;
-    p = p * r + 1.398_199_95e-3;
-    p = p * r + 8.333_451_9e-3;
+    let mut p = 1.987_569_1e-4_f32;
+    p = p * r + 1.398_2e-3;
+    p = p * r + 8.333_452e-3;
     p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_55e-1;
-    p = p * r + 5.000_000_1e-1;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 0.5;
     let z = p * (r * r) + r + 1.0;
     f32::from_bits(z.to_bits().wrapping_add((k as i32 as u32) << 23))
 }
