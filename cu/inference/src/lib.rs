@@ -5,7 +5,9 @@
 //! Invariant: sums run over integers only, so no order of adding can change a result; floats are element-wise.
 
 pub mod backend;
+pub mod blocks;
 mod error;
+pub mod gguf;
 pub mod math;
 pub mod rope;
 pub mod sample;
