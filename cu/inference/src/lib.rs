@@ -6,9 +6,12 @@
 
 pub mod backend;
 pub mod blocks;
+pub mod decoder;
+pub mod engine;
 mod error;
 pub mod gguf;
 pub mod math;
+pub mod model;
 pub mod rope;
 pub mod sample;
 pub mod weight;
