@@ -5,9 +5,15 @@
 //! nothing on this side can tell which one is behind the seam.
 
 pub mod cpu;
+mod crew;
 mod host;
+mod pack;
+mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use host::Host;
+pub use vector::Level;
 
 use crate::Profile;
 use crate::error::Error;
