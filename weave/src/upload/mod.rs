@@ -13,7 +13,7 @@ mod crowd;
 mod l1;
 pub mod ledger;
 pub mod note;
-mod parts;
+pub mod parts;
 mod report;
 mod service;
 mod uploader;

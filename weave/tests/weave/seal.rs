@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use spec::contract::Class;
 use spec::{DataItem, ItemParts, Signer, Tag};
-use weave::skeleton::{self, Unfit};
+use weave::upload::parts::{self as skeleton, Unfit};
 use weave::{Config, Error, Log, Note, NoteKind, Record};
 
 fn item(n: u64, len: usize) -> Record {
