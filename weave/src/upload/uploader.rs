@@ -23,6 +23,9 @@ use crate::log::{Log, Sealable};
 use crate::network::{BundlerService, Peer};
 use crate::record::{Position, Record};
 
+/// Code of the refusal that ends what is done for a bundle that is void.
+pub(super) const AGAIN: &str = "bundled-again";
+
 /// What an uploader works with.
 pub struct Parts {
     /// The log whose permanent segments go up, and which holds the notes.
@@ -262,35 +265,37 @@ impl Uploader {
         Ok(())
     }
 
-    /// A carrier's bundle. `None` if its segment was written anew: then it was bundled again, and what was signed for
-    /// the old one is forgotten.
-    pub(super) async fn load(&mut self, carrier: &Carrier) -> Answer<Option<Arc<Bundle>>> {
+    /// A carrier's bundle.
+    ///
+    /// # Errors
+    /// [`AGAIN`] if its segment was written anew: then it was bundled again, and what was signed for the old bundle is
+    /// forgotten. Of what is permanent nothing is made again.
+    pub(super) async fn load(&mut self, carrier: &Carrier) -> Answer<Arc<Bundle>> {
         let known = self.log.segment(carrier.segment);
         let known = known.ok_or_else(|| Refusal::internal("a carrier's segment is gone"))?;
         if let Some((note, bundle)) = &self.loaded
             && *note == carrier.note
             && !self.is_rewritten(carrier, &known).await?
         {
-            return Ok(Some(bundle.clone()));
+            return Ok(bundle.clone());
         }
         let bundled = self.bundled(carrier)?;
         let segment = known.segment.clone();
         let loaded = blocking(move || bundle::load(&segment, &bundled)).await??;
-        match loaded {
-            Some(bundle) => {
-                let bundle = Arc::new(bundle);
-                self.loaded = Some((carrier.note, bundle.clone()));
-                Ok(Some(bundle))
-            }
-            // What is permanent stays as it went up; there is nothing left to bring again.
-            None if carrier.is_settled() => Ok(None),
-            None => {
-                let sequence = carrier.sequence;
-                tracing::warn!(sequence, "data was withheld after bundling: the bundle is made again");
-                self.bundle(sequence, &known).await?;
-                Ok(None)
-            }
+        let sequence = carrier.sequence;
+        if let Some(bundle) = loaded {
+            let bundle = Arc::new(bundle);
+            self.loaded = Some((carrier.note, bundle.clone()));
+            return Ok(bundle);
         }
+        if carrier.is_settled() {
+            let text = format!("data of carrier {sequence} was withheld after it was permanent");
+            return Err(Refusal::not_found("withheld", text));
+        }
+        self.bundle(sequence, &known).await?;
+        let text = format!("data of carrier {sequence} was withheld: it is bundled again");
+        tracing::warn!(sequence, "{text}");
+        Err(Refusal::busy(AGAIN, text))
     }
 
     async fn is_rewritten(&self, carrier: &Carrier, known: &Sealable) -> Answer<bool> {
@@ -434,6 +439,7 @@ impl Uploader {
     pub(super) fn absorb(&mut self, id: ItemId, done: Answer<()>) -> Answer<()> {
         let refusal = match done {
             Err(refusal) if refusal.kind == Kind::Internal => return Err(refusal),
+            Err(refusal) if refusal.code == AGAIN => return Ok(()),
             Err(refusal) => refusal,
             Ok(()) => {
                 self.pending.entry(id).and_modify(|pending| pending.failures = 0);

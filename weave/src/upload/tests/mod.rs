@@ -1,0 +1,6 @@
+//! The upload against the strict double: whatever goes wrong there, nothing acknowledged is lost, and nothing is
+//! called permanent that is not.
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
+
+mod torture;
+mod world;
