@@ -105,6 +105,10 @@ impl Uploader {
         let Some(height) = self.height else {
             return Ok(());
         };
+        if carrier.is_settled() && trip.deadline.is_none_or(|deadline| height > deadline) {
+            // Nobody needs it any more.
+            return self.move_to(carrier, trip, Step::Expired, name.into(), None).await;
+        }
         let wait = match is_lost {
             true => self.config.repost_blocks,
             false => self.config.bundler_repost_blocks,

@@ -183,8 +183,8 @@ impl Uploader {
     }
 
     async fn work(&mut self) -> Answer<()> {
-        let unsettled: Vec<u64> = self.ledger.unsettled().map(|carrier| carrier.sequence).collect();
-        for sequence in unsettled {
+        let open: Vec<u64> = self.ledger.open().map(|carrier| carrier.sequence).collect();
+        for sequence in open {
             self.tend(sequence).await?;
         }
         while self.may_bundle() {
@@ -337,12 +337,12 @@ impl Uploader {
         }
         let trips = self.carrier(sequence).trips;
         for trip in trips {
-            // One vehicle may have settled the carrier, or made all others void.
+            // What was done for one may have made all others void.
             let carrier = self.carrier(sequence);
             let Some(trip) = carrier.trips.iter().find(|now| now.id == trip.id) else {
                 continue;
             };
-            if carrier.is_settled() || !self.is_due(trip.id) {
+            if !self.is_due(trip.id) {
                 continue;
             }
             let tended = match &trip.route {
@@ -389,7 +389,7 @@ impl Uploader {
 
     /// The routes that a carrier should take now, the preferred one first.
     fn next_routes(&mut self, carrier: &Carrier) -> Vec<Route> {
-        let is_failing = carrier.trips.iter().any(|trip| self.is_overdue(trip));
+        let is_failing = !carrier.is_settled() && carrier.trips.iter().any(|trip| self.is_overdue(trip));
         let wanted = self.config.routes_at_once.max(1).min(self.routes.len());
         let is_open = |route: &&Route| carrier.trip(route).is_none();
         let mut next: Vec<Route> = self.routes.iter().filter(is_open).cloned().collect();
@@ -400,7 +400,11 @@ impl Uploader {
             return Vec::new();
         }
         let is_waiting = self.ledger.is_waiting_on_l1();
-        next.retain(|route| *route != Route::L1 || !is_waiting);
+        // What is permanent already may still go where it was wanted, too; but no service is asked twice then.
+        next.retain(|route| match route {
+            Route::L1 => !is_waiting,
+            Route::Bundler(_) => !carrier.is_settled(),
+        });
         next
     }
 
@@ -541,7 +545,7 @@ impl Uploader {
 
     /// When something is due again.
     fn due_ms(&self) -> u64 {
-        let pending = self.ledger.unsettled().flat_map(|carrier| &carrier.trips);
+        let pending = self.ledger.open().flat_map(|carrier| &carrier.trips);
         let pending = pending.filter_map(|trip| Some(self.pending.get(&trip.id)?.due_ms));
         let soonest = pending.filter(|due_ms| *due_ms > self.now_ms).min();
         let poll_ms = self.now_ms + self.config.poll_ms;
