@@ -169,8 +169,7 @@ impl Crowd {
         let told = self
             .ask(move |peer: Peer| async move { peer.block_at(height).await })
             .await;
-        let is_agreed =
-            |one: &&BlockGot| told.iter().filter(|other| *other == *one).count() >= self.quorum();
+        let is_agreed = |one: &&BlockGot| told.iter().filter(|other| *other == *one).count() >= self.quorum();
         told.iter().find(is_agreed).cloned()
     }
 

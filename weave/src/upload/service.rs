@@ -22,7 +22,12 @@ const ROW_LEN: u64 = 64;
 impl Uploader {
     pub(super) fn service(&self, name: &str) -> Answer<BundlerService> {
         let service = self.bundlers.iter().find(|service| service.name() == name);
-        let gone = || Refusal::upstream("no-route", format!("the bundler {name} is not configured any more"));
+        let gone = || {
+            Refusal::upstream(
+                "no-route",
+                format!("the bundler {name} is not configured any more"),
+            )
+        };
         service.cloned().ok_or_else(gone)
     }
 
@@ -39,7 +44,9 @@ impl Uploader {
             segment_item: carrier.segment_item,
             previous: self.ledger.previous_at_bundlers(),
         };
-        let tags = tags.encode().map_err(|error| Refusal::internal(error.to_string()))?;
+        let tags = tags
+            .encode()
+            .map_err(|error| Refusal::internal(error.to_string()))?;
         let item = bundle.sign_as_item(tags, &self.wallet)?;
         let head_len = item.bytes().len() - bundle.len() as usize;
         tracing::info!(sequence = carrier.sequence, id = %item.id(), route = name, %cost, "an item is signed");
@@ -81,7 +88,8 @@ impl Uploader {
         let receipt = self.crowd.heard(posted)?;
         let height = self.height;
         self.pending(trip.id).posted_at = height;
-        self.move_to(carrier, trip, Step::Posted, name.into(), None).await?;
+        self.move_to(carrier, trip, Step::Posted, name.into(), None)
+            .await?;
         // In flight already: there is no receipt yet.
         let Some(receipt) = receipt else { return Ok(()) };
         let promised = Promised {
@@ -107,7 +115,9 @@ impl Uploader {
         };
         if carrier.is_settled() && trip.deadline.is_none_or(|deadline| height > deadline) {
             // Nobody needs it any more.
-            return self.move_to(carrier, trip, Step::Expired, name.into(), None).await;
+            return self
+                .move_to(carrier, trip, Step::Expired, name.into(), None)
+                .await;
         }
         let wait = match is_lost {
             true => self.config.repost_blocks,
@@ -165,12 +175,16 @@ impl Uploader {
         trip: &Trip,
         places: &[u64],
     ) -> Answer<Option<Round>> {
-        let Some(id) = trip.transaction else { return Ok(None) };
+        let Some(id) = trip.transaction else {
+            return Ok(None);
+        };
         let Some(carried) = self.carrying(id).await else {
             return Ok(None);
         };
         let content = &carried.content;
-        let Some(root) = content.data_root else { return Ok(None) };
+        let Some(root) = content.data_root else {
+            return Ok(None);
+        };
         let spot = Spot::find(&mut self.crowd, id, trip.height, root, content.data_size).await;
         let Some(spot) = spot else { return Ok(None) };
         let item = self.item(carrier, trip).await?;
@@ -182,9 +196,7 @@ impl Uploader {
         };
         let Some(offset) = offset else { return Ok(None) };
         self.pending(trip.id).found_in = Some((id, offset));
-        Ok(Some(
-            self.compare(&spot, &witnesses, &item, offset, places).await,
-        ))
+        Ok(Some(self.compare(&spot, &witnesses, &item, offset, places).await))
     }
 
     /// The transaction of an id, whose signature was checked.
@@ -228,7 +240,12 @@ impl Uploader {
 }
 
 /// Where an item lies in the bundle that a transaction carries, by the bundle's own table.
-async fn find_item(uploader: &mut Uploader, spot: &Spot, witnesses: &[usize], item: &DataItem) -> Option<u64> {
+async fn find_item(
+    uploader: &mut Uploader,
+    spot: &Spot,
+    witnesses: &[usize],
+    item: &DataItem,
+) -> Option<u64> {
     let count = read_table(uploader, spot, witnesses, 0, COUNT_LEN).await?;
     let count = u64::from_le_bytes(*count.first_chunk()?);
     let table_len = count.checked_mul(ROW_LEN)?;

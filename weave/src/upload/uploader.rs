@@ -200,8 +200,10 @@ impl Uploader {
 
     /// Seals the open segment once it is worth it and nothing is ahead of it: what comes meanwhile goes along.
     async fn seal_if_due(&mut self) -> Answer<()> {
-        let (Some(first), waiting) = (self.routes.first(), self.log.permanent_from(self.ledger.next_segment()))
-        else {
+        let (Some(first), waiting) = (
+            self.routes.first(),
+            self.log.permanent_from(self.ledger.next_segment()),
+        ) else {
             return Ok(());
         };
         let [open] = &waiting[..] else { return Ok(()) };
@@ -241,14 +243,18 @@ impl Uploader {
     fn may_bundle(&self) -> bool {
         match self.routes.first() {
             None => false,
-            Some(Route::L1) => self.height.is_some() && self.ledger.unsettled().all(|carrier| !is_ahead(carrier)),
+            Some(Route::L1) => {
+                self.height.is_some() && self.ledger.unsettled().all(|carrier| !is_ahead(carrier))
+            }
             Some(Route::Bundler(_)) => self.ledger.unsettled().count() < self.config.in_flight_max,
         }
     }
 
     /// Makes the bundle of a segment, for the first time or because the segment was written anew.
     async fn bundle(&mut self, sequence: u64, known: &Sealable) -> Answer<()> {
-        let before = sequence.checked_sub(1).and_then(|before| self.ledger.carrier(before));
+        let before = sequence
+            .checked_sub(1)
+            .and_then(|before| self.ledger.carrier(before));
         let prev_segment = before.map(|before| before.segment_item);
         let (segment, node) = (known.segment.clone(), self.node.clone());
         let made = blocking(move || bundle::make(&segment, sequence, prev_segment, &node)).await?;
@@ -471,7 +477,10 @@ impl Uploader {
         };
         let is_settled = |ledger: &Ledger| ledger.carrier(sequence).is_some_and(Carrier::is_settled);
         let before = is_settled(&self.ledger);
-        let positions = self.log.append(vec![Record::Note(told.encode())], Class::Local).await?;
+        let positions = self
+            .log
+            .append(vec![Record::Note(told.encode())], Class::Local)
+            .await?;
         let [at] = positions[..] else {
             return Err(Refusal::internal("one note has one position"));
         };

@@ -72,7 +72,10 @@ async fn schedule(seed: u64) {
     while !world.is_done() {
         world.turn().await;
         world.pass(60_000);
-        assert!(world.height() < 2 * END_HEIGHT, "what was lost is not brought again");
+        assert!(
+            world.height() < 2 * END_HEIGHT,
+            "what was lost is not brought again"
+        );
     }
     world.check_all();
     if !with_bundler {
@@ -114,6 +117,9 @@ fn fifty_schedules_lose_nothing_and_call_nothing_permanent_that_is_not() {
 #[test]
 #[ignore = "minutes: WEFT_SCHEDULES=1000 cargo test --release upload::tests::torture -- --ignored"]
 fn many_schedules_lose_nothing_and_call_nothing_permanent_that_is_not() {
-    let (first, count) = (number("WEFT_SEED").unwrap_or(0), number("WEFT_SCHEDULES").unwrap_or(1_000));
+    let (first, count) = (
+        number("WEFT_SEED").unwrap_or(0),
+        number("WEFT_SCHEDULES").unwrap_or(1_000),
+    );
     (first..first + count).for_each(run);
 }

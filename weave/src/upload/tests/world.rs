@@ -321,11 +321,16 @@ impl World {
             let transaction = trip.transaction.unwrap();
             let (block, mined) = double.mined(&transaction).expect("permanent means mined");
             let confirmations = double.height() - block.height + 1;
-            assert!(confirmations >= 18, "permanent with {confirmations} confirmations");
+            assert!(
+                confirmations >= 18,
+                "permanent with {confirmations} confirmations"
+            );
             if self.settled.contains(&carrier.sequence) {
                 continue;
             }
-            let data = double.data(&mined.transaction).expect("permanent means that the data is there");
+            let data = double
+                .data(&mined.transaction)
+                .expect("permanent means that the data is there");
             let bundle = match &trip.route {
                 Route::L1 => data,
                 Route::Bundler(_) => {
@@ -360,22 +365,39 @@ impl World {
                     let id = carrier::unwrap(&item).map_or(item.id(), |withheld| withheld.id());
                     held.insert(id, item.clone());
                     if item.tag("Type") == Some("Assignment") {
-                        let slot = (item.tag("Process").unwrap().to_string(), item.tag("Nonce").unwrap().to_string());
+                        let slot = (
+                            item.tag("Process").unwrap().to_string(),
+                            item.tag("Nonce").unwrap().to_string(),
+                        );
                         let before = slots.insert(slot, item.id());
-                        assert!(before.is_none_or(|before| before == item.id()), "a slot was used twice");
+                        assert!(
+                            before.is_none_or(|before| before == item.id()),
+                            "a slot was used twice"
+                        );
                     }
                 }
             }
         }
         for one in &self.acknowledged {
-            assert!(held.contains_key(&one.id), "{one:?} was acknowledged and is not permanent");
+            assert!(
+                held.contains_key(&one.id),
+                "{one:?} was acknowledged and is not permanent"
+            );
         }
         let report = self.uploader().report().unwrap();
         let all = self.acknowledged.len() as u64;
         assert_eq!(report.states.permanent.items, all, "each item is counted once");
-        let others = [report.states.appended, report.states.sealed, report.states.posted, report.states.mined];
+        let others = [
+            report.states.appended,
+            report.states.sealed,
+            report.states.posted,
+            report.states.mined,
+        ];
         assert!(others.iter().all(|count| count.items == 0 && count.bytes == 0));
-        assert_eq!((report.oldest_unsettled_ms, report.cost.committed), (None, self.sunk()));
+        assert_eq!(
+            (report.oldest_unsettled_ms, report.cost.committed),
+            (None, self.sunk())
+        );
     }
 
     fn sunk(&self) -> u128 {
@@ -395,7 +417,9 @@ impl World {
         next.extend(double.account(&address).last_tx);
         while let Some(id) = next.pop().filter(|id| seen.insert(*id)).or_else(|| next.pop()) {
             seen.insert(id);
-            let Some((_, mined)) = double.mined(&id) else { continue };
+            let Some((_, mined)) = double.mined(&id) else {
+                continue;
+            };
             let tags = spec::CarrierTags::read(&mined.transaction.content.tags).unwrap();
             sequences.insert(tags.sequence);
             next.extend(tags.previous.into_iter().filter(|id| !seen.contains(id)));
@@ -407,7 +431,9 @@ impl World {
     /// In the order of their sequence, the heights at which carriers got into blocks.
     pub fn heights(&self) -> Vec<u64> {
         let carriers = self.uploader().ledger().carriers();
-        carriers.map(|carrier| carrier.settled_trip().unwrap().height).collect()
+        carriers
+            .map(|carrier| carrier.settled_trip().unwrap().height)
+            .collect()
     }
 
     pub fn state_of(&self, sequence: u64) -> State {
