@@ -2,5 +2,7 @@
 //! called permanent that is not.
 #![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
+mod cases;
+mod outage;
 mod torture;
 mod world;

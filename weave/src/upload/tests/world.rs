@@ -1,7 +1,7 @@
 //! A node that appends and uploads, the double it uploads to, and a way to stop it anywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -27,7 +27,9 @@ pub struct Fuse {
     left: Mutex<Option<(u64, bool)>>,
     blown: Notify,
     /// No request gets through while this is set.
-    pub cut: std::sync::atomic::AtomicBool,
+    pub cut: AtomicBool,
+    /// No chunk is taken while this is set.
+    pub no_chunks: AtomicBool,
 }
 
 impl Fuse {
@@ -61,6 +63,9 @@ impl Transport for Fused {
     async fn send(&self, request: Request<Bytes>, bytes_max: usize) -> Answer<Response<Bytes>> {
         if self.fuse.cut.load(Ordering::Relaxed) {
             return Err(spec::Refusal::upstream("unreachable", "the line is cut"));
+        }
+        if self.fuse.no_chunks.load(Ordering::Relaxed) && request.uri().path() == "/chunk" {
+            return Err(spec::Refusal::upstream("no-room", "disk_full"));
         }
         match self.fuse.burn() {
             None => self.inner.send(request, bytes_max).await,
@@ -99,8 +104,6 @@ impl Dice {
 pub struct Acknowledged {
     pub id: ItemId,
     pub at: Position,
-    pub process: ProcessId,
-    pub slot: u64,
 }
 
 /// Everything.
@@ -262,12 +265,8 @@ impl World {
             Ok(positions) => {
                 self.slots.insert(process, slot + 1);
                 let new = ids.into_iter().zip(positions);
-                self.acknowledged.extend(new.map(|(id, at)| Acknowledged {
-                    id,
-                    at,
-                    process,
-                    slot,
-                }));
+                self.acknowledged
+                    .extend(new.map(|(id, at)| Acknowledged { id, at }));
             }
             Err(Error::Busy("spool_bytes_max")) => self.refused += 1,
             Err(error) => panic!("{error}"),
