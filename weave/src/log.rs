@@ -99,9 +99,7 @@ impl Map {
             bytes: 0,
             items: Some(0),
         };
-        self.segments
-            .entry(segment.head().number)
-            .or_insert_with(new)
+        self.segments.entry(segment.head().number).or_insert_with(new)
     }
 
     /// A segment's footer stands.
@@ -115,7 +113,10 @@ impl Map {
     /// Puts a segment's new extents in the place of its old ones.
     pub(crate) fn replace(&mut self, segment: &Arc<Segment>, spans: &[Span]) {
         let number = segment.head().number;
-        let known = self.segments.get_mut(&number).expect("what is replaced was written");
+        let known = self
+            .segments
+            .get_mut(&number)
+            .expect("what is replaced was written");
         assert_eq!(
             spans.iter().map(|span| span.len).sum::<u64>(),
             known.bytes,
@@ -435,10 +436,7 @@ impl Log {
     /// The segments by number, the ones being written included; a sealed one has a footer.
     pub fn segments(&self) -> Vec<Arc<Segment>> {
         let map = self.map();
-        map.segments
-            .values()
-            .map(|known| known.segment.clone())
-            .collect()
+        map.segments.values().map(|known| known.segment.clone()).collect()
     }
 
     /// The segment of a number, if anything was written to it.
@@ -468,7 +466,9 @@ impl Log {
             return Ok(items);
         }
         let content = known.segment.footer()?;
-        let items = known.segment.count_items(content.map_or(0, |content| content.end))?;
+        let items = known
+            .segment
+            .count_items(content.map_or(0, |content| content.end))?;
         let number = known.segment.head().number;
         let mut map = self.map_mut();
         if let Some(known) = map.segments.get_mut(&number) {
@@ -484,7 +484,12 @@ impl Log {
         let open = |(number, known): &(&u64, &Sealable)| {
             known.segment.head().class == Class::Permanent && !is_settled(**number)
         };
-        let bytes = map.segments.iter().filter(open).map(|(_, known)| known.bytes).sum();
+        let bytes = map
+            .segments
+            .iter()
+            .filter(open)
+            .map(|(_, known)| known.bytes)
+            .sum();
         map.spool = Spool {
             bytes,
             bytes_max: Some(bytes_max),

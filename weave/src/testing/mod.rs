@@ -13,7 +13,7 @@ mod graphql;
 pub mod http;
 mod input;
 mod library;
-mod loopback;
+pub mod loopback;
 mod peer;
 pub mod publisher;
 mod rules;

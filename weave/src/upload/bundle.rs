@@ -109,9 +109,7 @@ impl Bundle {
     pub fn behind(&self, head: &[u8]) -> Result<DataItem, Refusal> {
         let mut out = BytesMut::with_capacity(head.len() + self.len as usize);
         out.extend_from_slice(head);
-        self.pieces
-            .iter()
-            .for_each(|piece| out.extend_from_slice(piece));
+        self.pieces.iter().for_each(|piece| out.extend_from_slice(piece));
         Ok(DataItem::parse(out.freeze())?)
     }
 }

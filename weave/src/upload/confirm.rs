@@ -110,7 +110,13 @@ impl Spot {
     ///
     /// # Errors
     /// If nobody gave one of them, and somebody could not be asked.
-    pub async fn read(&self, crowd: &mut Crowd, peers: &[usize], from: u64, to: u64) -> Answer<Option<Bytes>> {
+    pub async fn read(
+        &self,
+        crowd: &mut Crowd,
+        peers: &[usize],
+        from: u64,
+        to: u64,
+    ) -> Answer<Option<Bytes>> {
         let mut out = BytesMut::new();
         let mut at = from;
         while at < to {
@@ -183,7 +189,6 @@ pub fn sample(id: ItemId, len: u64, most: usize) -> Vec<u64> {
     }
     chosen.into_iter().collect()
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -71,13 +71,9 @@ impl Crowd {
     }
 
     /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks whether there are none")]
     pub fn len(&self) -> usize {
         self.peers.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.peers.is_empty()
     }
 
     /// One of them.
@@ -173,8 +169,7 @@ impl Crowd {
         let told = self
             .ask(move |peer: Peer| async move { peer.block_at(height).await })
             .await;
-        let is_agreed =
-            |one: &&BlockGot| told.iter().filter(|other| *other == *one).count() >= self.quorum();
+        let is_agreed = |one: &&BlockGot| told.iter().filter(|other| *other == *one).count() >= self.quorum();
         told.iter().find(is_agreed).cloned()
     }
 

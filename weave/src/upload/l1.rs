@@ -60,9 +60,7 @@ impl Uploader {
             return Ok(());
         };
         // What was withheld since it was bundled must not be signed for.
-        if self.load(carrier).await?.is_none() {
-            return Ok(());
-        }
+        self.load(carrier).await?;
         let cost = self.price(&Route::L1, carrier.bundle_len).await?;
         if !self.is_in_budget(cost) || !self.is_affordable(cost).await? {
             return Ok(());
@@ -74,7 +72,9 @@ impl Uploader {
         };
         let content = Content {
             last_tx: self.crowd.anchor().await?.into(),
-            tags: tags.encode().map_err(|error| Refusal::internal(error.to_string()))?,
+            tags: tags
+                .encode()
+                .map_err(|error| Refusal::internal(error.to_string()))?,
             reward: cost,
             data_size: carrier.bundle_len,
             data_root: Some(carrier.data_root),
@@ -129,9 +129,7 @@ impl Uploader {
             return self.expire(carrier, trip).await;
         }
         // Nothing of a bundle that is void already shall become known.
-        if self.load(carrier).await?.is_none() {
-            return Ok(());
-        }
+        self.load(carrier).await?;
         let transaction = self.transaction(trip)?;
         let mut refused = None;
         for at in self.crowd.rotation() {
@@ -173,33 +171,43 @@ impl Uploader {
 
     /// Gives a transaction up: it can never be mined.
     async fn expire(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<()> {
-        self.move_to(carrier, trip, Step::Expired, String::new(), None).await
+        self.move_to(carrier, trip, Step::Expired, String::new(), None)
+            .await
     }
 
     /// Posts each chunk to enough peers that have not taken it yet.
     async fn seed(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<()> {
         let wanted = self.config.seed_peers.min(self.crowd.len());
-        let places: BTreeSet<u64> = confirm::sample(trip.id, carrier.bundle_len, usize::MAX).into_iter().collect();
+        let places: BTreeSet<u64> = confirm::sample(trip.id, carrier.bundle_len, usize::MAX)
+            .into_iter()
+            .collect();
         let peers = self.crowd.rotation();
         let pending = self.pending(trip.id);
         let lacks = |peer: &usize| {
             let taken = [pending.seeded.get(peer), pending.temporary.get(peer)];
             let is_taken = |place: &u64| taken.iter().flatten().any(|taken| taken.contains(place));
-            places.iter().copied().filter(|place| !is_taken(place)).collect::<Vec<u64>>()
+            places
+                .iter()
+                .copied()
+                .filter(|place| !is_taken(place))
+                .collect::<Vec<u64>>()
         };
         let lacking: Vec<(usize, Vec<u64>)> = peers.iter().map(|peer| (*peer, lacks(peer))).collect();
         let full = lacking.iter().filter(|(_, places)| places.is_empty()).count();
         if full < wanted {
-            let Some(bundle) = self.load(carrier).await? else {
-                return Ok(());
-            };
-            let (mut full, mut lacking) = (full, lacking.into_iter().filter(|(_, places)| !places.is_empty()));
+            let bundle = self.load(carrier).await?;
+            let (mut full, mut lacking) =
+                (full, lacking.into_iter().filter(|(_, places)| !places.is_empty()));
             while let Some((peer, places)) = lacking.next().filter(|_| full < wanted) {
                 full += usize::from(self.seed_peer(&bundle, trip, peer, &places).await);
             }
         }
         let pending = self.pending(trip.id);
-        let seeded = pending.seeded.values().filter(|taken| taken.len() == places.len()).count();
+        let seeded = pending
+            .seeded
+            .values()
+            .filter(|taken| taken.len() == places.len())
+            .count();
         match seeded >= wanted && trip.stage == Stage::Posted {
             true => {
                 let by = format!("{seeded} peers");
@@ -238,7 +246,8 @@ impl Uploader {
             Verdict::Mined { height, .. } => {
                 let mined = Some((trip.id, height));
                 self.pending(trip.id).looked_at = None;
-                self.move_to(carrier, trip, Step::Mined, String::new(), mined).await
+                self.move_to(carrier, trip, Step::Mined, String::new(), mined)
+                    .await
             }
             Verdict::Unmined { .. } if self.is_dead(trip) => self.expire(carrier, trip).await,
             Verdict::Unmined { is_missing: true } => {
@@ -260,7 +269,13 @@ impl Uploader {
         if !self.is_look_due(trip, confirmations) {
             return Ok(());
         }
-        let spot = Spot::find(&mut self.crowd, trip.id, trip.height, carrier.data_root, carrier.bundle_len);
+        let spot = Spot::find(
+            &mut self.crowd,
+            trip.id,
+            trip.height,
+            carrier.data_root,
+            carrier.bundle_len,
+        );
         let Some(spot) = spot.await else { return Ok(()) };
         let places = confirm::sample(trip.id, carrier.bundle_len, self.config.proof_chunks_max);
         let witnesses = self.witnesses(&trip.posted_to);
@@ -294,7 +309,8 @@ impl Uploader {
                 let pending = self.pending(trip.id);
                 pending.proved.clear();
                 pending.looked_at = None;
-                self.move_to(carrier, trip, Step::Mined, "another block".into(), mined).await?;
+                self.move_to(carrier, trip, Step::Mined, "another block".into(), mined)
+                    .await?;
                 Ok(None)
             }
             (Verdict::Unmined { .. }, Some(now)) => {
@@ -302,7 +318,8 @@ impl Uploader {
                 pending.seeded.clear();
                 pending.proved.clear();
                 (pending.posted_at, pending.looked_at) = (Some(now), None);
-                self.move_to(carrier, trip, Step::Unmined, String::new(), None).await?;
+                self.move_to(carrier, trip, Step::Unmined, String::new(), None)
+                    .await?;
                 Ok(None)
             }
             _ => Ok(None),
@@ -343,9 +360,7 @@ impl Uploader {
         if round.missing.is_empty() {
             return Ok(());
         }
-        let Some(bundle) = self.load(carrier).await? else {
-            return Ok(());
-        };
+        let bundle = self.load(carrier).await?;
         metrics::counter!("weave_upload_mended_chunks_total").increment(round.missing.len() as u64);
         for at in 0..self.crowd.len() {
             let of_peer = round.missing.iter().filter(|(peer, _)| *peer == at);

@@ -308,7 +308,9 @@ impl Ledger {
     /// What can never be mined costs nothing.
     fn expired(&mut self, moved: &Moved) {
         let carrier = self.carriers.get_mut(&moved.sequence);
-        let trips = carrier.map(|carrier| &mut carrier.trips).expect("looked up by the caller");
+        let trips = carrier
+            .map(|carrier| &mut carrier.trips)
+            .expect("looked up by the caller");
         let at = trips.iter().position(|trip| trip.id == moved.id);
         let trip = trips.remove(at.expect("looked up by the caller"));
         let day = self.days.entry(trip.signed_ms / DAY_MS).or_default();
@@ -370,7 +372,9 @@ impl Ledger {
 
     /// The lowest number of a segment that is in no carrier.
     pub fn next_segment(&self) -> u64 {
-        self.carriers.last_key_value().map_or(0, |(_, last)| last.segment + 1)
+        self.carriers
+            .last_key_value()
+            .map_or(0, |(_, last)| last.segment + 1)
     }
 
     /// The newest carrier.
@@ -381,8 +385,15 @@ impl Ledger {
     /// Whether a transaction of ours may still get into a block. While one may, none is signed: so whatever was
     /// signed last leads to all before it.
     pub fn is_waiting_on_l1(&self) -> bool {
-        let mut trips = self.unsettled().flat_map(|carrier| &carrier.trips);
+        let mut trips = self.open().flat_map(|carrier| &carrier.trips);
         trips.any(|trip| trip.route == Route::L1 && trip.is_unmined())
+    }
+
+    /// The carriers with something on its way, which may be permanent by another vehicle.
+    pub fn open(&self) -> impl Iterator<Item = &Carrier> {
+        let is_open = |trip: &Trip| trip.stage < Stage::Permanent;
+        let carriers = self.carriers.values();
+        carriers.filter(move |carrier| !carrier.is_settled() || carrier.trips.iter().any(is_open))
     }
 
     /// The carriers that are not permanent.
@@ -537,7 +548,11 @@ mod tests {
     fn whatever_is_signed_last_leads_to_all_before_it() {
         let mut all = Vec::new();
         for n in 0..4 {
-            all.extend([bundled(n, 10 + n), signed(n, n as u8), moved(n, n as u8, Step::Mined)]);
+            all.extend([
+                bundled(n, 10 + n),
+                signed(n, n as u8),
+                moved(n, n as u8, Step::Mined),
+            ]);
         }
         let ids = |ns: &[u8]| ns.iter().map(|n| ItemId([*n; 32])).collect::<Vec<_>>();
         assert_eq!(told(&all).unwrap().previous_on_l1(), Some(ids(&[0, 1, 2, 3])));

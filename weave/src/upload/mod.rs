@@ -16,6 +16,8 @@ pub mod note;
 pub mod parts;
 mod report;
 mod service;
+#[cfg(test)]
+mod tests;
 mod uploader;
 
 pub use config::Config;

@@ -501,7 +501,13 @@ mod tests {
             let mut longer = note.body.to_vec();
             longer.push(0);
             let body = longer.clone().into();
-            assert!(Told::read(&Note { kind: note.kind, body }).is_err());
+            assert!(
+                Told::read(&Note {
+                    kind: note.kind,
+                    body
+                })
+                .is_err()
+            );
             longer[0] = VERSION + 1;
             let (kind, body) = (note.kind, longer.into());
             assert_eq!(

@@ -22,15 +22,18 @@ const ROW_LEN: u64 = 64;
 impl Uploader {
     pub(super) fn service(&self, name: &str) -> Answer<BundlerService> {
         let service = self.bundlers.iter().find(|service| service.name() == name);
-        let gone = || Refusal::upstream("no-route", format!("the bundler {name} is not configured any more"));
+        let gone = || {
+            Refusal::upstream(
+                "no-route",
+                format!("the bundler {name} is not configured any more"),
+            )
+        };
         service.cloned().ok_or_else(gone)
     }
 
     /// Signs a bundler's item for a carrier, if the budget allows it.
     pub(super) async fn sign_item(&mut self, carrier: &Carrier, name: &str) -> Answer<()> {
-        let Some(bundle) = self.load(carrier).await? else {
-            return Ok(());
-        };
+        let bundle = self.load(carrier).await?;
         let route = Route::Bundler(name.into());
         let cost = self.price(&route, carrier.bundle_len).await?;
         if !self.is_in_budget(cost) {
@@ -41,7 +44,9 @@ impl Uploader {
             segment_item: carrier.segment_item,
             previous: self.ledger.previous_at_bundlers(),
         };
-        let tags = tags.encode().map_err(|error| Refusal::internal(error.to_string()))?;
+        let tags = tags
+            .encode()
+            .map_err(|error| Refusal::internal(error.to_string()))?;
         let item = bundle.sign_as_item(tags, &self.wallet)?;
         let head_len = item.bytes().len() - bundle.len() as usize;
         tracing::info!(sequence = carrier.sequence, id = %item.id(), route = name, %cost, "an item is signed");
@@ -68,26 +73,23 @@ impl Uploader {
     }
 
     /// The item, put together again.
-    async fn item(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<Option<DataItem>> {
-        let Some(bundle) = self.load(carrier).await? else {
-            return Ok(None);
-        };
+    async fn item(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<DataItem> {
+        let bundle = self.load(carrier).await?;
         match self.signed(trip)?.vehicle {
-            Vehicle::Item(head) => Ok(Some(bundle.behind(&head)?)),
+            Vehicle::Item(head) => bundle.behind(&head),
             Vehicle::Transaction(_) => Err(Refusal::internal("an item's note holds a transaction")),
         }
     }
 
     /// Posts the item and keeps the receipt.
     async fn post_item(&mut self, carrier: &Carrier, trip: &Trip, name: &str) -> Answer<()> {
-        let Some(item) = self.item(carrier, trip).await? else {
-            return Ok(());
-        };
+        let item = self.item(carrier, trip).await?;
         let posted = self.service(name)?.post(&item).await;
         let receipt = self.crowd.heard(posted)?;
         let height = self.height;
         self.pending(trip.id).posted_at = height;
-        self.move_to(carrier, trip, Step::Posted, name.into(), None).await?;
+        self.move_to(carrier, trip, Step::Posted, name.into(), None)
+            .await?;
         // In flight already: there is no receipt yet.
         let Some(receipt) = receipt else { return Ok(()) };
         let promised = Promised {
@@ -111,6 +113,12 @@ impl Uploader {
         let Some(height) = self.height else {
             return Ok(());
         };
+        if carrier.is_settled() && trip.deadline.is_none_or(|deadline| height > deadline) {
+            // Nobody needs it any more.
+            return self
+                .move_to(carrier, trip, Step::Expired, name.into(), None)
+                .await;
+        }
         let wait = match is_lost {
             true => self.config.repost_blocks,
             false => self.config.bundler_repost_blocks,
@@ -167,17 +175,19 @@ impl Uploader {
         trip: &Trip,
         places: &[u64],
     ) -> Answer<Option<Round>> {
-        let Some(id) = trip.transaction else { return Ok(None) };
+        let Some(id) = trip.transaction else {
+            return Ok(None);
+        };
         let Some(carried) = self.carrying(id).await else {
             return Ok(None);
         };
         let content = &carried.content;
-        let Some(root) = content.data_root else { return Ok(None) };
-        let spot = Spot::find(&mut self.crowd, id, trip.height, root, content.data_size).await;
-        let Some(spot) = spot else { return Ok(None) };
-        let Some(item) = self.item(carrier, trip).await? else {
+        let Some(root) = content.data_root else {
             return Ok(None);
         };
+        let spot = Spot::find(&mut self.crowd, id, trip.height, root, content.data_size).await;
+        let Some(spot) = spot else { return Ok(None) };
+        let item = self.item(carrier, trip).await?;
         let witnesses = self.crowd.rotation();
         let found = self.pending(trip.id).found_in.filter(|(found, _)| *found == id);
         let offset = match found {
@@ -186,9 +196,7 @@ impl Uploader {
         };
         let Some(offset) = offset else { return Ok(None) };
         self.pending(trip.id).found_in = Some((id, offset));
-        Ok(Some(
-            self.compare(&spot, &witnesses, &item, offset, places).await,
-        ))
+        Ok(Some(self.compare(&spot, &witnesses, &item, offset, places).await))
     }
 
     /// The transaction of an id, whose signature was checked.
@@ -232,7 +240,12 @@ impl Uploader {
 }
 
 /// Where an item lies in the bundle that a transaction carries, by the bundle's own table.
-async fn find_item(uploader: &mut Uploader, spot: &Spot, witnesses: &[usize], item: &DataItem) -> Option<u64> {
+async fn find_item(
+    uploader: &mut Uploader,
+    spot: &Spot,
+    witnesses: &[usize],
+    item: &DataItem,
+) -> Option<u64> {
     let count = read_table(uploader, spot, witnesses, 0, COUNT_LEN).await?;
     let count = u64::from_le_bytes(*count.first_chunk()?);
     let table_len = count.checked_mul(ROW_LEN)?;

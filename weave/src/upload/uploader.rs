@@ -23,6 +23,9 @@ use crate::log::{Log, Sealable};
 use crate::network::{BundlerService, Peer};
 use crate::record::{Position, Record};
 
+/// Code of the refusal that ends what is done for a bundle that is void.
+pub(super) const AGAIN: &str = "bundled-again";
+
 /// What an uploader works with.
 pub struct Parts {
     /// The log whose permanent segments go up, and which holds the notes.
@@ -180,8 +183,8 @@ impl Uploader {
     }
 
     async fn work(&mut self) -> Answer<()> {
-        let unsettled: Vec<u64> = self.ledger.unsettled().map(|carrier| carrier.sequence).collect();
-        for sequence in unsettled {
+        let open: Vec<u64> = self.ledger.open().map(|carrier| carrier.sequence).collect();
+        for sequence in open {
             self.tend(sequence).await?;
         }
         while self.may_bundle() {
@@ -197,8 +200,10 @@ impl Uploader {
 
     /// Seals the open segment once it is worth it and nothing is ahead of it: what comes meanwhile goes along.
     async fn seal_if_due(&mut self) -> Answer<()> {
-        let (Some(first), waiting) = (self.routes.first(), self.log.permanent_from(self.ledger.next_segment()))
-        else {
+        let (Some(first), waiting) = (
+            self.routes.first(),
+            self.log.permanent_from(self.ledger.next_segment()),
+        ) else {
             return Ok(());
         };
         let [open] = &waiting[..] else { return Ok(()) };
@@ -238,14 +243,18 @@ impl Uploader {
     fn may_bundle(&self) -> bool {
         match self.routes.first() {
             None => false,
-            Some(Route::L1) => self.height.is_some() && self.ledger.unsettled().all(|carrier| !is_ahead(carrier)),
+            Some(Route::L1) => {
+                self.height.is_some() && self.ledger.unsettled().all(|carrier| !is_ahead(carrier))
+            }
             Some(Route::Bundler(_)) => self.ledger.unsettled().count() < self.config.in_flight_max,
         }
     }
 
     /// Makes the bundle of a segment, for the first time or because the segment was written anew.
     async fn bundle(&mut self, sequence: u64, known: &Sealable) -> Answer<()> {
-        let before = sequence.checked_sub(1).and_then(|before| self.ledger.carrier(before));
+        let before = sequence
+            .checked_sub(1)
+            .and_then(|before| self.ledger.carrier(before));
         let prev_segment = before.map(|before| before.segment_item);
         let (segment, node) = (known.segment.clone(), self.node.clone());
         let made = blocking(move || bundle::make(&segment, sequence, prev_segment, &node)).await?;
@@ -262,35 +271,37 @@ impl Uploader {
         Ok(())
     }
 
-    /// A carrier's bundle. `None` if its segment was written anew: then it was bundled again, and what was signed for
-    /// the old one is forgotten.
-    pub(super) async fn load(&mut self, carrier: &Carrier) -> Answer<Option<Arc<Bundle>>> {
+    /// A carrier's bundle.
+    ///
+    /// # Errors
+    /// [`AGAIN`] if its segment was written anew: then it was bundled again, and what was signed for the old bundle is
+    /// forgotten. Of what is permanent nothing is made again.
+    pub(super) async fn load(&mut self, carrier: &Carrier) -> Answer<Arc<Bundle>> {
         let known = self.log.segment(carrier.segment);
         let known = known.ok_or_else(|| Refusal::internal("a carrier's segment is gone"))?;
         if let Some((note, bundle)) = &self.loaded
             && *note == carrier.note
             && !self.is_rewritten(carrier, &known).await?
         {
-            return Ok(Some(bundle.clone()));
+            return Ok(bundle.clone());
         }
         let bundled = self.bundled(carrier)?;
         let segment = known.segment.clone();
         let loaded = blocking(move || bundle::load(&segment, &bundled)).await??;
-        match loaded {
-            Some(bundle) => {
-                let bundle = Arc::new(bundle);
-                self.loaded = Some((carrier.note, bundle.clone()));
-                Ok(Some(bundle))
-            }
-            // What is permanent stays as it went up; there is nothing left to bring again.
-            None if carrier.is_settled() => Ok(None),
-            None => {
-                let sequence = carrier.sequence;
-                tracing::warn!(sequence, "data was withheld after bundling: the bundle is made again");
-                self.bundle(sequence, &known).await?;
-                Ok(None)
-            }
+        let sequence = carrier.sequence;
+        if let Some(bundle) = loaded {
+            let bundle = Arc::new(bundle);
+            self.loaded = Some((carrier.note, bundle.clone()));
+            return Ok(bundle);
         }
+        if carrier.is_settled() {
+            let text = format!("data of carrier {sequence} was withheld after it was permanent");
+            return Err(Refusal::not_found("withheld", text));
+        }
+        self.bundle(sequence, &known).await?;
+        let text = format!("data of carrier {sequence} was withheld: it is bundled again");
+        tracing::warn!(sequence, "{text}");
+        Err(Refusal::busy(AGAIN, text))
     }
 
     async fn is_rewritten(&self, carrier: &Carrier, known: &Sealable) -> Answer<bool> {
@@ -332,12 +343,12 @@ impl Uploader {
         }
         let trips = self.carrier(sequence).trips;
         for trip in trips {
-            // One vehicle may have settled the carrier, or made all others void.
+            // What was done for one may have made all others void.
             let carrier = self.carrier(sequence);
             let Some(trip) = carrier.trips.iter().find(|now| now.id == trip.id) else {
                 continue;
             };
-            if carrier.is_settled() || !self.is_due(trip.id) {
+            if !self.is_due(trip.id) {
                 continue;
             }
             let tended = match &trip.route {
@@ -384,7 +395,7 @@ impl Uploader {
 
     /// The routes that a carrier should take now, the preferred one first.
     fn next_routes(&mut self, carrier: &Carrier) -> Vec<Route> {
-        let is_failing = carrier.trips.iter().any(|trip| self.is_overdue(trip));
+        let is_failing = !carrier.is_settled() && carrier.trips.iter().any(|trip| self.is_overdue(trip));
         let wanted = self.config.routes_at_once.max(1).min(self.routes.len());
         let is_open = |route: &&Route| carrier.trip(route).is_none();
         let mut next: Vec<Route> = self.routes.iter().filter(is_open).cloned().collect();
@@ -395,7 +406,11 @@ impl Uploader {
             return Vec::new();
         }
         let is_waiting = self.ledger.is_waiting_on_l1();
-        next.retain(|route| *route != Route::L1 || !is_waiting);
+        // What is permanent already may still go where it was wanted, too; but no service is asked twice then.
+        next.retain(|route| match route {
+            Route::L1 => !is_waiting,
+            Route::Bundler(_) => !carrier.is_settled(),
+        });
         next
     }
 
@@ -434,6 +449,7 @@ impl Uploader {
     pub(super) fn absorb(&mut self, id: ItemId, done: Answer<()>) -> Answer<()> {
         let refusal = match done {
             Err(refusal) if refusal.kind == Kind::Internal => return Err(refusal),
+            Err(refusal) if refusal.code == AGAIN => return Ok(()),
             Err(refusal) => refusal,
             Ok(()) => {
                 self.pending.entry(id).and_modify(|pending| pending.failures = 0);
@@ -461,7 +477,10 @@ impl Uploader {
         };
         let is_settled = |ledger: &Ledger| ledger.carrier(sequence).is_some_and(Carrier::is_settled);
         let before = is_settled(&self.ledger);
-        let positions = self.log.append(vec![Record::Note(told.encode())], Class::Local).await?;
+        let positions = self
+            .log
+            .append(vec![Record::Note(told.encode())], Class::Local)
+            .await?;
         let [at] = positions[..] else {
             return Err(Refusal::internal("one note has one position"));
         };
@@ -535,7 +554,7 @@ impl Uploader {
 
     /// When something is due again.
     fn due_ms(&self) -> u64 {
-        let pending = self.ledger.unsettled().flat_map(|carrier| &carrier.trips);
+        let pending = self.ledger.open().flat_map(|carrier| &carrier.trips);
         let pending = pending.filter_map(|trip| Some(self.pending.get(&trip.id)?.due_ms));
         let soonest = pending.filter(|due_ms| *due_ms > self.now_ms).min();
         let poll_ms = self.now_ms + self.config.poll_ms;
