@@ -39,4 +39,4 @@ pub use frame::SegmentHead;
 pub use log::{Append, Log, Sealable, Spool};
 pub use record::{Entry, Note, NoteKind, Piece, Position, Record};
 pub use segment::{Content, Segment, Span};
-pub use weave::{Found, Weave};
+pub use weave::{Found, Held, Weave};

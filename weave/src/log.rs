@@ -439,6 +439,13 @@ impl Log {
         map.segments.values().map(|known| known.segment.clone()).collect()
     }
 
+    /// The number of the segment that a record stands in.
+    pub fn segment_of(&self, position: Position) -> Option<u64> {
+        let map = self.map();
+        let extent = &map.extents[map.find(position)?];
+        Some(extent.segment.head().number)
+    }
+
     /// The segment of a number, if anything was written to it.
     pub fn segment(&self, number: u64) -> Option<Sealable> {
         self.map().segments.get(&number).cloned()

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::error::{At, Error, Result};
 use crate::facts;
 use crate::find::Finder;
+use crate::frame::payload_len;
 use crate::index::Index;
 use crate::log::{Clock, Log, system_clock};
 use crate::recent::{Recent, Work};
@@ -56,6 +57,19 @@ pub struct Found {
     pub time_ms: u64,
     /// The chain's height then.
     pub block_height: u64,
+}
+
+/// Where an item stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Whether it may be uploaded.
+    pub class: Class,
+    /// When it was appended, ms since 1970.
+    pub time_ms: u64,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 impl Weave {
@@ -175,6 +189,15 @@ impl Weave {
         Ok(found.or_else(|| self.shared.brought_along(id)))
     }
 
+    /// In which segments items stand, and what they take there; `None` for what the log does not hold.
+    ///
+    /// # Errors
+    /// Damage, or a failing index.
+    pub async fn segments_of(&self, ids: Vec<ItemId>) -> Answer<Vec<Option<Held>>> {
+        let held = move |shared: &Shared| ids.iter().map(|id| shared.held(id)).collect();
+        self.blocking(held).await
+    }
+
     /// Holds bytes under a published id on an operator's word. The id proves nothing about them.
     ///
     /// # Errors
@@ -288,6 +311,22 @@ impl Shared {
             time_ms,
             block_height,
         }))
+    }
+
+    fn held(&self, id: &ItemId) -> Result<Option<Held>> {
+        let entry = match self.recent.find(id) {
+            Some((position, true)) => Some(self.log.entry(position)?),
+            _ => self.finder()?.id(id)?,
+        };
+        let held = entry.and_then(|entry| {
+            Some(Held {
+                segment: self.log.segment_of(entry.position)?,
+                class: entry.class,
+                time_ms: entry.time_ms,
+                bytes: payload_len(&entry.record),
+            })
+        });
+        Ok(held)
     }
 
     fn brought_along(&self, id: ItemId) -> Option<Found> {
