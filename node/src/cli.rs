@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::client;
 use crate::client::args::DevOptions;
 use crate::test::{BenchTestArgs, NewArgs, TestArgs};
+use crate::upload;
 
 /// Weft: a permanent-storage actor compute node.
 #[derive(Parser, Debug)]
@@ -46,6 +47,18 @@ Examples:
     Completions(CompletionsArgs),
     /// Run a node: messenger, scheduler, compute unit and gateway, all or some of them.
     Node(NodeArgs),
+    /// Print how far the permanent log got: items and bytes by state, age, cost, what is wrong.
+    #[command(after_help = "\
+Examples:
+  weft status                     the whole node
+  weft status --json
+  weft status --process ID        one process")]
+    Status(upload::command::StatusArgs),
+    /// Seal the open part of the permanent log, so that it is uploaded now.
+    Seal(upload::command::AskArgs),
+    /// Uploading: what it would cost.
+    #[command(subcommand)]
+    Upload(upload::command::UploadCommand),
     /// Modules: the programs that processes run.
     #[command(subcommand)]
     Module(ModuleCommand),
@@ -120,6 +133,18 @@ pub struct NodeArgs {
     /// Where the gateway is, when neither gateway nor scheduler is one of the roles.
     #[arg(long, value_name = "URL")]
     pub gateway_url: Option<String>,
+    /// Arweave node or gateway that the permanent log is uploaded to; may be given again. Without it nothing is.
+    #[arg(long, value_name = "URL", help_heading = "Upload")]
+    pub upstream: Vec<String>,
+    /// Key that signs and pays for uploads (JWK, RSA or secp256k1), readable by you only.
+    #[arg(long, value_name = "FILE", help_heading = "Upload")]
+    pub upload_wallet: Option<PathBuf>,
+    /// Bundling service that uploads are handed to first; may be given again.
+    #[arg(long, value_name = "URL", help_heading = "Upload")]
+    pub bundler: Vec<String>,
+    /// Sign and pay nothing: only tell what would be uploaded and what it would cost.
+    #[arg(long, help_heading = "Upload")]
+    pub upload_dry_run: bool,
 }
 
 /// `weft module`

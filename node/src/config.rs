@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::cli::{NodeArgs, Role};
+use crate::upload::Settings;
 
 /// Where a node listens if nobody says otherwise: this machine only.
 pub fn default_listen() -> SocketAddr {
@@ -36,6 +37,8 @@ pub struct Config {
     pub client: wire::client::Limits,
     /// The weave.
     pub weave: weave::Config,
+    /// Where the permanent log is uploaded to.
+    pub upload: Settings,
     /// The scheduler unit.
     pub su: su::Config,
     /// The compute unit.
@@ -83,6 +86,8 @@ impl Config {
         replace(&mut config.peers.su, &args.su_url);
         replace(&mut config.peers.cu, &args.cu_url);
         replace(&mut config.peers.gateway, &args.gateway_url);
+        config.upload.apply(args);
+        config.upload.check()?;
         if !args.roles.is_empty() {
             config.roles.clone_from(&args.roles);
         }

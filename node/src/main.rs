@@ -14,6 +14,7 @@ mod module;
 mod serve;
 mod spawn_rules;
 mod test;
+mod upload;
 mod wallet;
 
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ use clap::{CommandFactory, Parser};
 use client::args::DevArgs;
 
 use cli::{BenchCommand, Cli, Command, ModuleCommand, WalletCommand};
+use upload::command::UploadCommand;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -49,6 +51,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::New(args) => return Ok(test::new(&args)),
         Command::Node(args) => serve::run(&args),
+        Command::Status(args) => upload::command::status(&args),
+        Command::Seal(args) => upload::command::seal(&args),
+        Command::Upload(UploadCommand::Preview(args)) => upload::command::preview(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
         Command::Double(args) => double::run(&args),

@@ -6,7 +6,7 @@
 
 mod answer;
 mod bundler;
-mod http;
+mod over_http;
 mod peer;
 #[cfg(test)]
 mod tests;
@@ -14,6 +14,6 @@ mod transport;
 
 pub use answer::{BlockGot, ChunkGot, Info};
 pub use bundler::{BundlerService, ItemState, ItemStatus, Receipt};
-pub use http::HttpTransport;
+pub use over_http::HttpTransport;
 pub use peer::{Accepted, ChunkAccepted, ChunkPost, Peer, TxStatus};
 pub use transport::Transport;

@@ -264,7 +264,9 @@ impl Peer {
         })
     }
 
-    /// A transaction in a block; `None` if the peer has none or it waits. Its id and signature are checked.
+    /// A transaction in a block; `None` if the peer has none or it waits. Its id and signature are checked. Still a
+    /// liar can change what a secp256k1 key signed: the same signature then tells another owner. Who wants a certain
+    /// account's transaction must look at its owner.
     ///
     /// # Errors
     /// See [`Peer::info`].
