@@ -9,6 +9,7 @@ mod config;
 mod double;
 mod events;
 mod health;
+mod keys;
 mod mainnet;
 mod module;
 mod serve;
@@ -23,7 +24,7 @@ use clap::{CommandFactory, Parser};
 
 use client::args::DevArgs;
 
-use cli::{BenchCommand, Cli, Command, ModuleCommand, WalletCommand};
+use cli::{BenchCommand, Cli, Command, KeysCommand, ModuleCommand, WalletCommand};
 use upload::command::UploadCommand;
 
 fn main() -> ExitCode {
@@ -54,6 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => upload::command::status(&args),
         Command::Seal(args) => upload::command::seal(&args),
         Command::Upload(UploadCommand::Preview(args)) => upload::command::preview(&args),
+        Command::Keys(KeysCommand::Succeed(args)) => keys::succeed(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
         Command::Double(args) => double::run(&args),

@@ -38,7 +38,7 @@ impl InWeave {
         let target = match stored {
             Stored::Item(item) => item.target().copied(),
             Stored::Withheld(withheld) => withheld.target().copied(),
-            Stored::Registered(_) => return Ok(false),
+            Stored::Registered(_) | Stored::Posted(_) => return Ok(false),
         };
         let Some(target) = target else {
             return Ok(!is_process(stored));
