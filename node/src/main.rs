@@ -10,6 +10,7 @@ mod double;
 mod events;
 mod gateways;
 mod health;
+mod keys;
 mod mainnet;
 mod module;
 mod proof;
@@ -28,7 +29,7 @@ use clap::{CommandFactory, Parser};
 
 use client::args::DevArgs;
 
-use cli::{BenchCommand, Cli, Command, ModuleCommand, WalletCommand};
+use cli::{BenchCommand, Cli, Command, KeysCommand, ModuleCommand, WalletCommand};
 use upload::command::UploadCommand;
 
 fn main() -> ExitCode {
@@ -59,6 +60,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => upload::command::status(&args),
         Command::Seal(args) => upload::command::seal(&args),
         Command::Upload(UploadCommand::Preview(args)) => upload::command::preview(&args),
+        Command::Keys(KeysCommand::Succeed(args)) => keys::succeed(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
         Command::Double(args) => double::run(&args),

@@ -227,13 +227,13 @@ impl Weave {
         self.blocking(move |shared| shared.withhold(id)).await
     }
 
-    /// Makes what is held under these ids part of the permanent class too: items as they stand (data
-    /// that was withheld stays so), and what the program brought along. What is not held is left out.
+    /// Makes what stands for these ids part of a class too: items as they are held (data that was
+    /// withheld stays so), and what the program brought along. What is nowhere is left out.
     ///
     /// # Errors
     /// Damage, a failing disk, or a full queue.
-    pub async fn keep(&self, ids: Vec<ItemId>) -> Answer<()> {
-        self.append_missing(Class::Permanent, move |shared| shared.missing_copies(&ids))
+    pub async fn keep(&self, ids: Vec<ItemId>, class: Class) -> Answer<()> {
+        self.append_missing(class, move |shared| shared.missing_copies(&ids, class))
             .await
     }
 
@@ -416,15 +416,18 @@ impl Shared {
         Ok(new)
     }
 
-    /// What has to be appended for these ids to be in the permanent class.
-    fn missing_copies(&self, ids: &[ItemId]) -> Result<Vec<Piece>> {
+    /// What has to be appended for these ids to be in a class.
+    fn missing_copies(&self, ids: &[ItemId], class: Class) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
         let mut seen = HashSet::with_capacity(ids.len());
         for id in ids.iter().filter(|id| seen.insert(**id)) {
             match self.lookup(*id)? {
-                Some(_) => pieces.extend(self.missing_copy(id)?),
+                Some(_) if class == Class::Permanent => pieces.extend(self.missing_copy(id)?),
+                Some(_) => {}
                 None => {
-                    let brought = self.brought_along(*id).and_then(|found| found.stored.item().cloned());
+                    let brought = self
+                        .brought_along(*id)
+                        .and_then(|found| found.stored.item().cloned());
                     pieces.extend(brought.map(|item| Piece::New(Record::Item(item))));
                 }
             }
