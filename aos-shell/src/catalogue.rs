@@ -36,7 +36,7 @@ pub fn find(code: &str) -> Option<&'static Entry> {
     all.into_iter().find(|entry| entry.code == code)
 }
 
-const PROOFS: [Entry; 7] = [
+const PROOFS: [Entry; 13] = [
     entry(
         "no-gateway",
         "this reads the weave, and no gateway was named",
@@ -66,6 +66,36 @@ const PROOFS: [Entry; 7] = [
         "proof-denied",
         "the gateway's chain has not what the proof claims of the block",
         "ask other gateways; a block can also have been given up by a fork, then prove the item anew",
+    ),
+    entry(
+        "equivocation",
+        "the scheduler signed two statements that contradict each other: it forked the log",
+        "keep the fraud file and show it (`weft verify FILE`); trust neither branch",
+    ),
+    entry(
+        "broken-log",
+        "an assignment does not continue the log, and no honest scheduler writes such a one",
+        "look at the assignment named above; the slots before it hold",
+    ),
+    entry(
+        "log-gap",
+        "a slot is missing from what the gateways show",
+        "name other gateways with --from; a scheduler's upload may also be late",
+    ),
+    entry(
+        "no-log",
+        "no gateway shows an assignment of the process by its scheduler",
+        "check the id; name the account that signs the log with --scheduler, or other gateways with --from",
+    ),
+    entry(
+        "no-scheduler",
+        "the process item names no scheduler by its address",
+        "name the account that signs its log with --scheduler ADDRESS",
+    ),
+    entry(
+        "read-only",
+        "a followed log is another scheduler's",
+        "send the message to the process's own scheduler",
     ),
     entry(
         "nothing-to-verify",

@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod double;
 mod events;
+mod follow;
 mod gateways;
 mod health;
 mod keys;

@@ -49,8 +49,6 @@ pub fn message(process: ProcessId, data: impl Into<Bytes>) -> DataItem {
 pub struct Log {
     /// The process.
     pub process: ProcessId,
-    /// The process item.
-    pub spawn: DataItem,
     /// The next slot.
     pub slot: u64,
     /// The chain's value before it.
@@ -65,7 +63,6 @@ impl Log {
         let process = ProcessId::from(spawn.id());
         let mut log = Log {
             process,
-            spawn: spawn.clone(),
             slot: 0,
             chain: Chain::first(process),
             records: Vec::new(),
@@ -81,8 +78,36 @@ impl Log {
             ("Type", "Process"),
             ("Variant", "ao.TN.1"),
             ("Name", name),
+            ("Scheduler", &scheduler().address().to_string()),
         ];
         Log::of(signed(&tags, Bytes::new(), None))
+    }
+
+    /// A log of a process of the kernel that comes along.
+    pub fn kernel(name: &str) -> Log {
+        let tags = [
+            ("Data-Protocol", "ao"),
+            ("Type", "Process"),
+            ("Variant", "ao.TN.1"),
+            ("Name", name),
+            ("Module", &cu::kernel_id().to_string()),
+            ("Scheduler", &scheduler().address().to_string()),
+        ];
+        Log::of(signed(&tags, Bytes::new(), None))
+    }
+
+    /// Gives a slot to a line of Lua by the process's owner.
+    pub fn eval(&mut self, line: &str) -> DataItem {
+        let tags = [
+            ("Data-Protocol", "ao"),
+            ("Type", "Message"),
+            ("Variant", "ao.TN.1"),
+            ("Action", "Eval"),
+            ("Nth", &self.slot.to_string()),
+        ];
+        let item = signed(&tags, line.to_owned(), Some(self.process));
+        self.put(item.clone());
+        item
     }
 
     /// What the next assignment says of a message.
@@ -224,4 +249,18 @@ async fn post(handle: &Handle, data: Bytes, tags: Vec<Tag>) -> ItemId {
     }
     handle.lock().mine_block();
     transaction.id
+}
+
+/// The same statement in another epoch.
+pub fn in_epoch(assignment: &Assignment, epoch: u64) -> DataItem {
+    let tag = |tag: &Tag| match &tag.name[..] {
+        b"Epoch" => Tag::new("Epoch", epoch.to_string()),
+        _ => tag.clone(),
+    };
+    let parts = ItemParts {
+        tags: assignment.item.tags().iter().map(tag).collect(),
+        anchor: assignment.item.anchor().copied(),
+        ..ItemParts::default()
+    };
+    DataItem::sign(&parts, &scheduler()).unwrap()
 }

@@ -22,6 +22,7 @@ mod range;
 mod recent;
 pub mod record;
 mod registered;
+mod rejoin;
 pub mod retrieve;
 mod scan;
 mod segment;

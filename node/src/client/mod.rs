@@ -95,6 +95,12 @@ Examples:
   weft verify my.proof                    what it shows, and what it only claims
   weft verify my.proof --from GATEWAY     the claims held against the chain")]
     Verify(crate::proof::args::VerifyArgs),
+    /// Follow another scheduler's log from gateways alone: verified, evaluated, as it grows.
+    #[command(after_help = "\
+Examples:
+  weft follow PROCESS --from GATEWAY           prints each slot's state root
+  weft follow PROCESS --from GATEWAY --once    up to what is there now")]
+    Follow(crate::follow::args::FollowArgs),
     /// Say why an error comes about and what to do.
     #[command(after_help = "\
 Examples:
@@ -131,6 +137,7 @@ impl Command {
             Command::Ps(args) => args.json,
             Command::Prove(args) => args.json,
             Command::Verify(args) => args.json,
+            Command::Follow(args) => args.json,
             Command::Dev(_) | Command::Shell(_) | Command::Explain(_) => false,
         }
     }
@@ -148,6 +155,7 @@ impl Command {
             Command::Ps(args) => interruptible(ask::ps(&args, outlet)).await,
             Command::Prove(args) => interruptible(crate::proof::prove(&args, outlet)).await,
             Command::Verify(args) => interruptible(crate::proof::verify(&args, outlet)).await,
+            Command::Follow(args) => interruptible(crate::follow::follow(&args, outlet)).await,
             Command::Explain(args) => explain(&args, outlet),
         }
     }

@@ -4,7 +4,6 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
 use serde::Serialize;
 use spec::chunks::Tree;
 use spec::contract::Answer;
@@ -253,9 +252,4 @@ pub async fn compare(peer: &Peer, proof: &Proof) -> Answer<Agreed> {
         }),
         _ => differs("block for the transaction"),
     }
-}
-
-/// A file's first bytes say what it is.
-pub fn is_proof(file: &Bytes) -> bool {
-    file.starts_with(spec::proof::MAGIC)
 }

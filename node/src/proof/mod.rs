@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use aos_shell::error::Problem;
 use bytes::Bytes;
+use spec::fraud::{self, Fraud};
 use spec::proof::Proof;
 
 use crate::client::{Done, Outlet};
@@ -60,6 +61,9 @@ pub async fn verify(args: &VerifyArgs, outlet: &Outlet) -> Done {
         .as_deref()
         .ok_or_else(|| Problem::new("nothing-to-verify", "neither a FILE nor --process was named"))?;
     let file = read(path)?;
+    if file.starts_with(fraud::MAGIC) {
+        return verify_fraud(&file, args, outlet);
+    }
     let (proof, shown) = Proof::read_verified(&file).map_err(report::refused)?;
     let mut agreed = Vec::new();
     for peer in gateways::named(&args.from)? {
@@ -69,6 +73,17 @@ pub async fn verify(args: &VerifyArgs, outlet: &Outlet) -> Done {
     match args.json {
         true => outlet.json(&report::verified(&shown, &agreed)),
         false => outlet.value(&report::text(&shown, &agreed)),
+    }
+    Ok(0)
+}
+
+/// A fraud file shows what it shows; no gateway has anything to add.
+fn verify_fraud(file: &Bytes, args: &VerifyArgs, outlet: &Outlet) -> Done {
+    let fraud = Fraud::read_verified(file);
+    let fraud = fraud.map_err(|error| Problem::new("proof-refused", error.to_string()))?;
+    match args.json {
+        true => outlet.json(&report::fraud_json(&fraud)),
+        false => outlet.value(&report::fraud_text(&fraud)),
     }
     Ok(0)
 }

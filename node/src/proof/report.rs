@@ -6,6 +6,7 @@ use std::path::Path;
 
 use aos_shell::error::Problem;
 use serde_json::{Value, json};
+use spec::fraud::Fraud;
 use spec::proof::{Placed, Refused, Shown, ShownPlace, ShownSlot};
 
 use super::make::Agreed;
@@ -109,4 +110,28 @@ fn weave(place: &ShownPlace, agreed: &[Agreed]) -> Vec<String> {
         })),
     }
     lines
+}
+
+/// `weft verify --json` of a fraud file.
+pub fn fraud_json(fraud: &Fraud) -> Value {
+    let told = fraud.contradiction().may_be_told();
+    json!({ "ok": true, "fraud": fraud.shown(), "unless_told_by_resume_item": told })
+}
+
+/// A fraud file for people.
+pub fn fraud_text(fraud: &Fraud) -> String {
+    let shown = fraud.shown();
+    let mut lines = vec![
+        format!("scheduler {} contradicts itself", shown.scheduler),
+        format!("  process     {}", shown.process),
+        format!("  how         {}", shown.contradiction),
+    ];
+    for (assignment, subject) in shown.statements.iter().zip(shown.subjects) {
+        lines.push(format!("  signed      assignment {assignment} of {subject}"));
+    }
+    if shown.contradiction.may_be_told() {
+        let caveat = "that no resume item of the scheduler tells of slots it lost: then this is no fraud";
+        lines.push(format!("  NOT SHOWN   {caveat}"));
+    }
+    lines.join("\n")
 }

@@ -15,7 +15,7 @@ use super::note::Bundled;
 use crate::network::ChunkPost;
 use crate::record::Record;
 use crate::segment::Segment;
-use super::parts::{self, Parts};
+use crate::skeleton::{self, Parts};
 
 /// How hard skeletons are compressed: they are frames' heads, which any level halves and more.
 const ZSTD_LEVEL: i32 = 3;
@@ -147,7 +147,7 @@ pub fn make(
     prev_segment: Option<ItemId>,
     node: &Signer,
 ) -> Result<(Bundled, Bundle), Refusal> {
-    let parts = parts::take(segment)?;
+    let parts = skeleton::take(segment)?;
     let (records, mut own) = items(&parts, |withheld| carrier::wrap(withheld, node).map_err(internal))?;
     let data = SegmentData {
         file_len: parts.file_len,
@@ -183,7 +183,7 @@ pub fn make(
 /// # Errors
 /// Damage to the segment.
 pub fn load(segment: &Segment, bundled: &Bundled) -> Result<Option<Bundle>, Refusal> {
-    let parts = parts::take(segment)?;
+    let parts = skeleton::take(segment)?;
     if parts.sha256 != bundled.segment_sha256 {
         return Ok(None);
     }

@@ -13,7 +13,6 @@ mod crowd;
 mod l1;
 pub mod ledger;
 pub mod note;
-pub mod parts;
 mod report;
 mod service;
 #[cfg(test)]

@@ -306,7 +306,7 @@ impl Uploader {
 
     async fn is_rewritten(&self, carrier: &Carrier, known: &Sealable) -> Answer<bool> {
         let segment = known.segment.clone();
-        let now = blocking(move || super::parts::sha256(&segment)).await??;
+        let now = blocking(move || crate::skeleton::sha256(&segment)).await??;
         Ok(now != carrier.segment_sha256)
     }
 
