@@ -1,8 +1,8 @@
 //! `weft bench rebuild`: how many messages a second come back from gateways alone, with every state.
 //!
-//! A log is written and signed beforehand and put on a double, which answers over loopback in this same program and
-//! shares its processors. Not here: any tuning for the benchmark; the command's own code runs. Beside the wall clock
-//! stands the processor time of the whole program, which a busy machine bends less.
+//! A log is written and signed beforehand and put on a double, which answers over loopback and shares the processors.
+//! The command itself runs as a program of its own. Not here: any tuning for the benchmark. Beside the wall clock
+//! stands the command's processor time, which a busy machine bends less, and the rate that it comes to on two cores.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use weave::{Chain, Log, Note, NoteKind, Record};
 use crate::assemble::Node;
 use crate::cli::NodeArgs;
 use crate::config::Config;
-use crate::rebuild::{RebuildArgs, Report, rebuild};
+use crate::rebuild::Report;
 
 /// Messages a second that must come back, by the key of their senders.
 const BARS: [(&str, f64); 2] = [("Ed25519", 20_000.0), ("RSA-4096", 10_000.0)];
@@ -79,8 +79,11 @@ async fn measure(args: &BenchRebuildArgs, folder: &Path) -> Result<()> {
         let world = World::make(&folder.join(name), &sender, args.processes, messages, None).await?;
         let run = world.rebuild(&folder.join(name).join("back")).await?;
         let rate = run.report.messages as f64 / run.wall.as_secs_f64();
+        let on_two = 2.0 * run.report.messages as f64 / run.processor.as_secs_f64();
         let verdict = if rate >= bar { "met" } else { "MISSED" };
-        println!("{name:<9} {rate:>8.0}/s   bar >= {bar:.0}: {verdict}");
+        println!(
+            "{name:<9} {rate:>8.0}/s   bar >= {bar:.0}: {verdict}; {on_two:.0}/s by its processor time on two cores"
+        );
         println!("          {run}");
     }
     println!(
@@ -152,19 +155,27 @@ impl World {
     }
 
     async fn rebuild(&self, data: &Path) -> Result<Run> {
-        let args = RebuildArgs {
-            from: self.urls.clone(),
-            wallet: Some(self.wallet),
-            process: Vec::new(),
-            data: data.to_path_buf(),
-            config: None,
-            json: true,
-        };
-        let config = config(data, None)?;
+        let mut command = std::process::Command::new(std::env::current_exe()?);
+        command.args([
+            "rebuild",
+            "--json",
+            "--wallet",
+            &self.wallet.to_string(),
+            "--data",
+        ]);
+        command.arg(data).stderr(std::process::Stdio::null());
+        self.urls.iter().for_each(|url| {
+            command.args(["--from", url]);
+        });
         let (begun, before) = (Instant::now(), processor_time());
-        let report = rebuild(&args, &config).await?;
+        let output = tokio::task::block_in_place(|| command.output())?;
         let (wall, processor) = (begun.elapsed(), processor_time().saturating_sub(before));
-        anyhow::ensure!(report.failed() == 0, "every process comes back: {report:?}");
+        let report: Report = serde_json::from_slice(&output.stdout).context("the command's report")?;
+        anyhow::ensure!(
+            output.status.success() && report.failed() == 0,
+            "every process comes back: {report:?}"
+        );
+        std::fs::remove_dir_all(data)?;
         Ok(Run {
             report,
             wall,
@@ -416,7 +427,7 @@ async fn publish(config: &Config) -> Result<World> {
     })
 }
 
-/// Processor time of this program so far, in user and kernel mode.
+/// Processor time of programs that ended and this one started, in user and kernel mode.
 fn processor_time() -> Duration {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // After the name in parentheses, which may hold spaces; the kernel counts in hundredths of a second.
