@@ -8,12 +8,17 @@ mod client;
 mod config;
 mod double;
 mod events;
+mod follow;
+mod gateways;
 mod health;
 mod mainnet;
 mod module;
+mod proof;
 mod rebuild;
 mod serve;
 mod spawn_rules;
+#[cfg(test)]
+mod staged;
 mod test;
 mod upload;
 mod wallet;

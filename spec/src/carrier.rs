@@ -523,11 +523,11 @@ impl CarrierTags {
 }
 
 /// The three tags that say what an item of ours is.
-fn own(kind: &'static str) -> [(&'static str, &'static str); 3] {
+pub(crate) fn own(kind: &'static str) -> [(&'static str, &'static str); 3] {
     [("Data-Protocol", PROTOCOL), ("Variant", VARIANT), ("Type", kind)]
 }
 
-fn own_tags(kind: &'static str) -> Tags {
+pub(crate) fn own_tags(kind: &'static str) -> Tags {
     own(kind).map(|(name, value)| Tag::new(name, value)).into()
 }
 

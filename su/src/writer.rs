@@ -22,7 +22,7 @@ use crate::assign::{Ask, Head};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::index::{Index, Key, Placed, Row, View};
+use crate::index::{Change, Index, Key, Placed, Row, View};
 use crate::journal::{Journal, Pending};
 use crate::note::{Mark, Told};
 use crate::read;
@@ -493,10 +493,14 @@ impl Desk {
             .flat_map(|(lanes, lease, positions)| placed(lanes, *lease, positions));
         let placed: Vec<Placed> = placed.collect();
         let lease = durable.iter().find_map(|(_, lease, _)| *lease);
+        let change = Change {
+            lease,
+            ..Change::default()
+        };
         let entered = self
             .parts
             .index
-            .apply(&placed, lease, *end)
+            .apply(&placed, &change, *end)
             .and_then(|()| self.parts.index.maintain());
         // In the log but not in the index: a head read from the index would reuse slots.
         self.lost |= entered.is_err();
@@ -564,6 +568,7 @@ fn records(lanes: &[Lane], lease: Option<u64>) -> Vec<Record> {
     let mark = |(placement, _): (&Placement, _)| Mark {
         with_message: placement.work.item.is_some(),
         pushed: placement.work.pushed.map(|key| key.0),
+        widens: false,
     };
     let marks: Vec<Mark> = signed(lanes).map(mark).collect();
     let mut records = Vec::with_capacity(2 + 2 * marks.len());
@@ -604,6 +609,7 @@ fn placed(lanes: &[Lane], lease: Option<u64>, positions: &[Position]) -> Vec<Pla
             tick,
             ids,
             pushed,
+            widens: false,
         }
     };
     let placed = signed(lanes).map(place).collect();

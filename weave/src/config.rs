@@ -4,8 +4,10 @@
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// A segment is sealed once it has grown to this.
+    /// A segment of class local is sealed once it has grown to this.
     pub segment_bytes_max: u64,
+    /// A segment of class permanent is sealed once it has grown to this: it is one bundle then.
+    pub seal_bytes_max: u64,
     /// Disk space is reserved in steps of this size, so that syncing need not grow the file.
     pub preallocate_bytes: u64,
     /// Groups waiting for the writer; beyond it appends are refused as busy.
@@ -54,6 +56,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             segment_bytes_max: 256 << 20,
+            seal_bytes_max: 8 << 20,
             preallocate_bytes: 16 << 20,
             queue_groups_max: 16_384,
             queue_bytes_max: 256 << 20,

@@ -10,8 +10,8 @@ use crate::record::Position;
 /// Why the weave would not or could not do something. Cheap to clone: one failed batch refuses many.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The queue before the log's writer is full; nothing was stored.
-    #[error("the log's queue is full ({0}); try again")]
+    /// A bound of the log is reached (its queue, or the spool of what is not settled upstream); nothing was stored.
+    #[error("the log takes nothing more just now ({0} is reached); try again")]
     Busy(&'static str),
     /// A record or group beyond a configured limit; nothing was stored.
     #[error("{what} is {actual}, the limit is {limit}")]

@@ -3,7 +3,7 @@
 //! Not here: files. The invariant: a frame's checksum starts from its segment's random salt, so
 //! that nobody can put bytes into an item that would pass for a frame.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use crc32fast::Hasher;
 use spec::contract::Class;
 use spec::{DataItem, Withheld};
@@ -131,8 +131,14 @@ pub fn put(out: &mut Vec<u8>, kind: FrameKind, time_ms: u64, salt: u32, fill: im
     let len = out.len() - start - FRAME_LEN;
     let len = u32::try_from(len).expect("record_bytes_max is far below 4 GiB");
     out[start + 4..start + 8].copy_from_slice(&len.to_le_bytes());
-    let crc = crc_of(&out[start + 4..], salt);
-    out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+    close(&mut out[start..], salt);
+}
+
+/// Puts a whole frame's checksum in its place.
+pub fn close(frame: &mut [u8], salt: u32) {
+    assert!(frame.len() >= FRAME_LEN, "callers hand in whole frames");
+    let crc = crc_of(&frame[4..], salt);
+    frame[..4].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// Appends a record's frame.
@@ -312,11 +318,6 @@ pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
 }
 
-/// The payload of a frame read whole; the head is cut off without copying.
-pub fn payload(mut frame: BytesMut) -> Bytes {
-    frame.advance(FRAME_LEN);
-    frame.freeze()
-}
 
 #[cfg(test)]
 mod tests {
@@ -351,7 +352,7 @@ mod tests {
             assert_eq!(head.span(), frame.len() as u64);
             assert_eq!(u64::from(head.len), payload_len(&written));
             assert!(checks(&frame, 5) && !checks(&frame, 6), "the salt counts");
-            let read = record(head.kind, payload(BytesMut::from(&frame[..]))).expect("a record");
+            let read = record(head.kind, Bytes::copy_from_slice(&frame[FRAME_LEN..])).expect("a record");
             assert_eq!(read.id(), written.id());
             assert_eq!(read.item(), written.item());
             assert_eq!(read.note(), written.note());

@@ -19,11 +19,11 @@ use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::error::{At, Error, Result};
-use crate::frame::{self, FrameKind};
-use crate::record::{Entry, Position, Record};
+use crate::frame::{self, FrameKind, SegmentHead};
+use crate::record::{Entry, Piece, Position, Record};
 use crate::scan::{self, Tail, Window};
 use crate::segment::{self, Content, Segment, Span};
-use crate::writer::{Active, Group, Job, Writer};
+use crate::writer::{Active, Copies, Group, Job, Writer};
 
 /// Tells the time, ms since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -45,17 +45,40 @@ pub(crate) struct Extent {
     pub(crate) segment: Arc<Segment>,
 }
 
+/// A segment as a whole.
+#[derive(Debug, Clone)]
+pub struct Sealable {
+    /// The file; another one after data in it was withheld.
+    pub segment: Arc<Segment>,
+    /// Whether its footer stands: nothing is added any more.
+    pub is_sealed: bool,
+    /// Positions it takes: its frames' bytes as they were appended, whatever was withheld since.
+    pub bytes: u64,
+    /// Items in it; `None` in one that was sealed before the log was opened.
+    pub items: Option<u64>,
+}
+
 /// Where every position lies; shared by readers and the writer.
 #[derive(Debug, Default)]
 pub(crate) struct Map {
     /// Ascending and disjoint.
     pub(crate) extents: Vec<Extent>,
+    /// By number.
+    pub(crate) segments: BTreeMap<u64, Sealable>,
+    pub(crate) spool: Spool,
+    /// How often data was withheld since the log was opened.
+    pub(crate) withheld: u64,
     pub(crate) end: Option<Position>,
 }
 
 impl Map {
     /// Adds what was written behind all else.
-    pub(crate) fn push(&mut self, span: Span, segment: &Arc<Segment>) {
+    pub(crate) fn push(&mut self, span: Span, items: u64, segment: &Arc<Segment>) {
+        let known = self.known(segment);
+        assert!(!known.is_sealed, "nothing is added behind a footer");
+        known.bytes += span.len;
+        known.items = known.items.map(|before| before + items);
+        self.spool.written(segment.head(), span.len);
         if let Some(last) = self.extents.last_mut() {
             let end = last.span.logical + last.span.len;
             assert!(end <= span.logical, "positions only grow");
@@ -69,9 +92,37 @@ impl Map {
         self.extents.push(Extent { span, segment });
     }
 
+    fn known(&mut self, segment: &Arc<Segment>) -> &mut Sealable {
+        let new = || Sealable {
+            segment: segment.clone(),
+            is_sealed: false,
+            bytes: 0,
+            items: Some(0),
+        };
+        self.segments
+            .entry(segment.head().number)
+            .or_insert_with(new)
+    }
+
+    /// A segment's footer stands.
+    pub(crate) fn sealed(&mut self, number: u64) {
+        // A segment that nothing was written to takes no position and is not known here.
+        if let Some(known) = self.segments.get_mut(&number) {
+            known.is_sealed = true;
+        }
+    }
+
     /// Puts a segment's new extents in the place of its old ones.
     pub(crate) fn replace(&mut self, segment: &Arc<Segment>, spans: &[Span]) {
         let number = segment.head().number;
+        let known = self.segments.get_mut(&number).expect("what is replaced was written");
+        assert_eq!(
+            spans.iter().map(|span| span.len).sum::<u64>(),
+            known.bytes,
+            "withholding moves no position"
+        );
+        known.segment = segment.clone();
+        self.withheld += 1;
         self.extents
             .retain(|extent| extent.segment.head().number != number);
         self.extents.extend(spans.iter().map(|span| Extent {
@@ -84,6 +135,16 @@ impl Map {
             self.extents.is_sorted_by(disjoint),
             "every position lies in one place"
         );
+    }
+
+    /// What to read, and where, for the record at a position.
+    pub(crate) fn place(&self, at: Position) -> Result<(Arc<Segment>, u64)> {
+        let extent = self.find(at).map(|index| &self.extents[index]);
+        let extent = extent.ok_or(Error::NoRecord(at))?;
+        Ok((
+            extent.segment.clone(),
+            extent.span.at + (at.0 - extent.span.logical),
+        ))
     }
 
     /// Index of the extent that holds a position.
@@ -197,10 +258,42 @@ impl Log {
     /// [`Error::Io`] if the batch could not be written (nothing of it is stored; the disk may be
     /// full), [`Error::Poisoned`] after a failed sync until the log is opened again.
     pub fn append(&self, records: Vec<Record>, class: Class) -> Append {
-        Append(self.queue(records, class))
+        Append(self.queue(records, None, class))
     }
 
-    fn queue(&self, records: Vec<Record>, class: Class) -> Result<oneshot::Receiver<Result<Vec<Position>>>> {
+    /// As [`Log::append`], with copies of records that stand in the log already, which are read
+    /// here. What is withheld before the group is written is withheld in the copy, too.
+    ///
+    /// # Errors
+    /// As for [`Log::append`] and [`Log::read`].
+    pub fn append_pieces(&self, pieces: Vec<Piece>, class: Class) -> Append {
+        // The count first: what is withheld from here on is looked at again by the writer.
+        let mut copies = Copies {
+            withheld: self.map().withheld,
+            of: Vec::new(),
+        };
+        let mut records = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            match piece {
+                Piece::New(record) => records.push(record),
+                Piece::Copy(at) => match self.read(at) {
+                    Ok(record) => {
+                        copies.of.push((records.len(), at));
+                        records.push(record);
+                    }
+                    Err(error) => return Append(Err(error)),
+                },
+            }
+        }
+        Append(self.queue(records, Some(copies), class))
+    }
+
+    fn queue(
+        &self,
+        records: Vec<Record>,
+        copies: Option<Copies>,
+        class: Class,
+    ) -> Result<oneshot::Receiver<Result<Vec<Position>>>> {
         let (done, answer) = oneshot::channel();
         if records.is_empty() {
             // The receiver is still here, so this cannot fail.
@@ -209,12 +302,21 @@ impl Log {
         }
         let bytes = self.check(&records)?;
         let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if queued > 0 && queued + bytes > self.config.queue_bytes_max {
+        let refused = if queued > 0 && queued + bytes > self.config.queue_bytes_max {
+            Some("queue_bytes_max")
+        } else if class == Class::Permanent && !self.map().spool.takes(queued + bytes) {
+            metrics::counter!("weave_spool_refused_total").increment(1);
+            Some("spool_bytes_max")
+        } else {
+            None
+        };
+        if let Some(bound) = refused {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(Error::Busy("queue_bytes_max"));
+            return Err(Error::Busy(bound));
         }
         let group = Group {
             records,
+            copies,
             class,
             bytes,
             done,
@@ -259,6 +361,10 @@ impl Log {
         self.map.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn map_mut(&self) -> std::sync::RwLockWriteGuard<'_, Map> {
+        self.map.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The record at a position.
     ///
     /// # Errors
@@ -272,17 +378,12 @@ impl Log {
     /// # Errors
     /// As for [`Log::read`].
     pub fn entry(&self, at: Position) -> Result<Entry> {
-        let extent = {
-            let map = self.map();
-            let found = map.find(at).map(|index| map.extents[index].clone());
-            found.ok_or(Error::NoRecord(at))?
-        };
-        let offset = extent.span.at + (at.0 - extent.span.logical);
-        let (time_ms, record) = extent.segment.record(offset)?;
+        let (segment, offset) = self.map().place(at)?;
+        let (time_ms, record) = segment.record(offset)?;
         Ok(Entry {
             position: at,
             time_ms,
-            class: extent.segment.head().class,
+            class: segment.head().class,
             record,
         })
     }
@@ -334,12 +435,79 @@ impl Log {
     /// The segments by number, the ones being written included; a sealed one has a footer.
     pub fn segments(&self) -> Vec<Arc<Segment>> {
         let map = self.map();
-        let by_number = map
-            .extents
-            .iter()
-            .map(|extent| (extent.segment.head().number, &extent.segment));
-        let by_number: BTreeMap<_, _> = by_number.collect();
-        by_number.into_values().cloned().collect()
+        map.segments
+            .values()
+            .map(|known| known.segment.clone())
+            .collect()
+    }
+
+    /// The segment of a number, if anything was written to it.
+    pub fn segment(&self, number: u64) -> Option<Sealable> {
+        self.map().segments.get(&number).cloned()
+    }
+
+    /// The permanent segments from a number on, ascending.
+    pub fn permanent_from(&self, number: u64) -> Vec<Sealable> {
+        let map = self.map();
+        let of_class = |known: &&Sealable| known.segment.head().class == Class::Permanent;
+        map.segments
+            .range(number..)
+            .map(|(_, known)| known)
+            .filter(of_class)
+            .cloned()
+            .collect()
+    }
+
+    /// Bounds the bytes of class permanent that are not settled; without this call nothing does. `is_settled` tells
+    /// of each permanent segment written so far.
+    pub fn bound_spool(&self, bytes_max: u64, is_settled: impl Fn(u64) -> bool) {
+        let mut map = self.map_mut();
+        let open = |(number, known): &(&u64, &Sealable)| {
+            known.segment.head().class == Class::Permanent && !is_settled(**number)
+        };
+        let bytes = map.segments.iter().filter(open).map(|(_, known)| known.bytes).sum();
+        map.spool = Spool {
+            bytes,
+            bytes_max: Some(bytes_max),
+        };
+    }
+
+    /// A permanent segment is settled upstream, or (`false`) is not any more.
+    pub fn set_settled(&self, number: u64, is_settled: bool) {
+        let mut map = self.map_mut();
+        let bytes = map.segments.get(&number).map_or(0, |known| known.bytes);
+        let spool = &mut map.spool;
+        match is_settled {
+            true => spool.bytes = spool.bytes.checked_sub(bytes).expect("what settles was spooled"),
+            false => spool.bytes += bytes,
+        }
+    }
+
+    /// What of class permanent is not settled upstream.
+    pub fn spool(&self) -> Spool {
+        self.map().spool
+    }
+}
+
+/// Bytes of class permanent that are not settled upstream, and how many there may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spool {
+    /// Frames' bytes, as appended.
+    pub bytes: u64,
+    /// Beyond it appends of the class are refused as busy; `None`: no bound.
+    pub bytes_max: Option<u64>,
+}
+
+impl Spool {
+    fn written(&mut self, head: &SegmentHead, len: u64) {
+        if head.class == Class::Permanent {
+            self.bytes += len;
+        }
+    }
+
+    /// Whether so many bytes more are within the bound.
+    fn takes(&self, len: u64) -> bool {
+        self.bytes_max.is_none_or(|max| self.bytes + len <= max)
     }
 }
 
@@ -402,6 +570,13 @@ impl Opened {
             None => recover(&segment, is_newest)?,
         };
         let segment = Arc::new(segment);
+        let bytes = content.spans.iter().map(|span| span.len).sum();
+        if bytes > 0 {
+            let items = goes_on.then(|| segment.count_items(content.end)).transpose()?;
+            let known = self.map.known(&segment);
+            (known.bytes, known.items, known.is_sealed) = (bytes, items, !goes_on);
+            self.map.spool.written(segment.head(), bytes);
+        }
         self.map.end = self.map.end.max(content.last.map(Position));
         self.map.extents.extend(content.spans.iter().map(|span| Extent {
             span: *span,

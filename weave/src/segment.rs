@@ -7,13 +7,14 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use spec::Bundle;
 use spec::contract::Class;
 
 use crate::error::{At, Error, Result};
 use crate::frame::{self, FrameHead, FrameKind, HEAD_LEN, HeadError, SegmentHead};
 use crate::record::Record;
+use crate::scan::Window;
 
 /// First bytes of a footer.
 pub(crate) const FOOTER_MAGIC: &[u8; 8] = b"WEFTFOOT";
@@ -210,8 +211,15 @@ impl Segment {
         read_some(&self.file, buffer, at).at(&self.path, "read the segment")
     }
 
-    /// Reads the frame at an offset and checks it.
+    /// Reads the frame at an offset and checks it; answers with its payload.
     pub(crate) fn frame(&self, at: u64) -> Result<(FrameHead, Bytes)> {
+        let (head, mut frame) = self.raw_frame(at)?;
+        frame.advance(frame::FRAME_LEN);
+        Ok((head, frame))
+    }
+
+    /// As [`Segment::frame`], with the whole frame.
+    pub(crate) fn raw_frame(&self, at: u64) -> Result<(FrameHead, Bytes)> {
         let mut bytes = BytesMut::zeroed(READ_AHEAD);
         let have = self.read_some(&mut bytes, at)?;
         let head = FrameHead::read(&bytes[..have]);
@@ -229,7 +237,7 @@ impl Segment {
         if !frame::checks(&bytes, self.head.salt) {
             return Err(Error::corrupt(&self.path, at, "the record's checksum is wrong"));
         }
-        Ok((head, frame::payload(bytes)))
+        Ok((head, bytes.freeze()))
     }
 
     /// Reads the record at an offset; with its time.
@@ -283,6 +291,19 @@ impl Segment {
         let mut magic = [0; 8];
         self.read_some(&mut magic, at)?;
         Ok(magic == *FOOTER_MAGIC)
+    }
+
+    /// How many of a segment's records up to `end` are items, whole or without their data.
+    pub(crate) fn count_items(&self, end: u64) -> Result<u64> {
+        let (mut window, mut at, mut items) = (Window::new(end), HEAD_LEN as u64, 0);
+        while at < end {
+            let bytes = window.get(self, at, frame::FRAME_LEN as u64)?;
+            let head = bytes.and_then(FrameHead::read);
+            let head = head.ok_or_else(|| Error::corrupt(&self.path, at, "no record begins here"))?;
+            items += u64::from(!matches!(head.kind, FrameKind::Group | FrameKind::Note));
+            at += head.span();
+        }
+        Ok(items)
     }
 
     /// The whole items among a segment's records, in order: the body of its bundle.

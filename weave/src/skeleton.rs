@@ -1,308 +1,171 @@
-//! Skeletons: a sealed segment file without the items that its bundle carries, and the file made of both again.
+//! A sealed segment taken apart into its records and the rest of the file, and put together again byte for byte.
 //!
-//! Pure. Not here: files, compression, the bundle (`spec::carrier`). The invariant: what `take_apart` took apart,
-//! `put_together` makes again byte for byte. Source: spec/carrier.md, "Segment item".
+//! Not here: the bundle that carries both, compression. The invariant: `put` of what `take` gave is the file.
+//! Source: spec/carrier.md, "Segment item".
 
-use bytes::{BufMut, Bytes, BytesMut};
-use spec::{DataItem, Withheld, carrier};
+use aws_lc_rs::digest::{Context, SHA256};
+use bytes::{Buf, Bytes};
+use spec::chunks::Hash;
 
+use crate::error::{Error, Result};
 use crate::frame::{self, FRAME_LEN, FrameHead, FrameKind, HEAD_LEN, SegmentHead};
-use crate::segment::FOOTER_MAGIC;
+use crate::record::Record;
+pub use crate::rejoin::{Apart, Piece, SkeletonError, put_together, take_apart};
+use crate::segment::Segment;
 
-/// Why a file or a skeleton is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("byte {at} of the {of}: {why}")]
-pub struct SkeletonError {
-    /// Which bytes: a segment, or a skeleton.
-    pub of: &'static str,
-    /// Where in them.
-    pub at: usize,
-    /// What is wrong.
-    pub why: String,
+/// Bytes read at once of what follows the groups.
+const STEP_LEN: u64 = 1 << 20;
+
+/// A sealed segment, taken apart.
+#[derive(Debug)]
+pub struct Parts {
+    /// The file without its records' payloads, frames' checksums zeroed.
+    pub skeleton: Vec<u8>,
+    /// The items and withheld items, in order.
+    pub records: Vec<Record>,
+    /// Bytes of the file.
+    pub file_len: u64,
+    /// SHA-256 of the file.
+    pub sha256: Hash,
 }
 
-/// A record of a segment that has an item in its bundle.
-#[derive(Debug, Clone)]
-pub enum Piece {
-    /// An item, verbatim.
-    Item(DataItem),
-    /// An item without its data; it travels in a wrapper.
-    Withheld(Withheld),
-}
-
-/// A sealed segment in its two parts.
-#[derive(Debug, Clone)]
-pub struct Apart {
-    /// The file without its records' items, frames' checksums zeroed.
-    pub skeleton: Bytes,
-    /// The records in order. They share the file's bytes.
-    pub records: Vec<Piece>,
-}
-
-/// Walks the frames of a segment or a skeleton.
-struct Walk<'a> {
-    of: &'static str,
-    bytes: &'a Bytes,
-    at: usize,
-}
-
-impl<'a> Walk<'a> {
-    /// After the head; with the salt of the file's checksums.
-    fn begin(of: &'static str, bytes: &'a Bytes) -> Result<(Walk<'a>, u32), SkeletonError> {
-        let walk = Walk { of, bytes, at: 0 };
-        let head = SegmentHead::read(bytes).map_err(|_| walk.error("it does not begin as a segment does"))?;
-        Ok((Walk { at: HEAD_LEN, ..walk }, head.salt))
-    }
-
-    fn error(&self, why: impl Into<String>) -> SkeletonError {
-        SkeletonError {
-            of: self.of,
-            at: self.at,
-            why: why.into(),
-        }
-    }
-
-    /// Whether the footer begins here.
-    fn is_footer(&self) -> bool {
-        // No frame begins so: its length would be 1.4 GB, or in a skeleton its checksum not zero.
-        self.bytes[self.at..].starts_with(FOOTER_MAGIC)
-    }
-
-    fn head(&self) -> Result<FrameHead, SkeletonError> {
-        let head = FrameHead::read(&self.bytes[self.at..]);
-        head.ok_or_else(|| self.error("neither a frame nor the footer begins here"))
-    }
-
-    /// Goes on by so many bytes, and answers with them.
-    fn take(&mut self, len: usize) -> Result<Bytes, SkeletonError> {
-        let end = self.at.checked_add(len).filter(|end| *end <= self.bytes.len());
-        let end = end.ok_or_else(|| self.error("cut off"))?;
-        let taken = self.bytes.slice(self.at..end);
-        self.at = end;
-        Ok(taken)
-    }
-
-    fn rest(&self) -> Bytes {
-        self.bytes.slice(self.at..)
-    }
-}
-
-/// Whether a frame's payload travels as an item of the bundle.
-fn travels(kind: FrameKind) -> bool {
-    matches!(kind, FrameKind::Item | FrameKind::Withheld | FrameKind::Emptied)
-}
-
-/// Takes a sealed segment's bytes apart.
+/// Takes a sealed segment apart.
 ///
 /// # Errors
-/// Damage, by its place; or that it is not sealed.
-pub fn take_apart(file: &Bytes) -> Result<Apart, SkeletonError> {
-    let (mut walk, salt) = Walk::begin("segment", file)?;
-    let mut skeleton = BytesMut::from(&file[..HEAD_LEN]);
-    let mut records = Vec::new();
-    while !walk.is_footer() {
-        let head = walk.head()?;
-        let begun = Walk { ..walk };
-        let bytes = walk.take(head.span() as usize)?;
-        if !frame::checks(&bytes, salt) {
-            return Err(
-                begun.error("a frame's checksum is wrong; remedy: a backup, or the bundle if it went up")
-            );
+/// Damage; a segment that is not sealed.
+pub fn take(segment: &Segment) -> Result<Parts> {
+    let broken = |at, why: &str| Error::corrupt(segment.path(), at, why);
+    let content = segment.footer()?;
+    let content = content.ok_or_else(|| broken(0, "only a sealed segment is taken apart"))?;
+    let file_len = segment.file_len()?;
+    let (mut skeleton, mut records) = (Vec::new(), Vec::new());
+    let mut hash = Context::new(&SHA256);
+    let mut at = HEAD_LEN as u64;
+    copy(segment, 0, at, &mut hash, &mut skeleton)?;
+    while at < content.end {
+        let (head, frame) = segment.raw_frame(at)?;
+        hash.update(&frame);
+        let is_record = is_record(head.kind);
+        let kept = if is_record { FRAME_LEN } else { frame.len() };
+        skeleton.extend_from_slice(&[0; 4]);
+        skeleton.extend_from_slice(&frame[4..kept]);
+        if is_record {
+            let record = frame::record(head.kind, frame.slice(FRAME_LEN..));
+            records.push(record.map_err(|why| broken(at, &why))?);
         }
-        skeleton.put_bytes(0, 4);
-        skeleton.put_slice(&bytes[4..FRAME_LEN]);
-        let payload = bytes.slice(FRAME_LEN..);
-        match travels(head.kind) {
-            true => records.push(piece(head.kind, payload).map_err(|why| begun.error(why))?),
-            false => skeleton.put_slice(&payload),
-        }
+        at += head.span();
     }
-    skeleton.put_slice(&walk.rest());
-    Ok(Apart {
-        skeleton: skeleton.freeze(),
+    assert_eq!(at, content.end, "frames end where the segment's groups end");
+    copy(segment, at, file_len, &mut hash, &mut skeleton)?;
+    let sha256 = hash.finish().as_ref().try_into().expect("a digest has 32 bytes");
+    Ok(Parts {
+        skeleton,
         records,
+        file_len,
+        sha256,
     })
 }
 
-fn piece(kind: FrameKind, payload: Bytes) -> Result<Piece, String> {
-    match kind {
-        FrameKind::Item => {
-            let item = DataItem::parse(payload).map_err(|e| e.to_string())?;
-            // Verified before it was written; the checksum says that the bytes are still the same.
-            item.trust_own_log();
-            Ok(Piece::Item(item))
-        }
-        _ => Withheld::decode(&payload)
-            .map(Piece::Withheld)
-            .map_err(|e| e.to_string()),
-    }
+fn is_record(kind: FrameKind) -> bool {
+    matches!(kind, FrameKind::Item | FrameKind::Withheld | FrameKind::Emptied)
 }
 
-/// Makes the file of a skeleton and the records of its bundle, and hands it out in pieces. Wrappers must be signed by
-/// `node`, the key that signed the bundle's closing items; the items' own signatures are the caller's to check.
-/// Whether it is the file that was meant, its SHA-256 tells.
-///
-/// # Errors
-/// Says what does not fit. What was handed out until then is of no use.
-pub fn put_together<'r>(
-    skeleton: &Bytes,
-    records: impl IntoIterator<Item = &'r DataItem>,
-    node: &[u8],
-    mut out: impl FnMut(&[u8]),
-) -> Result<(), SkeletonError> {
-    let (mut walk, salt) = Walk::begin("skeleton", skeleton)?;
-    let mut records = records.into_iter();
-    out(&skeleton[..HEAD_LEN]);
-    while !walk.is_footer() {
-        let head = walk.head()?;
-        let bytes = walk.take(FRAME_LEN)?;
-        let payload = match travels(head.kind) {
-            true => {
-                let item = records.next();
-                let item =
-                    item.ok_or_else(|| walk.error("the bundle has fewer records than the skeleton"))?;
-                payload(head.kind, item, node).map_err(|why| walk.error(why))?
-            }
-            false => walk.take(head.len as usize)?,
-        };
-        if payload.len() as u64 != u64::from(head.len) {
-            return Err(walk.error(format!(
-                "a record has {} bytes, the frame is for {}",
-                payload.len(),
-                head.len
-            )));
+/// Takes bytes over as they stand.
+fn copy(segment: &Segment, from: u64, to: u64, hash: &mut Context, out: &mut Vec<u8>) -> Result<()> {
+    let mut at = from;
+    while at < to {
+        let mut bytes = vec![0; (to - at).min(STEP_LEN) as usize];
+        let have = segment.read_some(&mut bytes, at)?;
+        if have < bytes.len() {
+            return Err(Error::corrupt(segment.path(), at, "the file is cut off"));
         }
-        out(&frame::checksum(&[&bytes[4..], &payload], salt).to_le_bytes());
-        out(&bytes[4..]);
-        out(&payload);
+        hash.update(&bytes);
+        out.extend_from_slice(&bytes);
+        at += bytes.len() as u64;
     }
-    if records.next().is_some() {
-        return Err(walk.error("the bundle has more records than the skeleton"));
-    }
-    out(&walk.rest());
     Ok(())
 }
 
-fn payload(kind: FrameKind, item: &DataItem, node: &[u8]) -> Result<Bytes, String> {
-    if kind == FrameKind::Item {
-        return Ok(item.bytes().clone());
+/// SHA-256 of a segment's file as it is now.
+///
+/// # Errors
+/// The operating system's refusal.
+pub fn sha256(segment: &Segment) -> Result<Hash> {
+    let mut hash = Context::new(&SHA256);
+    let (len, mut at) = (segment.file_len()?, 0);
+    let mut bytes = vec![0; STEP_LEN as usize];
+    while at < len {
+        let want = (len - at).min(STEP_LEN) as usize;
+        let have = segment.read_some(&mut bytes[..want], at)?;
+        if have == 0 {
+            return Err(Error::corrupt(segment.path(), at, "the file is cut off"));
+        }
+        hash.update(&bytes[..have]);
+        at += have as u64;
     }
-    if item.owner() != node {
-        return Err("an item stands for a withheld one, and the node did not sign it".into());
-    }
-    carrier::unwrap(item).map_err(|error| error.to_string())?;
-    Ok(item.data())
+    Ok(hash.finish().as_ref().try_into().expect("a digest has 32 bytes"))
 }
 
-#[cfg(test)]
-mod tests {
-    use spec::Signer;
+/// Why a skeleton and records make no segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// Its first bytes are no segment's head.
+    #[error("the skeleton does not begin with a segment's head")]
+    Head,
+    /// It ends inside a frame, or has no footer.
+    #[error("the skeleton is cut off at byte {0}")]
+    CutOff(usize),
+    /// There are fewer or more records than it has places for, or one has another length.
+    #[error("record {0} does not fit the skeleton")]
+    Record(usize),
+    /// Together they are longer or shorter than the file was.
+    #[error("skeleton and records do not have the file's length")]
+    Length,
+}
 
-    use super::*;
-
-    fn vector() -> Bytes {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/vectors/segment_v1.seg");
-        std::fs::read(path).expect("the vector of storage.md").into()
-    }
-
-    fn node() -> Signer {
-        Signer::ed25519(&[2; 32])
-    }
-
-    fn bundled(records: &[Piece]) -> Vec<DataItem> {
-        let wrap = |piece: &Piece| match piece {
-            Piece::Item(item) => item.clone(),
-            Piece::Withheld(withheld) => carrier::wrap(withheld, &node()).expect("a key that signs"),
-        };
-        records.iter().map(wrap).collect()
-    }
-
-    fn file_of(skeleton: &Bytes, records: &[DataItem]) -> Result<Vec<u8>, SkeletonError> {
-        let mut file = Vec::new();
-        put_together(skeleton, records, node().owner(), |bytes| {
-            file.extend_from_slice(bytes);
-        })?;
-        Ok(file)
-    }
-
-    #[test]
-    fn a_file_with_every_kind_of_record_is_made_again_byte_for_byte() {
-        let file = vector();
-        let apart = take_apart(&file).expect("a sealed segment");
-        assert!(
-            apart
-                .records
-                .iter()
-                .any(|piece| matches!(piece, Piece::Withheld(_)))
-        );
-        assert!(apart.records.iter().any(|piece| matches!(piece, Piece::Item(_))));
-        let records = bundled(&apart.records);
-        assert_eq!(file_of(&apart.skeleton, &records), Ok(file.to_vec()));
-        assert!(apart.skeleton.len() < file.len());
-    }
-
-    #[test]
-    fn records_missing_left_over_swapped_or_signed_by_another_are_refused() {
-        let apart = take_apart(&vector()).expect("a sealed segment");
-        let records = bundled(&apart.records);
-        let refused = |records: &[DataItem]| file_of(&apart.skeleton, records).is_err();
-        assert!(refused(&records[1..]) && refused(&records[..records.len() - 1]));
-        let mut more = records.clone();
-        more.push(records[0].clone());
-        assert!(refused(&more));
-        let stranger = Signer::ed25519(&[3; 32]);
-        for (at, piece) in apart.records.iter().enumerate() {
-            let Piece::Withheld(withheld) = piece else {
-                continue;
-            };
-            let mut bad = records.clone();
-            bad[at] = carrier::wrap(withheld, &stranger).expect("a key that signs");
-            assert!(refused(&bad), "a stranger's wrapper at {at}");
-        }
-    }
-
-    #[test]
-    fn damage_is_named_by_its_place_and_never_panics() {
-        let file = vector();
-        let apart = take_apart(&file).expect("a sealed segment");
-        let records = bundled(&apart.records);
-        for at in 0..file.len() {
-            let mut bad = file.to_vec();
-            bad[at] ^= 1;
-            // The head's creation time and such are in its own checksum; the footer's is left to the reader of files.
-            if let Ok(read) = take_apart(&bad.into()) {
-                assert!(at >= file.len() - footer_len(&file), "byte {at}");
-                assert_eq!(read.records.len(), apart.records.len());
+/// Puts a segment's file together. `payloads` are its records' payloads in order: an item's bytes, or what a wrapper
+/// of a withheld item carries.
+///
+/// # Errors
+/// If they do not fit. Whether the file is the one it was, its SHA-256 tells.
+pub fn put(
+    skeleton: &[u8],
+    file_len: u64,
+    payloads: impl IntoIterator<Item = Bytes>,
+) -> std::result::Result<Vec<u8>, Unfit> {
+    let salt = SegmentHead::read(skeleton).map_err(|_| Unfit::Head)?.salt;
+    let most = usize::try_from(file_len).map_err(|_| Unfit::Length)?;
+    let mut out = skeleton[..HEAD_LEN].to_vec();
+    let (mut rest, mut payloads) = (&skeleton[HEAD_LEN..], payloads.into_iter().enumerate());
+    // A frame begins with its zeroed checksum, a footer does not.
+    while rest.starts_with(&[0; 4]) {
+        let cut_off = Unfit::CutOff(skeleton.len() - rest.len());
+        let head = FrameHead::read(rest).ok_or(cut_off)?;
+        let start = out.len();
+        if is_record(head.kind) {
+            let (index, payload) = payloads.next().ok_or(cut_off)?;
+            if payload.len() as u64 != u64::from(head.len) {
+                return Err(Unfit::Record(index));
             }
-            assert!(take_apart(&file.slice(..at)).is_err() || at > file.len() - footer_len(&file));
+            out.extend_from_slice(&rest[..FRAME_LEN]);
+            out.extend_from_slice(&payload);
+            rest.advance(FRAME_LEN);
+        } else {
+            let span = usize::try_from(head.span()).map_err(|_| cut_off)?;
+            out.extend_from_slice(rest.get(..span).ok_or(cut_off)?);
+            rest.advance(span);
         }
-        for at in 0..apart.skeleton.len() {
-            let mut bad = apart.skeleton.to_vec();
-            bad[at] ^= 1;
-            let made = file_of(&bad.into(), &records);
-            assert!(
-                made != Ok(file.to_vec()) || is_checksum(&apart.skeleton, at),
-                "byte {at}"
-            );
+        if out.len() > most {
+            return Err(Unfit::Length);
         }
+        frame::close(&mut out[start..], salt);
     }
-
-    fn footer_len(file: &[u8]) -> usize {
-        let at = file.len() - 12;
-        frame::u32_at(file, at) as usize + 12
+    if let Some((index, _)) = payloads.next() {
+        return Err(Unfit::Record(index));
     }
-
-    /// Frames' checksums are zero in a skeleton and never read.
-    fn is_checksum(skeleton: &Bytes, at: usize) -> bool {
-        let (mut walk, _) = Walk::begin("skeleton", skeleton).expect("a skeleton");
-        while !walk.is_footer() {
-            if (walk.at..walk.at + 4).contains(&at) {
-                return true;
-            }
-            let head = walk.head().expect("a frame");
-            let len = if travels(head.kind) { 0 } else { head.len as usize };
-            walk.take(FRAME_LEN + len).expect("a whole frame");
-        }
-        false
+    out.extend_from_slice(rest);
+    match out.len() == most {
+        true => Ok(out),
+        false => Err(Unfit::Length),
     }
 }

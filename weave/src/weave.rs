@@ -23,7 +23,7 @@ use crate::find::Finder;
 use crate::index::Index;
 use crate::log::{Clock, Log, system_clock};
 use crate::recent::{Recent, Work};
-use crate::record::{Entry, Position, Record};
+use crate::record::{Entry, Piece, Position, Record};
 use crate::registered;
 
 /// Permanent storage of one data folder. Share it by `Arc`.
@@ -200,6 +200,27 @@ impl Weave {
         self.blocking(move |shared| shared.withhold(id)).await
     }
 
+    /// Makes what is held under these ids part of the permanent class too: items as they stand (data
+    /// that was withheld stays so), and what the program brought along. What is not held is left out.
+    ///
+    /// # Errors
+    /// Damage, a failing disk, or a full queue.
+    pub async fn keep(&self, ids: Vec<ItemId>) -> Answer<()> {
+        self.append_missing(Class::Permanent, move |shared| shared.missing_copies(&ids))
+            .await
+    }
+
+    /// Appends what `choose` finds missing; what is read for it holds nobody up.
+    async fn append_missing(
+        &self,
+        class: Class,
+        choose: impl FnOnce(&Shared) -> Result<Vec<Piece>> + Send + 'static,
+    ) -> Answer<()> {
+        let begin = move |shared: &Shared| Ok(shared.log.append_pieces(choose(shared)?, class));
+        self.blocking(begin).await?.await?;
+        Ok(())
+    }
+
     /// Runs what may read the disk where it holds nobody up.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -301,10 +322,19 @@ impl Shared {
 
     fn withhold(&self, id: ItemId) -> Result<bool> {
         let mut is_held = false;
-        for position in self.finder()?.positions(&id)? {
-            if !matches!(self.log.read(position)?, Record::Note(_)) {
-                self.log.withhold(position)?;
-                is_held = true;
+        loop {
+            let mut is_whole = false;
+            for position in self.finder()?.positions(&id)? {
+                let record = self.log.read(position)?;
+                is_held |= record.note().is_none();
+                if record.item().is_some() {
+                    self.log.withhold(position)?;
+                    is_whole = true;
+                }
+            }
+            // A copy that was written meanwhile is found the next time.
+            if !is_whole {
+                break;
             }
         }
         // The records kept for the index hold the data, too.
@@ -312,19 +342,57 @@ impl Shared {
         Ok(is_held)
     }
 
-    /// The items that are not held yet, as records.
-    fn new_records(&self, items: Vec<DataItem>) -> Result<Vec<Record>> {
-        let mut new: Vec<DataItem> = Vec::with_capacity(items.len());
+    /// The items that are not held yet, and those that are held in the other class only: a permanent
+    /// item is local, too, but a local one is not permanent.
+    fn new_pieces(&self, items: Vec<DataItem>, class: Class) -> Result<Vec<Piece>> {
+        let mut new = Vec::with_capacity(items.len());
         let mut seen = HashSet::with_capacity(items.len());
         for item in items {
             item.verify().map_err(|error| Error::Refused(error.into()))?;
+            if !seen.insert(item.id()) {
+                continue;
+            }
             let held = self.lookup(item.id())?;
-            let held = held.is_some_and(|found| !matches!(found.stored, Stored::Registered(_)));
-            if !held && seen.insert(item.id()) {
-                new.push(item);
+            match held.filter(|found| !matches!(found.stored, Stored::Registered(_))) {
+                None => new.push(Piece::New(Record::Item(item))),
+                Some(_) if class == Class::Permanent => new.extend(self.missing_copy(&item.id())?),
+                Some(_) => {}
             }
         }
-        Ok(new.into_iter().map(Record::Item).collect())
+        Ok(new)
+    }
+
+    /// What has to be appended for these ids to be in the permanent class.
+    fn missing_copies(&self, ids: &[ItemId]) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        let mut seen = HashSet::with_capacity(ids.len());
+        for id in ids.iter().filter(|id| seen.insert(**id)) {
+            match self.lookup(*id)? {
+                Some(_) => pieces.extend(self.missing_copy(id)?),
+                None => {
+                    let brought = self.brought_along(*id).and_then(|found| found.stored.item().cloned());
+                    pieces.extend(brought.map(|item| Piece::New(Record::Item(item))));
+                }
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// The copy of what is held under an id that the permanent class lacks, if it does. Bytes that are
+    /// only registered are a note; where an item of the id is held, that is what counts.
+    fn missing_copy(&self, id: &ItemId) -> Result<Option<Piece>> {
+        let (mut item, mut note, mut has_note) = (None, None, false);
+        for position in self.finder()?.positions(id)? {
+            let entry = self.log.entry(position)?;
+            match (entry.record.note().is_some(), entry.class) {
+                (false, Class::Permanent) => return Ok(None),
+                (false, Class::Local) => item = item.or(Some(position)),
+                (true, Class::Permanent) => has_note = true,
+                (true, Class::Local) => note = note.or(Some(position)),
+            }
+        }
+        let missing = item.or(note.filter(|_| !has_note));
+        Ok(missing.map(Piece::Copy))
     }
 }
 
@@ -436,9 +504,8 @@ impl Flusher {
 #[async_trait]
 impl Permanent for Weave {
     async fn append(&self, items: Vec<DataItem>, class: Class) -> Answer<()> {
-        let records = self.blocking(move |shared| shared.new_records(items)).await?;
-        self.shared.log.append(records, class).await?;
-        Ok(())
+        self.append_missing(class, move |shared| shared.new_pieces(items, class))
+            .await
     }
 
     async fn fetch(&self, id: ItemId) -> Answer<Stored> {

@@ -26,9 +26,18 @@ const BUFFER_LEN_KEPT: usize = 16 << 20;
 /// One append.
 pub struct Group {
     pub(crate) records: Vec<Record>,
+    pub(crate) copies: Option<Copies>,
     pub(crate) class: Class,
     pub(crate) bytes: u64,
     pub(crate) done: oneshot::Sender<Result<Vec<Position>>>,
+}
+
+/// Which records of a group stand in the log already.
+pub struct Copies {
+    /// How often data had been withheld when they were read.
+    pub(crate) withheld: u64,
+    /// Index in the group, and where the original stands.
+    pub(crate) of: Vec<(usize, Position)>,
 }
 
 /// What the writer is asked to do.
@@ -155,8 +164,42 @@ impl Writer {
         self.give_back();
     }
 
+    /// Reads copies again whose originals may have lost their data since they were read.
+    fn refresh(&self, group: &mut Group) -> Result<()> {
+        let Some(copies) = group.copies.take() else {
+            return Ok(());
+        };
+        if self.map.read().unwrap_or_else(PoisonError::into_inner).withheld == copies.withheld {
+            return Ok(());
+        }
+        for (index, at) in copies.of {
+            let place = self.map.read().unwrap_or_else(PoisonError::into_inner).place(at);
+            let (segment, offset) = place?;
+            group.records[index] = segment.record(offset)?.1;
+        }
+        group.bytes = group.records.iter().map(frame::payload_len).sum();
+        Ok(())
+    }
+
+    /// The group with its copies as they are now; one that cannot be read again is answered.
+    fn refreshed(&self, mut group: Group) -> Option<Group> {
+        match self.refresh(&mut group) {
+            Ok(()) => Some(group),
+            Err(error) => {
+                // Who no longer waits does not need the answer.
+                let _ = group.done.send(Err(error));
+                None
+            }
+        }
+    }
+
     /// Stores a batch, class by class, and answers each group.
     fn commit(&mut self, groups: &mut Vec<Group>) {
+        // Each refused group is told at once; that it cannot be read again is no fault of the others.
+        *groups = std::mem::take(groups)
+            .into_iter()
+            .filter_map(|group| self.refreshed(group))
+            .collect();
         for class in [Class::Local, Class::Permanent] {
             let of_class: Vec<_> = groups.extract_if(.., |group| group.class == class).collect();
             if of_class.is_empty() {
@@ -233,8 +276,10 @@ impl Writer {
             at,
         };
         let last = positions.last().and_then(|group| group.last()).copied();
+        let all = groups.iter().flat_map(|group| &group.records);
+        let items = all.filter(|record| record.note().is_none()).count() as u64;
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        map.push(span, &active.segment);
+        map.push(span, items, &active.segment);
         map.end = last;
         drop(map);
         self.logical += len;
@@ -313,7 +358,11 @@ impl Writer {
 
     /// The segment to write to; a full one is sealed first.
     fn take_active(&mut self, class: Class) -> Result<Active> {
-        let full = |active: &Active| active.content.end >= self.config.segment_bytes_max;
+        let most = match class {
+            Class::Local => self.config.segment_bytes_max,
+            Class::Permanent => self.config.seal_bytes_max,
+        };
+        let full = |active: &Active| active.content.end >= most;
         if self.active[slot(class)].as_ref().is_some_and(full) {
             self.seal(class)?;
         }
@@ -347,8 +396,12 @@ impl Writer {
             return Ok(());
         };
         let sealed = active.segment.seal(&active.content);
-        if let Err(error) = &sealed {
-            self.poisoned = Some(error.to_string().into());
+        match &sealed {
+            Err(error) => self.poisoned = Some(error.to_string().into()),
+            Ok(()) => {
+                let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+                map.sealed(active.segment.head().number);
+            }
         }
         sealed
     }

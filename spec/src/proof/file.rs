@@ -17,7 +17,7 @@ use crate::transaction::Transaction;
 use crate::withheld::Withheld;
 
 /// First bytes of the file.
-const MAGIC: &[u8; 8] = b"WEFTPRF\n";
+pub const MAGIC: &[u8; 8] = b"WEFTPRF\n";
 /// The version written, and the newest read.
 pub const VERSION: u32 = 1;
 /// Longest file that is read: a whole proof of a large item has all its chunks.

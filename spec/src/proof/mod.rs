@@ -26,7 +26,7 @@ use crate::transaction::Transaction;
 use crate::withheld::Withheld;
 
 pub use crate::midstate::{Sha256 as Sha256State, Sha384 as Sha384State};
-pub use file::{FILE_LEN_MAX, VERSION};
+pub use file::{FILE_LEN_MAX, MAGIC, VERSION};
 pub use make::{Members, members};
 pub use stretch::Stretch;
 

@@ -192,6 +192,7 @@ fn segments_are_sealed_at_their_size_and_are_the_bodies_of_bundles() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config {
         segment_bytes_max: 4_000,
+        seal_bytes_max: 4_000,
         preallocate_bytes: 1_000,
         ..Config::default()
     };

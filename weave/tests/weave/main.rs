@@ -7,3 +7,4 @@ mod graphql;
 mod index;
 mod log;
 mod manifest;
+mod seal;
