@@ -251,6 +251,8 @@ pub enum BenchCommand {
     Test(BenchTestArgs),
     /// Memory, disk and waking time of many processes on one node.
     Density(BenchDensityArgs),
+    /// Messages per second that come back from gateways alone, with every state.
+    Rebuild(crate::bench::rebuild::BenchRebuildArgs),
     /// What a stored process of our kernel costs, and how soon it answers again.
     Fork,
     /// Bytes and time of permanent checkpoints, beside gzip over the whole memory.

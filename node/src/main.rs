@@ -74,6 +74,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bench(BenchCommand::Cu(args)) => bench::cu::run(&args),
         Command::Bench(BenchCommand::Test(args)) => bench::test::run(&args),
         Command::Bench(BenchCommand::Density(args)) => bench::density::run(&args),
+        Command::Bench(BenchCommand::Rebuild(args)) => bench::rebuild::run(&args),
         Command::Bench(BenchCommand::Fork) => bench::fork::run(),
         Command::Bench(BenchCommand::Checkpoint(args)) => bench::checkpoint::run(&args),
     };

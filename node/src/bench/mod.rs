@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod cu;
 pub mod density;
 pub mod fork;
+pub mod rebuild;
 pub mod su;
 pub mod test;
 pub mod verify;

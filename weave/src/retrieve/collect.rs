@@ -118,7 +118,8 @@ impl<I: Inspector> Collector<I> {
     async fn newest(&self, found: &mut Found) -> Result<Segment<I::Summary>> {
         loop {
             let Some((sequence, claims)) = found.claims.last_key_value() else {
-                return Err(Error::Nothing(format!("wallet {}", found.wallets[0])));
+                let (of, notes) = (format!("wallet {}", found.wallets[0]), found.notes.clone());
+                return Err(Error::Nothing { of, notes });
             };
             let (sequence, claims) = (*sequence, claims.clone());
             self.meter
@@ -145,8 +146,12 @@ impl<I: Inspector> Collector<I> {
         let first_gap = gap.clone().find(|(expected, there)| expected != there);
         let count = found.claims.range(..newest).count() as u64;
         if let Some((sequence, _)) = first_gap.or((count < newest).then_some((count, 0))) {
-            let known = found.claims.len();
-            return Err(Error::Missing { sequence, known });
+            let (known, notes) = (found.claims.len(), found.notes.clone());
+            return Err(Error::Missing {
+                sequence,
+                known,
+                notes,
+            });
         }
         let mut tasks = JoinSet::new();
         let mut segments = Vec::new();
@@ -233,7 +238,12 @@ impl<I: Inspector> Collector<I> {
             }
         }
         let known = self.meter.carriers.load(Ordering::Relaxed) as usize;
-        Err(first.unwrap_or(Error::Missing { sequence, known }))
+        let notes = Vec::new();
+        Err(first.unwrap_or(Error::Missing {
+            sequence,
+            known,
+            notes,
+        }))
     }
 
     async fn claim(&self, wallets: &[Address], claim: &Claim) -> Result<Segment<I::Summary>> {

@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use spec::contract::Answer;
 use spec::{Address, CarrierTags, ItemId, ProcessId, Refusal, Transaction};
 use tokio::task::JoinSet;
 
 use super::search::{self, Node};
-use super::source::Sources;
+use super::source::{Sources, lie};
 use super::{Error, Result};
+use crate::network::Peer;
 
 /// Rounds for things that other ways lead to as well.
 const HINT_ROUNDS: usize = 3;
@@ -82,7 +84,10 @@ pub async fn find(sources: &Sources, wallet: Address) -> Result<Found> {
         asked += 1;
     }
     match walk.found.claims.is_empty() {
-        true => Err(Error::Nothing(format!("wallet {wallet}"))),
+        true => Err(Error::Nothing {
+            of: format!("wallet {wallet}"),
+            notes: walk.found.notes,
+        }),
         false => Ok(walk.found),
     }
 }
@@ -130,7 +135,7 @@ impl Walk {
 
     /// The wallet's newest transaction, by each gateway's word.
     async fn heads(&mut self, wallet: Address) -> Result<()> {
-        let ask = |peer: crate::network::Peer| async move { peer.last_tx(wallet).await };
+        let ask = |peer: Peer| async move { peer.last_tx(wallet).await };
         let (heads, tried) = self.sources.each(HINT_ROUNDS, ask).await;
         if heads.is_empty() {
             let what = format!("the newest transaction of wallet {wallet}");
@@ -143,8 +148,7 @@ impl Walk {
     /// What gateways list. Whether one listed anything.
     async fn listed(&mut self, wallet: Address) -> bool {
         let most = self.sources.limits().carriers_max;
-        let ask =
-            move |peer: crate::network::Peer| async move { search::carriers(&peer, wallet, most).await };
+        let ask = move |peer: Peer| async move { search::carriers(&peer, wallet, most).await };
         let (lists, tried) = self.sources.each(HINT_ROUNDS, ask).await;
         let note = |(name, why)| format!("{name} lists no carriers: {why}");
         self.found.notes.extend(tried.into_iter().map(note));
@@ -165,7 +169,8 @@ impl Walk {
                 && let Some(id) = self.queue.pop_front()
             {
                 let (sources, hint) = (self.sources.clone(), self.hints.get(&id).cloned());
-                tasks.spawn(async move { (id, resolve(&sources, id, hint).await) });
+                let wallets = self.found.wallets.clone();
+                tasks.spawn(async move { (id, resolve(&sources, &wallets, id, hint).await) });
             }
             let Some(done) = tasks.join_next().await else {
                 return Ok(());
@@ -194,10 +199,6 @@ impl Walk {
         }
         match resolved {
             Resolved::Unknown(why) => self.found.notes.push(format!("{id}: {why}")),
-            Resolved::Transaction(transaction) if !self.is_ours(&transaction.owner.address()) => {
-                let note = format!("{id} was given as the wallet's, but another wallet signed it");
-                self.found.notes.push(note);
-            }
             Resolved::Transaction(transaction) => match CarrierTags::read(&transaction.content.tags) {
                 Ok(tags) => self.claim(id, tags, Way::Transaction(transaction)),
                 Err(_) => {
@@ -250,38 +251,40 @@ impl Walk {
     }
 }
 
-async fn resolve(sources: &Sources, id: ItemId, hint: Option<Arc<Node>>) -> Resolved {
-    let is_item = hint.as_ref().is_some_and(|node| node.bundled_in.is_some());
-    let transaction = async || {
-        let what = format!("transaction {id}");
-        let had = sources.first(&what, HINT_ROUNDS, |peer| async move {
-            let transaction = peer.transaction(id).await?;
-            transaction.ok_or_else(|| Refusal::not_found("not-found", format!("{} has none", peer.name())))
-        });
-        had.await
-    };
-    if !is_item {
-        match transaction().await {
-            Ok(transaction) => return Resolved::Transaction(Arc::new(transaction)),
-            Err(error) => {
-                let Some(node) = described(sources, id).await else {
-                    return Resolved::Unknown(error.to_string());
-                };
-                return Resolved::Item(node);
-            }
-        }
-    }
+async fn resolve(sources: &Sources, wallets: &[Address], id: ItemId, hint: Option<Arc<Node>>) -> Resolved {
+    let what = format!("transaction {id}");
+    let had = sources.first(&what, HINT_ROUNDS, |peer| owned_transaction(peer, wallets, id));
     // A transaction that a liar describes as an item is found all the same.
-    match (hint, transaction().await) {
-        (_, Ok(transaction)) => Resolved::Transaction(Arc::new(transaction)),
-        (Some(node), Err(_)) => Resolved::Item(node),
-        (None, Err(error)) => Resolved::Unknown(error.to_string()),
+    let error = match had.await {
+        Ok(transaction) => return Resolved::Transaction(Arc::new(transaction)),
+        Err(error) => error,
+    };
+    let hint = hint.filter(|node| node.bundled_in.is_some());
+    let node = match hint {
+        Some(node) => Some(node),
+        None => described(sources, id).await,
+    };
+    node.map_or(Resolved::Unknown(error.to_string()), Resolved::Item)
+}
+
+/// A transaction of one of these wallets. A secp256k1 key is told by the signature alone: a header with a forged field
+/// still verifies, as some other key's. So who it must be of is asked of each gateway.
+async fn owned_transaction(peer: Peer, wallets: &[Address], id: ItemId) -> Answer<Transaction> {
+    let missing = || Refusal::not_found("not-found", format!("{} has none", peer.name()));
+    let transaction = peer.transaction(id).await?.ok_or_else(missing)?;
+    let owner = transaction.owner.address();
+    match wallets.contains(&owner) {
+        true => Ok(transaction),
+        false => Err(lie(format!(
+            "{} gave {id}, which another wallet signed: {owner}",
+            peer.name()
+        ))),
     }
 }
 
 /// An item as some gateway describes it, if it lies in a bundle.
 async fn described(sources: &Sources, id: ItemId) -> Option<Arc<Node>> {
-    let ask = |peer: crate::network::Peer| async move { search::by_id(&peer, id).await };
+    let ask = |peer: Peer| async move { search::by_id(&peer, id).await };
     let (nodes, _) = sources.each(1, ask).await;
     let item = nodes.into_iter().flatten().find(|node| node.bundled_in.is_some());
     item.map(Arc::new)
@@ -292,7 +295,7 @@ async fn described(sources: &Sources, id: ItemId) -> Option<Arc<Node>> {
 /// # Errors
 /// No gateway answers, or none knows anything of the process.
 pub async fn wallets_of(sources: &Sources, process: ProcessId) -> Result<Vec<Address>> {
-    let ask = |peer: crate::network::Peer| async move {
+    let ask = |peer: Peer| async move {
         let mut nodes = search::assignments(&peer, process, ASSIGNMENTS).await?;
         nodes.extend(search::by_id(&peer, process.into()).await?);
         Ok(nodes)
@@ -309,23 +312,26 @@ pub async fn wallets_of(sources: &Sources, process: ProcessId) -> Result<Vec<Add
         .collect();
     let mut counts: BTreeMap<Address, usize> = BTreeMap::new();
     for bundle in bundles {
-        let wallet = match resolve(sources, bundle, None).await {
-            Resolved::Transaction(transaction) if CarrierTags::read(&transaction.content.tags).is_ok() => {
-                Some(transaction.owner.address())
-            }
-            Resolved::Item(node) if CarrierTags::read(&node.tags()).is_ok() => {
-                node.owner.address.parse().ok()
-            }
-            _ => None,
-        };
-        wallet
+        // Every gateway's word counts: one that lies about a header makes up a wallet, and hides none.
+        let ask = |peer: Peer| async move { peer.transaction(bundle).await };
+        let (transactions, _) = sources.each(1, ask).await;
+        let carriers = transactions.into_iter().flatten();
+        let carriers = carriers.filter(|one| CarrierTags::read(&one.content.tags).is_ok());
+        let mut wallets: Vec<Address> = carriers.map(|one| one.owner.address()).collect();
+        let node = described(sources, bundle).await;
+        let node = node.filter(|node| CarrierTags::read(&node.tags()).is_ok());
+        wallets.extend(node.and_then(|node| node.owner.address.parse::<Address>().ok()));
+        wallets
             .into_iter()
             .for_each(|wallet| *counts.entry(wallet).or_default() += 1);
     }
     let mut wallets: Vec<(Address, usize)> = counts.into_iter().collect();
     wallets.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     match wallets.is_empty() {
-        true => Err(Error::Nothing(format!("process {process}"))),
+        true => Err(Error::Nothing {
+            of: format!("process {process}"),
+            notes: Vec::new(),
+        }),
         false => Ok(wallets.into_iter().map(|(wallet, _)| wallet).collect()),
     }
 }

@@ -75,17 +75,25 @@ pub enum Error {
     },
     /// Some carriers are in no gateway's answers.
     #[error(
-        "carrier {sequence} is missing: none of the {known} carriers found leads to it. Remedy: name another gateway with --from"
+        "carrier {sequence} is missing: none of the {known} carriers found leads to it. Remedy: name another gateway with \
+         --from{}", Notes(.notes)
     )]
     Missing {
         /// The first one's number.
         sequence: u64,
         /// How many are there.
         known: usize,
+        /// What gateways said that was not so.
+        notes: Vec<String>,
     },
     /// The wallet or process has no carrier that the gateways know.
-    #[error("no carrier of {0} was found. Remedy: check the address, or name another gateway with --from")]
-    Nothing(String),
+    #[error("no carrier of {of} was found. Remedy: check the address, or name another gateway with --from{}", Notes(.notes))]
+    Nothing {
+        /// Of whom.
+        of: String,
+        /// What gateways said that was not so.
+        notes: Vec<String>,
+    },
     /// A carrier that its wallet signed is not what it must be. Gateways cannot make such a one.
     #[error("carrier {sequence} ({id}): {why}")]
     Wrong {
@@ -134,5 +142,20 @@ impl std::fmt::Display for Tried<'_> {
             write!(f, "{comma}{name}: {text}")?;
         }
         f.write_str(". Remedy: name another gateway with --from, or try again later; what is done is kept")
+    }
+}
+
+/// Most notes that an error repeats.
+const NOTES_MAX: usize = 8;
+
+/// What was noted on the way, behind an error.
+struct Notes<'a>(&'a [String]);
+
+impl std::fmt::Display for Notes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0
+            .iter()
+            .take(NOTES_MAX)
+            .try_for_each(|note| write!(f, "\n  {note}"))
     }
 }

@@ -139,7 +139,7 @@ async fn what_is_missing_is_named_and_nothing_takes_the_logs_place() {
     let sources = world.sources(&[0]);
     let other = spec::Address([9; 32]);
     let nothing = rebuild(&sources, other, folder.path()).await.unwrap_err();
-    assert!(matches!(nothing, Error::Nothing(_)), "{nothing}");
+    assert!(matches!(nothing, Error::Nothing { .. }), "{nothing}");
     let mut found = find(&sources, world.wallet).await.unwrap();
     found.claims.remove(&1);
     let (staging, _) = Staging::open(folder.path(), "w").unwrap();
