@@ -11,8 +11,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
     let bytes = std::fs::read(&args[1])?;
     let threads = args.get(2).map_or(1, |n| n.parse().unwrap_or(1));
-    let profile = if args.get(3).is_some_and(|p| p == "a8") { Profile::A8 } else { Profile::A16 };
-    let level = if args.get(4).is_some_and(|p| p == "avx2") { Level::Avx2 } else { Level::best() };
+    let profile = if args.get(3).is_some_and(|p| p == "a8") {
+        Profile::A8
+    } else {
+        Profile::A16
+    };
+    let level = if args.get(4).is_some_and(|p| p == "avx2") {
+        Level::Avx2
+    } else {
+        Level::best()
+    };
     let start = Instant::now();
     let decoder = Decoder::load(Host::new(level, threads), &Gguf::parse(&bytes)?, profile, 2048)?;
     println!("load {:.2} s", start.elapsed().as_secs_f64());
@@ -31,6 +39,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         decode = decode.max(64.0 / start.elapsed().as_secs_f64());
         engine.end(sequence);
     }
-    println!("{} {profile:?}: prefill {prefill:.1} t/s, decode {decode:.1} t/s", inference::Backend::name(engine.decoder().backend()));
+    println!(
+        "{} {profile:?}: prefill {prefill:.1} t/s, decode {decode:.1} t/s",
+        inference::Backend::name(engine.decoder().backend())
+    );
     Ok(())
 }
