@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use crate::Profile;
 use crate::backend::cpu::{self, Cache};
 use crate::backend::crew::Crew;
-use crate::backend::pack::{Halves, Packed, TILE};
-use crate::backend::vector::{self, Level, TOKENS};
+use crate::backend::pack::{self, Lanes, Packed, TILE, TOKENS};
+use crate::backend::vector::{self, Level};
 use crate::backend::{Activation, Backend, Batch, CacheShape, Heads, Table};
 use crate::error::Error;
 use crate::math::{canon, soft_cap};
@@ -75,7 +75,7 @@ impl Host {
         });
     }
 
-    fn packed(&self, w: &Packed, x: &Halves, bias: Option<&[f32]>) -> Vec<f32> {
+    fn packed(&self, w: &Packed, x: &Lanes, bias: Option<&[f32]>) -> Vec<f32> {
         let tokens = x.acts.rows;
         let mut tiled = vec![0.0; w.tiles() * tokens * TILE];
         self.share(&mut tiled, PART * tokens * TILE, |part, out| {
@@ -83,10 +83,10 @@ impl Host {
                 let tile = part * PART + tile;
                 let mut first = 0;
                 while first < tokens {
-                    first += match tokens - first {
-                        TOKENS.. => self.tile::<TOKENS>(w, tile, x, first, bias, out),
-                        4.. => self.tile::<4>(w, tile, x, first, bias, out),
-                        2.. => self.tile::<2>(w, tile, x, first, bias, out),
+                    first += match pack::tile_tokens(first, tokens) {
+                        TOKENS => self.tile::<TOKENS>(w, tile, x, first, bias, out),
+                        4 => self.tile::<4>(w, tile, x, first, bias, out),
+                        2 => self.tile::<2>(w, tile, x, first, bias, out),
                         _ => self.tile::<1>(w, tile, x, first, bias, out),
                     };
                 }
@@ -110,7 +110,7 @@ impl Host {
         &self,
         w: &Packed,
         tile: usize,
-        x: &Halves,
+        x: &Lanes,
         first: usize,
         bias: Option<&[f32]>,
         out: &mut [f32],
@@ -132,7 +132,7 @@ impl Backend for Host {
     type Matrix = Weights;
     type Vector = Vec<f32>;
     type Rows = Rows;
-    type Acts = Halves;
+    type Acts = Lanes;
     type Cache = Cache;
 
     fn name(&self) -> String {
@@ -173,11 +173,11 @@ impl Backend for Host {
         Rows { cols: x.cols, values }
     }
 
-    fn quantise(&self, x: &Rows, profile: Profile) -> Halves {
+    fn quantise(&self, x: &Rows, profile: Profile) -> Lanes {
         vector::quantise(self.level, &x.values, x.cols, profile)
     }
 
-    fn linear(&self, w: &Weights, x: &Halves, bias: Option<&Vec<f32>>) -> Rows {
+    fn linear(&self, w: &Weights, x: &Lanes, bias: Option<&Vec<f32>>) -> Rows {
         let bias = bias.map(Vec::as_slice);
         match w {
             Weights::Packed(w) => Rows {

@@ -111,30 +111,89 @@ pub fn lines(width: Width) -> usize {
     if width == Width::Four { 4 } else { 8 }
 }
 
-/// Activations with their halves apart: code = 256 high + low. With 8-bit activations only `low` is filled.
+/// Tokens in a full tile of activations.
+pub const TOKENS: usize = 8;
+
+/// Activations in tiles of 8, 4, 2 and 1 tokens: four codes of each token of a tile side by side.
 #[derive(Debug, Clone)]
-pub struct Halves {
+pub struct Lanes {
     /// The activations as the definition has them.
     pub acts: Acts,
-    /// High halves, where codes have 16 bits.
-    pub high: Vec<i8>,
-    /// Low halves.
-    pub low: Vec<i8>,
+    /// Tile by tile, block by block, group of four columns by group, token by token: a lane of four high bytes (only
+    /// where codes have 16 bits) and a lane of four low bytes; code = 256 high + low.
+    pub lanes: Vec<i32>,
+    /// Tile by tile, block by block, token by token.
+    pub marks: Vec<Mark>,
 }
 
-impl Halves {
-    /// Splits codes.
+/// What a block of a token's activations adds to its dot products.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Mark {
+    /// -128 times the sum of the codes, of the whole block and of its halves.
+    pub starts: [i32; 3],
+    /// The right shift of the block's term.
+    pub shift: i32,
+}
+
+/// Tokens of the tile that begins at `first`.
+#[inline(always)]
+pub fn tile_tokens(first: usize, tokens: usize) -> usize {
+    match tokens - first {
+        TOKENS.. => TOKENS,
+        left => 1 << left.ilog2(),
+    }
+}
+
+/// Lanes that a group of four columns of one token takes.
+#[inline(always)]
+pub fn lanes_per_group(profile: Profile) -> usize {
+    if profile == Profile::A16 { 2 } else { 1 }
+}
+
+impl Lanes {
+    /// Lays activations out.
     #[inline(always)]
-    pub fn new(acts: Acts) -> Halves {
-        let low: Vec<i8> = acts.codes.iter().map(|c| *c as i8).collect();
-        let high = match acts.profile {
-            Profile::A16 => acts
-                .codes
-                .iter()
-                .map(|c| ((i32::from(*c) + 128) >> 8) as i8)
-                .collect(),
-            Profile::A8 => vec![],
-        };
-        Halves { acts, high, low }
+    pub fn new(acts: Acts) -> Lanes {
+        let (blocks, per_group) = (acts.cols / BLOCK, lanes_per_group(acts.profile));
+        let mut lanes = Vec::with_capacity(acts.codes.len() / 4 * per_group);
+        let mut marks = Vec::with_capacity(acts.sums.len());
+        let mut first = 0;
+        while first < acts.rows {
+            let tokens = tile_tokens(first, acts.rows);
+            for b in 0..blocks {
+                for (group, token) in
+                    (0..8).flat_map(|group| (first..first + tokens).map(move |token| (group, token)))
+                {
+                    let codes = &acts.codes[token * acts.cols + b * BLOCK + 4 * group..][..4];
+                    if per_group == 2 {
+                        lanes.push(lane(codes, |code| ((i32::from(code) + 128) >> 8) as u8));
+                    }
+                    lanes.push(lane(codes, |code| code as u8));
+                }
+                marks.extend((first..first + tokens).map(|token| mark(&acts, token, b)));
+            }
+            first += tokens;
+        }
+        Lanes { acts, lanes, marks }
+    }
+}
+
+#[inline(always)]
+fn lane(codes: &[i16], byte: impl Fn(i16) -> u8) -> i32 {
+    i32::from_le_bytes([byte(codes[0]), byte(codes[1]), byte(codes[2]), byte(codes[3])])
+}
+
+#[inline(always)]
+fn mark(acts: &Acts, token: usize, block: usize) -> Mark {
+    let at = token * (acts.cols / BLOCK) + block;
+    let first: i32 = acts.codes[at * BLOCK..][..BLOCK / 2]
+        .iter()
+        .map(|c| i32::from(*c))
+        .sum();
+    let starts = [acts.sums[at], first, acts.sums[at] - first].map(|sum| -128 * sum);
+    Mark {
+        starts,
+        shift: i32::from(acts.shifts[at]),
     }
 }

@@ -9,13 +9,12 @@
 
 use crate::Profile;
 use crate::backend::cpu;
-use crate::backend::pack::{Halves, Packed, TILE};
+use crate::backend::pack::{Lanes, Packed, TILE};
 #[cfg(target_arch = "x86_64")]
 use crate::backend::x86;
 use crate::backend::{Activation, Heads};
-
-/// Tokens that one pass over a tile of weights serves.
-pub const TOKENS: usize = 8;
+#[cfg(target_arch = "x86_64")]
+use crate::weight::Width;
 
 /// Instructions that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,8 +77,8 @@ macro_rules! levels {
 }
 
 levels! {
-    /// [`cpu::quantise`], with the halves apart.
-    quantise(x: &[f32], cols: usize, profile: Profile) -> Halves { Halves::new(cpu::quantise(x, cols, profile)) }
+    /// [`cpu::quantise`], laid out.
+    quantise(x: &[f32], cols: usize, profile: Profile) -> Lanes { Lanes::new(cpu::quantise(x, cols, profile)) }
 }
 levels! {
     /// [`cpu::rms_norm`] of each run.
@@ -118,7 +117,7 @@ levels! {
     }
 }
 
-/// The dot products of a tile of rows with `N` tokens from `first` on: [`cpu::dot`] of each pair.
+/// The dot products of a tile of rows with the `N` tokens of the tile at `first`: [`cpu::dot`] of each pair.
 ///
 /// # Panics
 /// At [`Level::Scalar`], which has no packed form.
@@ -126,7 +125,7 @@ pub fn dots<const N: usize>(
     level: Level,
     w: &Packed,
     tile: usize,
-    x: &Halves,
+    x: &Lanes,
     first: usize,
 ) -> [[i32; TILE]; N] {
     assert!(tile < w.tiles() && first + N <= x.acts.rows && w.cols == x.acts.cols && level <= Level::best());
@@ -134,12 +133,28 @@ pub fn dots<const N: usize>(
         // SAFETY: the level was checked above.
         #[cfg(target_arch = "x86_64")]
         (Level::Avx2, _) => unsafe { x86::avx2::<N>(w, tile, x, first) },
-        // SAFETY: the level was checked above.
         #[cfg(target_arch = "x86_64")]
-        (Level::Vnni, Profile::A16) => unsafe { x86::vnni::<N, true>(w, tile, x, first) },
-        // SAFETY: the level was checked above.
+        (Level::Vnni, Profile::A16) => vnni::<N, true>(w, tile, x, first),
         #[cfg(target_arch = "x86_64")]
-        (Level::Vnni, Profile::A8) => unsafe { x86::vnni::<N, false>(w, tile, x, first) },
+        (Level::Vnni, Profile::A8) => vnni::<N, false>(w, tile, x, first),
         _ => unreachable!("the definition has no tiles"),
+    }
+}
+
+/// [`dots`] by VNNI, which the caller has checked is there.
+#[cfg(target_arch = "x86_64")]
+fn vnni<const N: usize, const WIDE: bool>(
+    w: &Packed,
+    tile: usize,
+    x: &Lanes,
+    first: usize,
+) -> [[i32; TILE]; N] {
+    match w.width {
+        // SAFETY: the caller has checked the level.
+        Width::Four => unsafe { x86::vnni::<N, WIDE, x86::Nibbles>(w, tile, x, first) },
+        // SAFETY: as above.
+        Width::Six => unsafe { x86::vnni::<N, WIDE, x86::HalfBytes>(w, tile, x, first) },
+        // SAFETY: as above.
+        _ => unsafe { x86::vnni::<N, WIDE, x86::Bytes>(w, tile, x, first) },
     }
 }
