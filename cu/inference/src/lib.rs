@@ -5,8 +5,13 @@
 //! Invariant: sums run over integers only, so no order of adding can change a result; floats are element-wise.
 
 pub mod backend;
+pub mod blocks;
+pub mod decoder;
+pub mod engine;
 mod error;
+pub mod gguf;
 pub mod math;
+pub mod model;
 pub mod rope;
 pub mod sample;
 pub mod weight;

@@ -86,7 +86,7 @@ pub fn silu(x: f32) -> f32 {
 #[inline(always)]
 pub fn gelu_tanh(x: f32) -> f32 {
     let c = x.clamp(-16.0, 16.0);
-    let u = 1.595_769_1 * (c * (1.0 + 0.044_715 * canon(c * c)));
+    let u = 1.595_769 * (c * (1.0 + 0.044_715 * canon(c * c)));
     canon(x * canon(sigmoid(canon(u))))
 }
 
