@@ -1,5 +1,5 @@
 // What both phases of attention share: the query's codes, where a position is, its score: spec/inference.md, "Attention".
-const WIDE: u32 = 0x57470005u; // 1 for A16
+var<private> WIDE: u32 = 0x57470005u; // 1 for A16
 struct Args {
   heads: u32, group: u32, dim: u32, pages: u32, stride: u32, spans: u32,
   scale: f32, cap: f32, inverse: f32,

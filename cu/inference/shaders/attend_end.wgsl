@@ -1,5 +1,5 @@
 // The end of attention: the weighted mean from its integer sums: spec/inference.md, "Attention".
-const WG: u32 = 0x57470001u;
+var<private> WG: u32 = 0x57470001u;
 struct Args { count: u32, dim: u32 }
 @group(0) @binding(0) var<storage, read> sums: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;

@@ -1,6 +1,6 @@
 // Gates, residuals, activations and the soft cap of logits: spec/inference.md, "Other operators" and "Numbers".
-const WG: u32 = 0x57470001u;
-const KIND: u32 = 0x57470004u; // 0 add, 1 silu, 2 gelu_tanh, 3 gelu_erf, 4 soft_cap; 8 and up: times y
+var<private> WG: u32 = 0x57470001u;
+var<private> KIND: u32 = 0x57470004u; // 0 add, 1 silu, 2 gelu_tanh, 3 gelu_erf, 4 soft_cap; 8 and up: times y
 struct Args { count: u32, cap: f32, inverse: f32 }
 @group(0) @binding(0) var<storage, read_write> x: array<f32>;
 @group(0) @binding(1) var<storage, read> y: array<f32>;

@@ -1,9 +1,9 @@
 // Matrix times quantised rows, a team for each matrix row and tile of TOKENS rows: spec/inference.md, "Products".
-const TOKENS: u32 = 0x57470003u; // to 8
-const WIDTH: u32 = 0x57470004u;
-const WIDE: u32 = 0x57470005u;   // 1 for A16
-const OFFSETS: u32 = 0x57470006u;
-const BIAS: u32 = 0x57470007u;
+var<private> TOKENS: u32 = 0x57470003u; // to 8
+var<private> WIDTH: u32 = 0x57470004u;
+var<private> WIDE: u32 = 0x57470005u;   // 1 for A16
+var<private> OFFSETS: u32 = 0x57470006u;
+var<private> BIAS: u32 = 0x57470007u;
 // `rows` of this slab of the matrix; `offsets` and `exponents` are word indices into scales.
 struct Args { blocks: u32, rows: u32, tokens: u32, columns: u32, column: u32, offsets: u32, exponents: u32, exponent: i32 }
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>;

@@ -1,6 +1,6 @@
 // RMS norm and layer norm, one workgroup a vector: spec/inference.md, "RMS norm", "Layer norm".
-const LAYER: u32 = 0x57470006u;
-struct Args { count: u32, eps: f32, inverse: f32 }
+var<private> LAYER: u32 = 0x57470006u;
+struct Args { count: u32, eps: f32, inverse: f32, vectors: u32 }
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> gain: array<f32>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
@@ -27,7 +27,8 @@ fn mean_of(here: Here, base: u32) -> f32 {
 
 @compute @workgroup_size(1)
 fn main(here: Here) {
-  let base = here.group.x * args.count;
+  // Groups beyond the last vector repeat it, so that everybody meets at the barriers.
+  let base = min(here.group.x + 32768u * here.group.y, args.vectors - 1u) * args.count;
   var mean = 0.0;
   if (LAYER == 1u) { mean = mean_of(here, base); }
   let scale = pow2(14 - exponent(here, base, mean));

@@ -1,6 +1,6 @@
 // Activations to codes, one workgroup a row: spec/inference.md, "Activations".
 // A 16-bit code is stored as high * 256 + low, both signed bytes, so that the packed dot product takes it.
-const WIDE: u32 = 0x57470005u; // 1 for A16
+var<private> WIDE: u32 = 0x57470005u; // 1 for A16
 struct Args { blocks: u32, headroom: i32 }
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> high: array<u32>;

@@ -1,6 +1,6 @@
 // Integer sums and maxima over a workgroup by subgroup operations. The order cannot matter: they are integers.
 // A team is the subgroup that works on one output.
-const WG: u32 = 0x57470001u;
+var<private> WG: u32 = 0x57470001u;
 var<workgroup> pool: array<u32, 1024>;
 
 struct Here {

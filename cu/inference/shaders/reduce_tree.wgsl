@@ -1,7 +1,7 @@
 // Integer sums and maxima over a workgroup by halving in shared memory. The order cannot matter: they are integers.
 // A team is the run of LANES invocations that works on one output.
-const WG: u32 = 0x57470001u;
-const LANES: u32 = 0x57470002u;
+var<private> WG: u32 = 0x57470001u;
+var<private> LANES: u32 = 0x57470002u;
 var<workgroup> pool: array<u32, 1024>;
 
 struct Here {

@@ -1,5 +1,5 @@
 // Rotary positions, an invocation a pair: spec/inference.md, "Rotary positions". The table was made by the CPU.
-const WG: u32 = 0x57470001u;
+var<private> WG: u32 = 0x57470001u;
 struct Args { count: u32, cols: u32, dim: u32, turned: u32, adjacent: u32 }
 @group(0) @binding(0) var<storage, read_write> x: array<f32>;
 @group(0) @binding(1) var<storage, read> angles: array<f32>;

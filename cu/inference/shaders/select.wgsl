@@ -1,5 +1,5 @@
 // A copy of some rows; no arithmetic.
-const WG: u32 = 0x57470001u;
+var<private> WG: u32 = 0x57470001u;
 struct Args { count: u32, cols: u32 }
 @group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read> which: array<u32>;

@@ -6,6 +6,8 @@
 
 pub mod cpu;
 mod host;
+#[cfg(feature = "vulkan")]
+pub mod vulkan;
 
 pub use host::Host;
 

@@ -174,6 +174,24 @@ impl Stream {
         }
     }
 
+    /// Runs everything gathered and gives the device's ticks for it; nothing where it has no timestamps.
+    ///
+    /// # Errors
+    /// The device failed, now or before.
+    pub fn ticks(&self) -> Result<Option<u64>, Error> {
+        let mut state = self.state();
+        let steps = std::mem::take(&mut state.steps);
+        let ticks = match &state.lost {
+            Some(why) => Err(self.gpu.error(why)),
+            None => self.gpu.ticks(&steps),
+        };
+        if let Err(error) = &ticks {
+            state.fail(error);
+        }
+        state.upload.empty();
+        ticks
+    }
+
     /// How many runs used a list recorded before.
     pub fn replays(&self) -> u64 {
         self.state().replays
