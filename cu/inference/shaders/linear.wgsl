@@ -1,11 +1,13 @@
 // Matrix times quantised rows, a team for each matrix row and tile of TOKENS rows: spec/inference.md, "Products".
 var<private> TOKENS: u32 = 0x57470003u; // to 8
 var<private> WIDTH: u32 = 0x57470004u;
-var<private> WIDE: u32 = 0x57470005u;   // 1 for A16
-var<private> OFFSETS: u32 = 0x57470006u;
-var<private> BIAS: u32 = 0x57470007u;
-// `rows` of this slab of the matrix; `offsets` and `exponents` are word indices into scales.
-struct Args { blocks: u32, rows: u32, tokens: u32, columns: u32, column: u32, offsets: u32, exponents: u32, exponent: i32 }
+var<private> WIDE: u32 = 0x57470005u; // 1 for A16
+// `rows` of this slab of the matrix, of whose `columns` outputs `column` is the first; `offsets` and `exponents` are word
+// indices into scales, `offsets` 0 where there are none.
+struct Args {
+  blocks: u32, rows: u32, tokens: u32, columns: u32, column: u32,
+  offsets: u32, exponents: u32, exponent: i32, biased: u32,
+}
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
 @group(0) @binding(2) var<storage, read> high: array<vec4<u32>>;
@@ -48,7 +50,7 @@ fn load(block: u32) -> Block {
   } else {
     w.m = half(0u, block);
   }
-  if (OFFSETS == 1u) { w.offset = half(args.offsets, block); }
+  if (args.offsets != 0u) { w.offset = half(args.offsets, block); }
   return w;
 }
 
@@ -63,7 +65,7 @@ fn term(w: Block, x: u32, sum: i32) -> i32 {
   var all = c + d;
   if (WIDTH == 4u) { all -= 8 * sum; }
   var t = rounded(all) * w.m;
-  if (OFFSETS == 1u) { t -= rounded(sum) * w.offset; }
+  if (args.offsets != 0u) { t -= rounded(sum) * w.offset; }
   return t;
 }
 
@@ -88,7 +90,7 @@ fn main(here: Here) {
     if (lane(here) == 0u) {
       let unit = args.exponent + facts[token * stride] + i32(scales[args.exponents + row]);
       var v = product(real(sum), pow2(unit));
-      if (BIAS == 1u) { v = canon(add(v, bias[args.column + row])); }
+      if (args.biased == 1u) { v = canon(add(v, bias[args.column + row])); }
       y[token * args.columns + args.column + row] = v;
     }
   }

@@ -63,7 +63,7 @@ fn gelu_erf(x: f32) -> f32 {
   var p = add(mul(0.53070271015167236328125, t), -0.72657597064971923828125);
   p = add(mul(p, t), 0.71070688962936401367188);
   p = add(mul(p, t), -0.14224837720394134521484);
-  p = add(mul(p, t), 0.12741480767726898193359);
+  p = add(mul(p, t), 0.127414792776107788085938);
   let tail = mul(mul(p, t), exponential(mul(product(a, a), -0.5)));
   if (x < 0.0) { return product(x, canon(tail)); }
   return product(x, canon(sub(1.0, tail)));

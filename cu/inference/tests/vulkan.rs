@@ -30,9 +30,9 @@ fn shaped(change: impl Fn(&mut Shape)) -> Vulkan {
 
 fn conforms(device: &Vulkan, seed: u64, values: u64) {
     let tally = conformance::compare(device, &Host::scalar(), seed, values).unwrap();
-    println!("{} in shape {:?}: {} values", device.name(), device.shape(), tally.compared);
-    assert_eq!(tally.wrong, [], "{:?}", device.shape());
-    assert!(tally.compared >= values);
+    println!("{} in shape {:?}: {} values", device.name(), device.shape(), tally.compared());
+    assert_eq!(tally.wrong(), [], "{:?}", device.shape());
+    assert!(tally.compared() >= values);
 }
 
 #[test]

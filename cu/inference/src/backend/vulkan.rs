@@ -7,6 +7,7 @@ mod arena;
 mod attention;
 mod choose;
 pub mod conformance;
+mod control;
 pub mod gpu;
 mod operators;
 pub mod shader;
@@ -27,7 +28,7 @@ use crate::backend::vulkan::stream::{Slot, Stream};
 use crate::error::Error;
 
 /// Values that the proof at the start compares.
-const PROOF_VALUES: u64 = 200_000;
+const PROOF_VALUES: u64 = 100_000;
 /// The seed of the proof's inputs.
 const PROOF_SEED: u64 = 0x5745_4654;
 
@@ -82,7 +83,7 @@ impl Vulkan {
     /// The device failed, or an operator's bits differ: then it must not be used.
     pub fn prove(&self) -> Result<(), Error> {
         let tally = conformance::compare(self, &Host::scalar(), PROOF_SEED, PROOF_VALUES)?;
-        match tally.wrong.first() {
+        match tally.wrong().first() {
             None => Ok(()),
             Some((operator, count)) => {
                 let why = format!("refused: {operator} differs from the definition in {count} values");

@@ -5,7 +5,7 @@
 
 use crate::Profile;
 use crate::backend::vulkan::gpu::{Step, Words};
-use crate::backend::vulkan::shader::{FLAG, KIND, WIDE};
+use crate::backend::vulkan::shader::{KIND, LAYER, WIDE};
 use crate::backend::vulkan::stream::{Slot, part};
 use crate::backend::vulkan::{Cache, Matrix, Vulkan};
 use crate::backend::{Activation, Backend, Batch, CacheShape, Heads, Table};
@@ -95,7 +95,7 @@ impl Vulkan {
             let [from, to] = [x, &y].map(|rows| part(&rows.slot.words, at * n, count * n));
             let args = [n as u32, eps.to_bits(), (1.0 / n as f32).to_bits(), count as u32];
             let groups = [count.min(AXIS) as u32, count.div_ceil(AXIS) as u32, 1];
-            self.run("norm", &[(FLAG, layer)], &[&from, &gain.words, bias, &to], &args, groups);
+            self.run("norm", &[(LAYER, layer)], &[&from, &gain.words, bias, &to], &args, groups);
         }
         y
     }

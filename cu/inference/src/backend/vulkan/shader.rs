@@ -24,10 +24,8 @@ pub const TOKENS: u32 = 0x5747_0003;
 pub const KIND: u32 = 0x5747_0004;
 /// 1 for 16-bit activations.
 pub const WIDE: u32 = 0x5747_0005;
-/// 1 where weights have offsets; 1 for layer norm.
-pub const FLAG: u32 = 0x5747_0006;
-/// 1 where there is a bias.
-pub const BIAS: u32 = 0x5747_0007;
+/// 1 for layer norm.
+pub const LAYER: u32 = 0x5747_0006;
 
 /// How a device's kernels are shaped. No choice changes a bit of any result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -171,7 +169,7 @@ mod tests {
     #[test]
     fn every_mark_is_replaced() {
         let mut words = module("linear-hard-tree-dot").unwrap();
-        let marks = [WORKGROUP, LANES, TOKENS, KIND, WIDE, FLAG, BIAS];
+        let marks = [WORKGROUP, LANES, TOKENS, KIND, WIDE];
         let open = |words: &[u32]| marks.iter().filter(|mark| words.contains(mark)).count();
         assert_eq!(open(&words), marks.len());
         patch(&mut words, &marks.map(|mark| (mark, 4)), 64);

@@ -9,7 +9,7 @@ use crate::Profile;
 use crate::backend::cpu::drop_bits;
 use crate::backend::vulkan::gpu::Words;
 use crate::backend::vulkan::operators::{Acts, Rows, Vector, wide};
-use crate::backend::vulkan::shader::{BIAS, FLAG, KIND, TOKENS};
+use crate::backend::vulkan::shader::{KIND, TOKENS};
 use crate::backend::vulkan::stream::{Stream, part};
 use crate::backend::vulkan::Vulkan;
 use crate::error::Error;
@@ -121,7 +121,7 @@ impl Vulkan {
         [at, tokens]: [usize; 2],
     ) {
         let blocks = w.cols / BLOCK;
-        let tile = self.shaders.shape.tokens.min(tokens.next_power_of_two() as u32);
+        let tile = if tokens == 1 { 1 } else { self.shaders.shape.tokens };
         let codes = |words: &Words| part(words, at * w.cols / 4, tokens * w.cols / 4);
         let low = codes(&x.low.words);
         let high = x.high.as_ref().map_or(low.clone(), |slot| codes(&slot.words));
@@ -129,17 +129,12 @@ impl Vulkan {
         let facts = part(&x.facts.words, at * facts, tokens * facts);
         let out = part(&y.slot.words, at * w.rows, tokens * w.rows);
         let bias_words = bias.map_or(&self.nothing, |bias| &bias.words);
-        let numbers = [blocks, slab.rows, tokens, w.rows, slab.first, slab.offsets_at, slab.exponents_at];
+        let offsets_at = if w.offsets { slab.offsets_at } else { 0 };
+        let numbers = [blocks, slab.rows, tokens, w.rows, slab.first, offsets_at, slab.exponents_at];
         let exponent = w.exponents[usize::from(x.profile == Profile::A8)];
-        let values = [
-            (TOKENS, tile),
-            (KIND, w.width.bits()),
-            wide(x.profile),
-            (FLAG, u32::from(w.offsets)),
-            (BIAS, u32::from(bias.is_some())),
-        ];
+        let values = [(TOKENS, tile), (KIND, w.width.bits()), wide(x.profile)];
         let bound = [&slab.codes, &slab.scales, &high, &low, &facts, bias_words, &out];
-        let args = [&numbers.map(|n| n as u32)[..], &[exponent]].concat();
+        let args = [&numbers.map(|n| n as u32)[..], &[exponent, u32::from(bias.is_some())]].concat();
         let groups = [(slab.rows as u32).div_ceil(self.shaders.teams()), (tokens as u32).div_ceil(tile), 1];
         self.run("linear", &values, &bound, &args, groups);
     }
