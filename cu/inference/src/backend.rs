@@ -5,11 +5,17 @@
 //! nothing on this side can tell which one is behind the seam.
 
 pub mod cpu;
+mod crew;
 mod host;
+mod pack;
+mod vector;
 #[cfg(feature = "vulkan")]
 pub mod vulkan;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use host::Host;
+pub use vector::Level;
 
 use crate::Profile;
 use crate::error::Error;

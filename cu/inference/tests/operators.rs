@@ -1,5 +1,5 @@
 //! The definition against plain f64 arithmetic: integers must not cost accuracy. Bits are other tests' business.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use inference::backend::cpu::{self, Cache};
 use inference::backend::{Backend, Batch, CacheShape, Heads, Host, Place};

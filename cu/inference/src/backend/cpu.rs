@@ -5,8 +5,8 @@
 //! result is put on the grid before it is kept.
 
 use crate::Profile;
-use crate::backend::{CacheShape, Heads, PAGE};
-use crate::math::{canon, exp, pow2, rcp, rsqrt, soft_cap, wide};
+use crate::backend::{Activation, CacheShape, Heads, PAGE};
+use crate::math::{canon, exp, gelu_erf, gelu_tanh, pow2, rcp, rsqrt, silu, soft_cap, wide};
 use crate::rope::Pairs;
 use crate::weight::{BLOCK, Matrix, headroom};
 
@@ -14,6 +14,8 @@ use crate::weight::{BLOCK, Matrix, headroom};
 pub const NORM_MAX: usize = 32768;
 /// The scale of attention weights: the largest weight is this.
 const WEIGHT_ONE: f32 = 32767.0;
+/// Positions whose weighted values add up inside i32: 512 * 32767 * 127 < 2^31.
+const EXACT: usize = 512;
 
 /// Rows quantised block by block: value = code * 2^(exponent - (shift - headroom)).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub fn code(v: f32, scale: f32) -> i16 {
 }
 
 /// Quantises rows of `cols` numbers.
+#[inline(always)]
 pub fn quantise(x: &[f32], cols: usize, profile: Profile) -> Acts {
     assert!(cols.is_multiple_of(BLOCK) && x.len().is_multiple_of(cols));
     let headroom = headroom(cols) as i32;
@@ -139,9 +142,33 @@ pub fn dot_exponent(w: &Matrix, row: usize, x: &Acts, at: usize) -> i32 {
 /// Matrix times row `at`, plus the bias.
 pub fn linear(w: &Matrix, x: &Acts, at: usize, bias: Option<&[f32]>, y: &mut [f32]) {
     for (row, y) in y.iter_mut().enumerate() {
-        let value = canon(dot(w, row, x, at) as f32 * pow2(dot_exponent(w, row, x, at)));
-        *y = bias.map_or(value, |bias| canon(value + bias[row]));
+        let exponent = dot_exponent(w, row, x, at);
+        *y = finish_dot(dot(w, row, x, at), exponent, bias.map(|bias| bias[row]));
     }
+}
+
+/// The output of a dot product.
+#[inline(always)]
+pub fn finish_dot(sum: i32, exponent: i32, bias: Option<f32>) -> f32 {
+    let value = canon(sum as f32 * pow2(exponent));
+    bias.map_or(value, |bias| canon(value + bias))
+}
+
+/// x = f(x).
+#[inline(always)]
+pub fn activate(f: Activation, x: &mut [f32]) {
+    match f {
+        Activation::Silu => x.iter_mut().for_each(|x| *x = silu(*x)),
+        Activation::GeluTanh => x.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
+        Activation::GeluErf => x.iter_mut().for_each(|x| *x = gelu_erf(*x)),
+    }
+}
+
+/// x = f(x) * up.
+#[inline(always)]
+pub fn gate(f: Activation, x: &mut [f32], up: &[f32]) {
+    activate(f, x);
+    x.iter_mut().zip(up).for_each(|(x, up)| *x = canon(*x * up));
 }
 
 /// The scale that brings a vector's largest magnitude to 2^14 .. 2^15; bounded, so that its square is finite.
@@ -231,6 +258,18 @@ impl Cache {
         (page * self.shape.heads + head) * PAGE + position % PAGE
     }
 
+    /// The codes of a key.
+    #[inline(always)]
+    pub fn key(&self, at: usize) -> &[i8] {
+        &self.keys[at * self.shape.dim..][..self.shape.dim]
+    }
+
+    /// The codes of a value.
+    #[inline(always)]
+    pub fn value(&self, at: usize) -> &[i8] {
+        &self.values[at * self.shape.dim..][..self.shape.dim]
+    }
+
     /// Quantises one head's key and value into the vector `at`.
     pub fn put(&mut self, at: usize, key: &[f32], value: &[f32]) {
         let dim = self.shape.dim;
@@ -248,30 +287,36 @@ fn put(codes: &mut [i8], x: &[f32]) -> i16 {
 }
 
 /// Attention of one query head over the vectors `seen` of the cache.
+#[inline(always)]
 pub fn attend(q: &[f32], cache: &Cache, seen: &[usize], heads: &Heads, out: &mut [f32]) {
-    let dim = heads.dim;
     let q_unit = unit(most(q), heads.profile);
-    let q: Vec<i32> = q.iter().map(|v| i32::from(code(*v, pow2(-q_unit)))).collect();
+    let q: Vec<i16> = q.iter().map(|v| code(*v, pow2(-q_unit))).collect();
     let score = |at: &usize| {
         let products = q
             .iter()
-            .zip(&cache.keys[at * dim..])
-            .map(|(q, k)| q * i32::from(*k));
+            .zip(cache.key(*at))
+            .map(|(q, k)| i32::from(*q) * i32::from(*k));
         score(products.sum(), q_unit + i32::from(cache.key_units[*at]), heads)
     };
     let scores: Vec<f32> = seen.iter().map(score).collect();
-    let top = scores.iter().fold(f32::NEG_INFINITY, |top, s| top.max(*s));
+    let top = scores.iter().fold(f32::MIN, |top, s| top.max(*s));
     let unit = seen
         .iter()
         .map(|at| i32::from(cache.value_units[*at]))
         .fold(i32::MIN, i32::max);
-    let (mut total, mut sums) = (0_i64, vec![0_i64; dim]);
-    for (s, at) in scores.iter().zip(seen) {
-        let [p, w] = weigh(*s, top, unit - i32::from(cache.value_units[*at]));
-        total += i64::from(p);
-        for (sum, v) in sums.iter_mut().zip(&cache.values[at * dim..]) {
-            *sum += i64::from(w * i32::from(*v));
+    let (mut total, mut sums) = (0_i64, vec![0_i64; out.len()]);
+    for (scores, seen) in scores.chunks(EXACT).zip(seen.chunks(EXACT)) {
+        let mut part = vec![0_i32; out.len()];
+        for (s, at) in scores.iter().zip(seen) {
+            let [p, w] = weigh(*s, top, unit - i32::from(cache.value_units[*at]));
+            total += i64::from(p);
+            part.iter_mut()
+                .zip(cache.value(*at))
+                .for_each(|(sum, v)| *sum += w * i32::from(*v));
         }
+        sums.iter_mut()
+            .zip(part)
+            .for_each(|(sum, part)| *sum += i64::from(part));
     }
     finish(&sums, total, unit, out);
 }

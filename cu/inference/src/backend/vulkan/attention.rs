@@ -85,7 +85,7 @@ impl Vulkan {
             words.resize(words.len() + stride - table.len(), 0);
         }
         Laid {
-            words: self.stream.upload(&mut words.into_iter()),
+            words: self.stream.upload_repeated(words),
             pages_at: pages_at as u32,
             stride: stride as u32,
         }

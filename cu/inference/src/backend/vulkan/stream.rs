@@ -38,6 +38,7 @@ struct State {
     upload: Ring,
     download: Option<Words>,
     recorded: HashMap<Vec<Step>, Recording>,
+    repeated: Option<(Vec<u32>, Words)>,
     replays: u64,
     lost: Option<String>,
 }
@@ -137,6 +138,18 @@ impl Stream {
         }
     }
 
+    /// As [`Stream::upload`], for words that several steps of one run ask for in turn: a batch.
+    pub fn upload_repeated(&self, values: Vec<u32>) -> Words {
+        if let Some((last, words)) = &self.state().repeated
+            && *last == values
+        {
+            return words.clone();
+        }
+        let words = self.upload(&mut values.iter().copied());
+        self.state().repeated = Some((values, words.clone()));
+        words
+    }
+
     /// Runs everything gathered, and gives the words of a range.
     ///
     /// # Errors
@@ -188,7 +201,7 @@ impl Stream {
         if let Err(error) = &ticks {
             state.fail(error);
         }
-        state.upload.empty();
+        state.empty();
         ticks
     }
 
@@ -247,7 +260,12 @@ impl State {
                 self.fail(&error);
             }
         }
+        self.empty();
+    }
+
+    fn empty(&mut self) {
         self.upload.empty();
+        self.repeated = None;
     }
 
     fn replay(&mut self, gpu: &Gpu, steps: Vec<Step>) -> Result<(), Error> {
