@@ -9,10 +9,10 @@ fn weigh(s: f32, top: f32, below: i32) -> vec2<i32> {
   return vec2<i32>(whole(add(e, 0.5)), code(e, pow2(-min(below, 40))));
 }
 
-// One word of four numbers over the tile; at most 256 positions, so that a sum stays inside i32.
-fn gather(out: u32, word: u32, tile: u32) {
+// One word of four numbers over every so many positions of the tile; at most 256, so that a sum stays inside i32.
+fn gather(out: u32, word: u32, first: u32, every: u32, tile: u32) {
   var sum = vec4<i32>(0);
-  for (var j = 0u; j < tile; j++) {
+  for (var j = first; j < tile; j += every) {
     let v = values[place[j] * words() + word];
     sum += weight[j] * (vec4<i32>(vec4<u32>(v << 24u, v << 16u, v << 8u, v)) >> vec4<u32>(24u));
   }
@@ -30,6 +30,7 @@ fn main(here: Here) {
   let count = batch[row + 3u] - batch[row + 2u];
   let top = unkey(atomicLoad(&sums[out]));
   let most = i32(atomicLoad(&sums[out + 1u])) - 1024;
+  let parts = max(1u, WG / words());
   var total = 0u;
   for (var base = here.group.x * WG; base < count; base += args.spans * WG) {
     if (base + here.local.x < count) {
@@ -40,7 +41,9 @@ fn main(here: Here) {
       place[here.local.x] = at;
     }
     workgroupBarrier();
-    for (var i = here.local.x; i < words(); i += WG) { gather(out + 4u, i, min(count - base, WG)); }
+    for (var i = here.local.x; i < words() * parts; i += WG) {
+      gather(out + 4u, i % words(), i / words(), parts, min(count - base, WG));
+    }
     workgroupBarrier();
   }
   total = group_sum(here, total);

@@ -42,17 +42,30 @@ pub struct Vulkan {
 }
 
 impl Vulkan {
-    /// Opens a device, chooses its fastest shape, and has it prove itself against the CPU.
+    /// Opens a device and has it prove itself against the CPU: in its fastest shape, else in the plainest one, else
+    /// with float arithmetic in integers.
     ///
     /// # Errors
-    /// No such device, one that cannot run the kernels, or one that differs from the definition in a bit.
+    /// No such device, one that cannot run the kernels, or one that differs from the definition in a bit whatever
+    /// its shape.
     pub fn open(number: usize) -> Result<Vulkan, Error> {
         let gpu = Gpu::open(number)?;
         let shape = usual(&gpu.facts);
-        let device = Vulkan::shaped(gpu, shape)?;
-        let device = choose::fastest(device)?;
-        device.prove()?;
-        Ok(device)
+        let mut device = choose::fastest(Vulkan::shaped(gpu, shape)?)?;
+        let plain = Shape {
+            subgroup: false,
+            dot: false,
+            ..shape
+        };
+        let mut proof = device.prove();
+        for next in [plain, Shape { soft: true, ..plain }] {
+            if proof.is_ok() {
+                break;
+            }
+            device = device.reshaped(next);
+            proof = device.prove();
+        }
+        proof.map(|()| device)
     }
 
     /// An opened device with kernels of that shape, not proved: for the conformance suite.

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use crate::backend::vulkan::Vulkan;
-use crate::backend::vulkan::gpu::{Place, Step, Words};
+use crate::backend::vulkan::gpu::{Step, Words};
 use crate::backend::vulkan::operators::{Rows, wide};
-use crate::backend::vulkan::stream::{Stream, part};
+use crate::backend::vulkan::stream::{Kept, Stream, part};
 use crate::backend::{Batch, CacheShape, Heads, PAGE};
 use crate::error::Error;
 
@@ -24,9 +24,9 @@ pub struct Cache {
 
 #[derive(Debug)]
 struct Layer {
-    keys: Words,
-    values: Words,
-    units: Words,
+    keys: Kept,
+    values: Kept,
+    units: Kept,
 }
 
 impl Cache {
@@ -45,16 +45,11 @@ impl Cache {
                 limit,
             });
         }
-        let zeros = |count| {
-            let words = stream.gpu.words(Place::Device, count)?;
-            stream.push(Step::Zero(words.clone()));
-            Ok(words)
-        };
         let layer = |_| {
             Ok(Layer {
-                keys: zeros(words)?,
-                values: zeros(words)?,
-                units: zeros(2 * vectors)?,
+                keys: stream.zeros(words)?,
+                values: stream.zeros(words)?,
+                units: stream.zeros(2 * vectors)?,
             })
         };
         Ok(Cache {
@@ -100,7 +95,7 @@ impl Vulkan {
         for (which, (rows, codes)) in parts.into_iter().zip([&layer.keys, &layer.values]).enumerate() {
             let numbers = [heads, dim, rows.cols].map(|n| n as u32);
             let args = [&numbers[..], &[laid.pages_at, laid.stride, which as u32]].concat();
-            let bound = [&rows.slot.words, codes, &layer.units, &laid.words];
+            let bound = [&rows.slot.words, &codes.words, &layer.units.words, &laid.words];
             if rows.rows > 0 {
                 self.run("store", &[], &bound, &args, [heads as u32, rows.rows as u32, 1]);
             }
@@ -139,9 +134,9 @@ impl Vulkan {
         let floats = [heads.scale, heads.cap, inverse].map(f32::to_bits);
         let args = [&numbers[..], &[laid.pages_at, laid.stride, spans], &floats].concat();
         let groups = [spans, heads.query as u32, rows as u32];
-        let mut bound = vec![q, &layer.keys, &layer.units, &laid.words, &sums.words];
+        let mut bound = vec![q, &layer.keys.words, &layer.units.words, &laid.words, &sums.words];
         self.run("attend_top", &[wide(heads.profile)], &bound, &args, groups);
-        bound.push(&layer.values);
+        bound.push(&layer.values.words);
         self.run("attend_sum", &[wide(heads.profile)], &bound, &args, groups);
         let count = rows * heads.query * heads.dim;
         let args = [count as u32, heads.dim as u32];

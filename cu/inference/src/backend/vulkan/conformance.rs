@@ -80,10 +80,15 @@ impl Random {
 
     /// Numbers as activations are: mostly near one, some far off, some on the edges of the grid.
     fn numbers(&mut self, count: usize) -> Vec<f32> {
-        const EDGES: [f32; 8] = [0.0, 1.0, -1.0, 0.5, -64.0, 16.0, 88.0, -3.5];
+        // The ends of the grid and their neighbours, ties of rounding, the limits of codes and functions.
+        const EDGES: [u32; 20] = [
+            0, 0x0d80_0000, 0x8d80_0000, 0x0d80_0001, 0x5d80_0000, 0xdd80_0000, 0x5d7f_ffff, 0x3f80_0000, 0xbf80_0000,
+            0x3f7f_ffff, 0x3eff_ffff, 0x3f00_0000, 0x42ff_0000, 0x46fe_fe00, 0x46ff_ff00, 0xc280_0000, 0xc280_0001,
+            0x4180_0000, 0xc180_0001, 0x4b7f_ffff,
+        ];
         let most = self.pick(&[2, 4, 12, 60]);
         let mut one = || match self.below(64) {
-            0 => self.pick(&EDGES),
+            0 => f32::from_bits(self.pick(&EDGES)),
             1 => self.number(-100, 60),
             2 => canon(f32::from_bits(self.next() as u32)),
             3..8 => self.number(-12, most),

@@ -6,7 +6,7 @@
 use crate::Profile;
 use crate::backend::vulkan::gpu::{Step, Words};
 use crate::backend::vulkan::shader::{KIND, LAYER, WIDE};
-use crate::backend::vulkan::stream::{Slot, part};
+use crate::backend::vulkan::stream::{Kept, Slot, part};
 use crate::backend::vulkan::{Cache, Matrix, Vulkan};
 use crate::backend::{Activation, Backend, Batch, CacheShape, Heads, Table};
 use crate::error::Error;
@@ -25,9 +25,9 @@ pub struct Rows {
 }
 
 /// A resident vector.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Vector {
-    pub(super) words: Words,
+    pub(super) kept: Kept,
     length: usize,
 }
 
@@ -95,7 +95,7 @@ impl Vulkan {
             let [from, to] = [x, &y].map(|rows| part(&rows.slot.words, at * n, count * n));
             let args = [n as u32, eps.to_bits(), (1.0 / n as f32).to_bits(), count as u32];
             let groups = [count.min(AXIS) as u32, count.div_ceil(AXIS) as u32, 1];
-            self.run("norm", &[(LAYER, layer)], &[&from, &gain.words, bias, &to], &args, groups);
+            self.run("norm", &[(LAYER, layer)], &[&from, &gain.kept.words, bias, &to], &args, groups);
         }
         y
     }
@@ -120,7 +120,7 @@ impl Backend for Vulkan {
     fn vector(&self, values: &[f32]) -> Result<Vector, Error> {
         let words: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
         Ok(Vector {
-            words: self.stream.resident(&words)?,
+            kept: self.stream.resident(&words)?,
             length: values.len(),
         })
     }
@@ -190,7 +190,7 @@ impl Backend for Vulkan {
 
     fn layer_norm(&self, x: &Rows, gain: &Vector, bias: &Vector, eps: f32) -> Rows {
         assert!(x.cols == gain.length && x.cols == bias.length);
-        self.norm(1, x, gain, &bias.words, eps)
+        self.norm(1, x, gain, &bias.kept.words, eps)
     }
 
     fn add(&self, x: &mut Rows, y: &Rows) {
@@ -217,7 +217,7 @@ impl Backend for Vulkan {
         let adjacent = u32::from(table.pairs == Pairs::Adjacent);
         let args = [count, x.cols, dim, table.dim].map(|n| n as u32);
         let laid = self.lay(batch);
-        let bound = [&x.slot.words, &table.values.words, &laid.words];
+        let bound = [&x.slot.words, &table.values.kept.words, &laid.words];
         if count > 0 {
             self.run("rotate", &[], &bound, &[&args[..], &[adjacent]].concat(), self.groups(count));
         }

@@ -16,7 +16,7 @@ const CHUNK_WORDS: usize = 1 << 24;
 /// Words of one chunk of upload memory.
 const UPLOAD_WORDS: usize = 1 << 20;
 /// Words of upload memory that one list may use before it is run.
-const UPLOAD_WORDS_MAX: usize = 1 << 26;
+const UPLOAD_WORDS_MAX: usize = 1 << 24;
 /// Steps that may be gathered before they are run.
 const STEPS_MAX: usize = 8192;
 /// Lists kept recorded.
@@ -58,6 +58,20 @@ pub struct Slot {
     /// The words asked for.
     pub words: Words,
     home: Option<(Arc<Stream>, Range)>,
+}
+
+/// Device memory that stays until it is dropped; lists that were recorded with it go with it.
+#[derive(Debug)]
+pub struct Kept {
+    /// The words asked for.
+    pub words: Words,
+    home: Arc<Stream>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.home.state().recorded.clear();
+    }
 }
 
 impl Drop for Slot {
@@ -172,8 +186,9 @@ impl Stream {
     ///
     /// # Errors
     /// No room, or the device failed.
-    pub fn resident(&self, values: &[u32]) -> Result<Words, Error> {
-        let words = self.gpu.words(Place::Device, values.len())?;
+    pub fn resident(self: &Arc<Self>, values: &[u32]) -> Result<Kept, Error> {
+        let kept = self.keep(values.len())?;
+        let words = &kept.words;
         let mut at = 0;
         for part in values.chunks(UPLOAD_WORDS) {
             let from = self.upload(&mut part.iter().copied());
@@ -181,9 +196,30 @@ impl Stream {
             self.push(Step::Copy(from, to));
             at += part.len();
         }
+        self.alive().map(|()| kept)
+    }
+
+    /// Memory that stays, filled with zeros.
+    ///
+    /// # Errors
+    /// No room, or the device failed.
+    pub fn zeros(self: &Arc<Self>, count: usize) -> Result<Kept, Error> {
+        let kept = self.keep(count)?;
+        self.push(Step::Zero(kept.words.clone()));
+        self.alive().map(|()| kept)
+    }
+
+    fn keep(self: &Arc<Self>, count: usize) -> Result<Kept, Error> {
+        Ok(Kept {
+            words: self.gpu.words(Place::Device, count)?,
+            home: self.clone(),
+        })
+    }
+
+    fn alive(&self) -> Result<(), Error> {
         match &self.state().lost {
             Some(why) => Err(self.gpu.error(why)),
-            None => Ok(words),
+            None => Ok(()),
         }
     }
 

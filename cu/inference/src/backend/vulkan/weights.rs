@@ -10,7 +10,7 @@ use crate::backend::cpu::drop_bits;
 use crate::backend::vulkan::gpu::Words;
 use crate::backend::vulkan::operators::{Acts, Rows, Vector, wide};
 use crate::backend::vulkan::shader::{KIND, TOKENS};
-use crate::backend::vulkan::stream::{Stream, part};
+use crate::backend::vulkan::stream::{Kept, Stream, part};
 use crate::backend::vulkan::Vulkan;
 use crate::error::Error;
 use crate::weight::{self, BLOCK, Width};
@@ -36,9 +36,9 @@ pub struct Matrix {
 struct Slab {
     first: usize,
     rows: usize,
-    codes: Words,
+    codes: Kept,
     /// Multipliers, then offsets, two to a word; then exponents, one to a word.
-    scales: Words,
+    scales: Kept,
     offsets_at: usize,
     exponents_at: usize,
 }
@@ -128,12 +128,12 @@ impl Vulkan {
         let facts = 1 + 2 * blocks;
         let facts = part(&x.facts.words, at * facts, tokens * facts);
         let out = part(&y.slot.words, at * w.rows, tokens * w.rows);
-        let bias_words = bias.map_or(&self.nothing, |bias| &bias.words);
+        let bias_words = bias.map_or(&self.nothing, |bias| &bias.kept.words);
         let offsets_at = if w.offsets { slab.offsets_at } else { 0 };
         let numbers = [blocks, slab.rows, tokens, w.rows, slab.first, offsets_at, slab.exponents_at];
         let exponent = w.exponents[usize::from(x.profile == Profile::A8)];
         let values = [(TOKENS, tile), (KIND, w.width.bits()), wide(x.profile)];
-        let bound = [&slab.codes, &slab.scales, &high, &low, &facts, bias_words, &out];
+        let bound = [&slab.codes.words, &slab.scales.words, &high, &low, &facts, bias_words, &out];
         let args = [&numbers.map(|n| n as u32)[..], &[exponent, u32::from(bias.is_some())]].concat();
         let groups = [(slab.rows as u32).div_ceil(self.shaders.teams()), (tokens as u32).div_ceil(tile), 1];
         self.run("linear", &values, &bound, &args, groups);
