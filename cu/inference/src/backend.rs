@@ -9,6 +9,8 @@ mod crew;
 mod host;
 mod pack;
 mod vector;
+#[cfg(feature = "vulkan")]
+pub mod vulkan;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
