@@ -19,13 +19,14 @@ const fn entry(code: &'static str, why: &'static str, remedy: &'static str) -> E
 }
 
 /// The errors by what they are about.
-pub const SECTIONS: [(&str, &[Entry]); 7] = [
+pub const SECTIONS: [(&str, &[Entry]); 8] = [
     ("Lua", &LUA),
     ("Reaching a node", &REACHING),
     ("Names and ids", &NAMES),
     ("Messages and processes", &MESSAGES),
     ("Evaluation", &EVALUATION),
     ("Questions", &QUESTIONS),
+    ("Proofs and other nodes' logs", &PROOFS),
     ("The node itself", &NODE),
 ];
 
@@ -34,6 +35,74 @@ pub fn find(code: &str) -> Option<&'static Entry> {
     let all = SECTIONS.iter().flat_map(|(_, entries)| entries.iter());
     all.into_iter().find(|entry| entry.code == code)
 }
+
+const PROOFS: [Entry; 13] = [
+    entry(
+        "no-gateway",
+        "this reads the weave, and no gateway was named",
+        "name one with --from URL, or a node that uploads with --node URL",
+    ),
+    entry(
+        "not-on-the-weave",
+        "the gateway knows no block whose data holds the item",
+        "wait until `weft status` counts it as mined, or ask another gateway; --carrier ID names the transaction by hand",
+    ),
+    entry(
+        "gateway-lied",
+        "what the gateway handed out does not hash to what was signed",
+        "ask another gateway; nothing of this one's answer was used",
+    ),
+    entry(
+        "proof-file",
+        "the file cannot be read or written, or is longer than any proof",
+        "check the path",
+    ),
+    entry(
+        "proof-refused",
+        "the file does not show what it says: the part named above does not hold",
+        "take nothing from it; ask for another one, or make it anew with `weft prove`",
+    ),
+    entry(
+        "proof-denied",
+        "the gateway's chain has not what the proof claims of the block",
+        "ask other gateways; a block can also have been given up by a fork, then prove the item anew",
+    ),
+    entry(
+        "equivocation",
+        "the scheduler signed two statements that contradict each other: it forked the log",
+        "keep the fraud file and show it (`weft verify FILE`); trust neither branch",
+    ),
+    entry(
+        "broken-log",
+        "an assignment does not continue the log, and no honest scheduler writes such a one",
+        "look at the assignment named above; the slots before it hold",
+    ),
+    entry(
+        "log-gap",
+        "a slot is missing from what the gateways show",
+        "name other gateways with --from; a scheduler's upload may also be late",
+    ),
+    entry(
+        "no-log",
+        "no gateway shows an assignment of the process by its scheduler",
+        "check the id; name the account that signs the log with --scheduler, or other gateways with --from",
+    ),
+    entry(
+        "no-scheduler",
+        "the process item names no scheduler by its address",
+        "name the account that signs its log with --scheduler ADDRESS",
+    ),
+    entry(
+        "read-only",
+        "a followed log is another scheduler's",
+        "send the message to the process's own scheduler",
+    ),
+    entry(
+        "nothing-to-verify",
+        "neither a file nor a process was named",
+        "name a proof file, or a process with --process ID --full",
+    ),
+];
 
 const LUA: [Entry; 9] = [
     entry(

@@ -60,9 +60,8 @@ pub struct Addresses {
 /// The units' keys.
 struct UnitKeys {
     mu: Arc<Signer>,
-    su: Signer,
-    /// The scheduler's once more: it signs what carriers say of themselves.
-    carriers: Arc<Signer>,
+    /// It signs what carriers say of themselves, too.
+    su: Arc<Signer>,
     cu: Signer,
 }
 
@@ -80,14 +79,14 @@ impl Node {
             false => (None, Some(lock(&data)?)),
         };
         let upload = match &weave {
-            Some(weave) => open_upload(config, weave, keys.carriers, &data).await?,
+            Some(weave) => open_upload(config, weave, keys.su.clone(), &data).await?,
             None if config.upload.is_on() => {
                 bail!("--upstream: only a node with a weave uploads; add the role su or gateway")
             }
             None => None,
         };
         let su = match config.has(Role::Su) {
-            true => Some(open_su(config, weave.as_ref(), keys.su, own.0, &data)?),
+            true => Some(open_su(config, weave.as_ref(), keys.su, own.0, &data).await?),
             false => None,
         };
         let neighbours = || {
@@ -216,8 +215,7 @@ impl UnitKeys {
         };
         Ok(UnitKeys {
             mu: Arc::new(read(&config.keys.mu, "mu.json")?),
-            su: read(&config.keys.su, "su.json")?,
-            carriers: Arc::new(read(&config.keys.su, "su.json")?),
+            su: Arc::new(read(&config.keys.su, "su.json")?),
             cu: read(&config.keys.cu, "cu.json")?,
         })
     }
@@ -311,21 +309,29 @@ async fn open_upload(
     Ok(Some((Arc::new(Upload::start(opened)?), owner.address())))
 }
 
-fn open_su(
+async fn open_su(
     config: &Config,
     weave: Option<&Arc<weave::Weave>>,
-    signer: Signer,
+    signer: Arc<Signer>,
     messenger: Address,
     data: &Path,
 ) -> Result<Arc<su::Su>> {
     let weave = weave.expect("a scheduler's node has a weave");
+    if config.resume_scheduling {
+        resume(config, weave, &signer, data).await?;
+    }
     let chain = weave.clone();
+    let keys = su::resume::keys(&config.su, data, &**weave.log())?;
+    let before = keys.iter().map(|link| link.from);
     let rules = Arc::new(SpawnRules {
-        own: own_accounts(config, signer.address(), messenger),
+        own: own_accounts(config, signer.address(), messenger)
+            .into_iter()
+            .chain(before)
+            .collect(),
         listen: config.listen(),
         weave: weave.clone(),
         kernel: cu::kernel_id(),
-        shipped: cu::shipped::items(),
+        uploads: config.upload.is_on(),
     });
     let parts = su::Parts {
         signer,
@@ -343,8 +349,24 @@ fn open_su(
             true => Class::Permanent,
             false => Class::Local,
         },
+        belongings: Arc::new(su::belongings::InWeave {
+            weave: weave.clone(),
+            messenger,
+        }),
     };
     Ok(su::Su::open(config.su.clone(), data, parts)?)
+}
+
+/// Ends a suspension, where there is one.
+async fn resume(config: &Config, weave: &Arc<weave::Weave>, signer: &Arc<Signer>, data: &Path) -> Result<()> {
+    match su::resume::resume(&config.su, data, &**weave.log(), signer).await? {
+        Some(resumed) => eprintln!(
+            "scheduling goes on under epoch {}, after the last published slot of each of {} processes",
+            resumed.epoch, resumed.processes
+        ),
+        None => eprintln!("--resume-scheduling: scheduling is not suspended here; nothing was done"),
+    }
+    Ok(())
 }
 
 /// Whom a process may name as its scheduler without being adopted: the scheduler, and the messenger

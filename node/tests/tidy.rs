@@ -12,23 +12,33 @@ const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 1200;
 
 /// Crate, folder, and which of ours it may import. A new edge needs a reason in its commit.
-const EDGES: [(&str, &str, &[&str]); 8] = [
+const EDGES: [(&str, &str, &[&str]); 9] = [
     ("spec", "spec", &[]),
     ("wire", "spec/wire", &["spec"]),
     ("weave", "weave", &["spec", "wire"]),
     ("su", "su", &["spec", "wire", "weave"]),
     ("cu", "cu", &["spec", "wire", "weave"]),
+    ("inference", "cu/inference", &[]),
     ("mu", "mu", &["spec", "wire"]),
     ("aos-shell", "aos-shell", &["spec", "wire"]),
     (
         "weft",
         "node",
-        &["spec", "wire", "weave", "su", "cu", "mu", "aos-shell"],
+        &[
+            "spec",
+            "wire",
+            "weave",
+            "su",
+            "cu",
+            "inference",
+            "mu",
+            "aos-shell",
+        ],
     ),
 ];
 
 /// Files that may use `unsafe`, each with its reason.
-const UNSAFE: [(&str, &str); 2] = [
+const UNSAFE: [(&str, &str); 6] = [
     (
         "spec/src/pss.rs",
         "AWS-LC's PSS check with any salt length has no safe form",
@@ -36,6 +46,22 @@ const UNSAFE: [(&str, &str); 2] = [
     (
         "cu/src/runtime/pages.rs",
         "mapping memory images and loading compiled modules",
+    ),
+    (
+        "cu/inference/src/backend/vector.rs",
+        "vector instructions are called where the processor has them",
+    ),
+    (
+        "cu/inference/src/backend/x86.rs",
+        "loads and stores of vector registers",
+    ),
+    (
+        "cu/inference/src/backend/crew.rs",
+        "a job borrows from its caller's stack while helpers run it",
+    ),
+    (
+        "cu/inference/src/backend/vulkan/gpu.rs",
+        "SPIR-V modules, dispatches and timestamps: vulkano cannot check what a shader does",
     ),
 ];
 

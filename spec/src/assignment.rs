@@ -70,7 +70,7 @@ pub struct Assignment {
     pub process: ProcessId,
     /// Which place in it.
     pub slot: u64,
-    /// Always 0 so far; a scheduler that goes on after losing slots starts another.
+    /// 0 at first; a scheduler that goes on after it may have lost slots begins the next one.
     pub epoch: u64,
     /// Covers every assignment before this one.
     pub chain: Chain,
@@ -108,10 +108,10 @@ pub fn padded_height(height: u64) -> String {
 
 impl Draft {
     /// The tags in the wire's order.
-    fn tags(&self) -> Tags {
+    fn tags(&self, epoch: u64) -> Tags {
         let mut tags = vec![
             Tag::new("Process", self.process.to_string()),
-            Tag::new("Epoch", "0"),
+            Tag::new("Epoch", epoch.to_string()),
             Tag::new("Nonce", self.slot.to_string()),
             Tag::new("Hash-Chain", self.chain.to_string()),
             Tag::new("Block-Height", padded_height(self.tick.block_height)),
@@ -126,12 +126,23 @@ impl Draft {
         tags
     }
 
-    /// Signs the assignment.
+    /// Signs the assignment under the first epoch.
+    ///
+    /// # Errors
+    /// Tags that cannot be written; the key's failure.
     pub fn sign(self, signer: &Signer) -> Result<Assignment, AssignmentError> {
+        self.sign_in(0, signer)
+    }
+
+    /// Signs the assignment under an epoch.
+    ///
+    /// # Errors
+    /// As for [`Draft::sign`].
+    pub fn sign_in(self, epoch: u64, signer: &Signer) -> Result<Assignment, AssignmentError> {
         let anchor = Some(self.anchor);
         let parts = ItemParts {
             anchor,
-            tags: self.tags(),
+            tags: self.tags(epoch),
             ..ItemParts::default()
         };
         let item = DataItem::sign(&parts, signer)?;
@@ -148,7 +159,7 @@ impl Draft {
             item,
             process,
             slot,
-            epoch: 0,
+            epoch,
             chain,
             tick,
             message,

@@ -230,7 +230,11 @@ impl Draft {
         sign(SEGMENT, tags, self.data.clone(), signer)
     }
 
-    fn read(item: &DataItem) -> Result<Draft> {
+    /// Reads a segment item. The signature is the caller's to check.
+    ///
+    /// # Errors
+    /// Names the tag.
+    pub fn read(item: &DataItem) -> Result<Draft> {
         check_own(SEGMENT, item, "Segment")?;
         let hash = item
             .tag("Segment-SHA256")
@@ -519,11 +523,11 @@ impl CarrierTags {
 }
 
 /// The three tags that say what an item of ours is.
-fn own(kind: &'static str) -> [(&'static str, &'static str); 3] {
+pub(crate) fn own(kind: &'static str) -> [(&'static str, &'static str); 3] {
     [("Data-Protocol", PROTOCOL), ("Variant", VARIANT), ("Type", kind)]
 }
 
-fn own_tags(kind: &'static str) -> Tags {
+pub(crate) fn own_tags(kind: &'static str) -> Tags {
     own(kind).map(|(name, value)| Tag::new(name, value)).into()
 }
 

@@ -285,7 +285,7 @@ pub(crate) fn branch_id(left: &Hash, right: &Hash, middle: u64) -> Hash {
 }
 
 /// SHA-256 of the parts, one after the other.
-pub(crate) fn sha256(parts: &[&[u8]]) -> Hash {
+pub fn sha256(parts: &[&[u8]]) -> Hash {
     let hashed = match parts {
         [one] => digest(&SHA256, one),
         parts => {

@@ -237,6 +237,11 @@ impl DataItem {
         self.0.verified.load(Ordering::Acquire)
     }
 
+    /// Its signature was found to be what [`DataItem::verify`] accepts.
+    pub(crate) fn set_verified(&self) {
+        self.0.verified.store(true, Ordering::Release);
+    }
+
     /// Declares an item verified that was verified before it was written to our own log.
     pub fn trust_own_log(&self) {
         self.0.verified.store(true, Ordering::Release);

@@ -163,7 +163,7 @@ fn ed25519(owner: &[u8], signature: &[u8], message: &[u8]) -> bool {
 
 /// Whether a compressed Edwards point has an order of at most 8. All such points, with their
 /// non-canonical encodings, have one of these y coordinates (sign bit aside).
-fn is_small_order(point: &[u8]) -> bool {
+pub(crate) fn is_small_order(point: &[u8]) -> bool {
     const Y: [[u8; 32]; 7] = {
         let mut one = [0u8; 32];
         one[0] = 1;

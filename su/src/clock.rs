@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use spec::contract::Tick;
+use weave::Position;
 
 /// The wall clock, in ms since 1970. A test hands in its own.
 pub type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -31,6 +32,35 @@ pub struct Past {
     pub highest: Tick,
     /// No tick after this moment was handed out, in ms.
     pub leased_until_ms: u64,
+    /// Where it says who may schedule, and whether anybody may.
+    pub turns: Turns,
+}
+
+/// Where the newest notes of each kind stand that turn the scheduler's way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Turns {
+    /// Nothing gets a slot after this, but for a later resumption.
+    pub suspended: Option<Position>,
+    /// Another epoch began.
+    pub resumed: Option<Position>,
+    /// Another key took over.
+    pub succeeded: Option<Position>,
+}
+
+impl Turns {
+    /// The newer of each.
+    pub fn later(self, other: Turns) -> Turns {
+        Turns {
+            suspended: self.suspended.max(other.suspended),
+            resumed: self.resumed.max(other.resumed),
+            succeeded: self.succeeded.max(other.succeeded),
+        }
+    }
+
+    /// Whether nothing may get a slot now.
+    pub fn is_suspended(self) -> bool {
+        self.suspended > self.resumed
+    }
 }
 
 /// The one clock of a scheduler; owned by its writer.
@@ -186,6 +216,7 @@ mod tests {
         let past = Past {
             highest: Tick::default(),
             leased_until_ms: until,
+            ..Past::default()
         };
         let (_, mut after) = clock(5, past);
         assert!(

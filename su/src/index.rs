@@ -17,7 +17,7 @@ use spec::contract::Tick;
 use spec::{Address, ItemId, ProcessId};
 use weave::Position;
 
-use crate::clock::{Past, later};
+use crate::clock::{Past, Turns, later};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -25,11 +25,13 @@ use crate::error::{Error, Result};
 const ROWS: TableDefinition<'_, (&[u8; 32], u64), &[u8]> = TableDefinition::new("rows");
 /// [`Key`] to slot.
 const PLACES: TableDefinition<'_, u128, u64> = TableDefinition::new("places");
+/// Of processes that were turned permanent: how far. The slot copied next, times two; one more if done.
+const STAGES: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("stages");
 /// Cursor and past.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// Version of the file; another one is deleted and rebuilt.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// Every so many flushes one is made durable; a crash replays the log from there.
 const DURABLE_EVERY: u64 = 8;
 /// Times the flush bound that may lie in memory before the writer waits for the disk.
@@ -124,6 +126,49 @@ pub struct Placed {
     pub ids: [Key; 2],
     /// The key of a pushed message.
     pub pushed: Option<Key>,
+    /// Whether the message turns its process permanent.
+    pub widens: bool,
+}
+
+/// How far a process that was local has come on its way into the permanent class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stage {
+    /// Slots before this one are copied.
+    pub copied: u64,
+    /// Whether all later ones are permanent from the start.
+    pub is_done: bool,
+}
+
+impl Stage {
+    fn encode(self) -> u64 {
+        (self.copied << 1) | u64::from(self.is_done)
+    }
+
+    fn decode(number: u64) -> Stage {
+        Stage {
+            copied: number >> 1,
+            is_done: number & 1 == 1,
+        }
+    }
+
+    /// What is known after both: neither goes back.
+    fn later(self, other: Stage) -> Stage {
+        Stage {
+            copied: self.copied.max(other.copied),
+            is_done: self.is_done || other.is_done,
+        }
+    }
+}
+
+/// What else the log says beside assignments.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// A lease on ticks.
+    pub lease: Option<u64>,
+    /// Decisions about scheduling.
+    pub turns: Turns,
+    /// Processes on their way into the permanent class.
+    pub stages: Vec<(ProcessId, Stage)>,
 }
 
 /// Consecutive rows of one process.
@@ -138,6 +183,7 @@ struct Run {
 struct Layer {
     runs: HashMap<ProcessId, Run>,
     places: BTreeMap<u128, u64>,
+    stages: HashMap<ProcessId, Stage>,
     count: usize,
     cursor: Option<Position>,
     past: Past,
@@ -169,6 +215,10 @@ impl Layer {
         run.rows.push(placed.row);
         let keys = placed.ids.iter().chain(&placed.pushed);
         self.places.extend(keys.map(|key| (key.0, placed.slot)));
+        if placed.widens {
+            // Unless it is known already: then this says nothing new.
+            self.stages.entry(placed.process).or_default();
+        }
         self.past.highest = later(self.past.highest, placed.tick);
         assert!(
             placed.row.timestamp_ms <= self.past.highest.timestamp_ms,
@@ -252,7 +302,7 @@ impl Index {
     ///
     /// # Errors
     /// A slot that does not follow the one before; the log is broken then.
-    pub fn apply(&self, placed: &[Placed], lease: Option<u64>, cursor: Position) -> Result<()> {
+    pub fn apply(&self, placed: &[Placed], change: &Change, cursor: Position) -> Result<()> {
         let mut layers = self.layers.write().expect("no holder of this lock panics");
         assert!(
             layers.growing.cursor.is_none_or(|before| before < cursor),
@@ -261,8 +311,13 @@ impl Index {
         for one in placed {
             layers.growing.push(one)?;
         }
+        for (process, stage) in &change.stages {
+            let known = layers.growing.stages.entry(*process).or_default();
+            *known = known.later(*stage);
+        }
         let past = &mut layers.growing.past;
-        past.leased_until_ms = past.leased_until_ms.max(lease.unwrap_or(0));
+        past.leased_until_ms = past.leased_until_ms.max(change.lease.unwrap_or(0));
+        past.turns = past.turns.later(change.turns);
         layers.growing.cursor = Some(cursor);
         Ok(())
     }
@@ -335,7 +390,13 @@ impl Index {
         let snapshot = self.database.begin_read().map_err(Error::index)?;
         let rows = snapshot.open_table(ROWS).map_err(Error::index)?;
         let places = snapshot.open_table(PLACES).map_err(Error::index)?;
-        Ok(View { layers, rows, places })
+        let stages = snapshot.open_table(STAGES).map_err(Error::index)?;
+        Ok(View {
+            layers,
+            rows,
+            places,
+            stages,
+        })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Layers> {
@@ -348,6 +409,7 @@ pub struct View<'a> {
     layers: RwLockReadGuard<'a, Layers>,
     rows: ReadOnlyTable<(&'static [u8; 32], u64), &'static [u8]>,
     places: ReadOnlyTable<u128, u64>,
+    stages: ReadOnlyTable<&'static [u8; 32], u64>,
 }
 
 impl View<'_> {
@@ -364,6 +426,53 @@ impl View<'_> {
         }
         let found = self.places.get(key.0).map_err(Error::index)?;
         Ok(found.map(|slot| slot.value()))
+    }
+
+    /// How far a process that was turned permanent has come; `None` if it never was.
+    pub fn stage(&self, process: ProcessId) -> Result<Option<Stage>> {
+        let known = self
+            .memory()
+            .filter_map(|layer| layer.stages.get(&process).copied());
+        let found = self.stages.get(process.bytes()).map_err(Error::index)?;
+        let found = found.map(|stage| Stage::decode(stage.value()));
+        Ok(known.chain(found).reduce(Stage::later))
+    }
+
+    /// The processes that are on their way into the permanent class and have not arrived.
+    pub fn widening(&self) -> Result<Vec<ProcessId>> {
+        let mut found = BTreeMap::new();
+        for entry in self.stages.iter().map_err(Error::index)? {
+            let (process, stage) = entry.map_err(Error::index)?;
+            found.insert(ProcessId(*process.value()), Stage::decode(stage.value()));
+        }
+        for (process, stage) in self.memory().flat_map(|layer| &layer.stages) {
+            let known = found.entry(*process).or_default();
+            *known = known.later(*stage);
+        }
+        let on_the_way = found.into_iter().filter(|(_, stage)| !stage.is_done);
+        Ok(on_the_way.map(|(process, _)| process).collect())
+    }
+
+    /// All processes, each with its last slot. Walks the whole index.
+    pub fn processes(&self) -> Result<BTreeMap<ProcessId, u64>> {
+        let mut found = BTreeMap::new();
+        let mut next = Some([0; 32]);
+        while let Some(from) = next {
+            let Some(row) = self.rows.range((&from, 0)..).map_err(Error::index)?.next() else {
+                break;
+            };
+            let (key, _) = row.map_err(Error::index)?;
+            let process = ProcessId(*key.value().0);
+            found.insert(process, 0);
+            next = successor(process.0);
+        }
+        for layer in self.memory() {
+            found.extend(layer.runs.keys().map(|process| (*process, 0)));
+        }
+        for (process, last) in &mut found {
+            *last = self.last_slot(*process)?.expect("it has a row");
+        }
+        Ok(found)
     }
 
     /// The last slot of a process; `None` if there is no such process.
@@ -445,6 +554,17 @@ impl View<'_> {
     }
 }
 
+/// The next number of 256 bits.
+fn successor(mut number: [u8; 32]) -> Option<[u8; 32]> {
+    for byte in number.iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
 fn open_or_reset(path: &Path, cache_bytes: usize) -> Result<Database> {
     let open = || -> Result<Database> {
         let database = Database::builder()
@@ -467,6 +587,7 @@ fn prepare(database: &Database) -> Result<()> {
     let found = {
         transaction.open_table(ROWS).map_err(Error::index)?;
         transaction.open_table(PLACES).map_err(Error::index)?;
+        transaction.open_table(STAGES).map_err(Error::index)?;
         let mut meta = transaction.open_table(META).map_err(Error::index)?;
         let found = meta
             .get("format")
@@ -495,6 +616,11 @@ fn read_meta(database: &Database) -> Result<Layer> {
     let past = Past {
         highest,
         leased_until_ms: number("leased_until_ms")?.unwrap_or(0),
+        turns: Turns {
+            suspended: number("suspended")?.map(Position::from_number),
+            resumed: number("resumed")?.map(Position::from_number),
+            succeeded: number("succeeded")?.map(Position::from_number),
+        },
     };
     let cursor = number("cursor")?.map(Position::from_number);
     Ok(Layer {
@@ -538,12 +664,24 @@ fn flush(database: &Database, layer: &Layer, durability: Durability) -> Result<(
         for (key, slot) in &layer.places {
             places.insert(key, slot).map_err(Error::index)?;
         }
+        let mut stages = transaction.open_table(STAGES).map_err(Error::index)?;
+        for (process, stage) in &layer.stages {
+            let known = stages.get(process.bytes()).map_err(Error::index)?;
+            let known = known.map_or(Stage::default(), |known| Stage::decode(known.value()));
+            stages
+                .insert(process.bytes(), known.later(*stage).encode())
+                .map_err(Error::index)?;
+        }
         let mut meta = transaction.open_table(META).map_err(Error::index)?;
+        let turns = layer.past.turns;
         let numbers = [
             ("cursor", layer.cursor.map(Position::number)),
             ("highest_ms", Some(layer.past.highest.timestamp_ms)),
             ("highest_block", Some(layer.past.highest.block_height)),
             ("leased_until_ms", Some(layer.past.leased_until_ms)),
+            ("suspended", turns.suspended.map(Position::number)),
+            ("resumed", turns.resumed.map(Position::number)),
+            ("succeeded", turns.succeeded.map(Position::number)),
         ];
         for (name, number) in numbers.into_iter().filter_map(|(name, n)| Some((name, n?))) {
             meta.insert(name, number).map_err(Error::index)?;

@@ -52,6 +52,13 @@ impl Chain {
         }
     }
 
+    /// The chain that `text` describes, as [`Chain::describe`] writes it; `None` if it is no such text.
+    pub fn read(text: &str, clock: Clock) -> Option<Chain> {
+        let (genesis, interval) = text.strip_prefix("dev/")?.split_once('/')?;
+        let chain = Chain::new(genesis.parse().ok()?, interval.parse().ok()?, clock);
+        (chain.describe() == text).then_some(chain)
+    }
+
     /// The chain that a log belongs to; an empty log begins one, with `interval_ms`.
     pub fn open(log: &Log, interval_ms: u64, clock: Clock) -> Result<Chain> {
         let mut first_ms = None;
@@ -73,7 +80,7 @@ impl Chain {
         Ok(chain)
     }
 
-    fn note(&self) -> Note {
+    pub(crate) fn note(&self) -> Note {
         let body = [self.genesis_ms.to_le_bytes(), self.interval_ms.to_le_bytes()].concat();
         Note {
             kind: NoteKind::GENESIS,

@@ -109,8 +109,13 @@ pub fn checks(frame: &[u8], salt: u32) -> bool {
 }
 
 fn crc_of(bytes: &[u8], salt: u32) -> u32 {
+    checksum(&[bytes], salt)
+}
+
+/// The checksum of a frame whose bytes after the checksum come in parts.
+pub fn checksum(parts: &[&[u8]], salt: u32) -> u32 {
     let mut hasher = Hasher::new_with_initial(salt);
-    hasher.update(bytes);
+    parts.iter().for_each(|part| hasher.update(part));
     hasher.finalize()
 }
 

@@ -49,7 +49,7 @@ pub fn router_with(weave: Arc<Weave>, stand_ins: StandIns) -> Router {
         .route("/tx/{id}", get(transaction))
         .route("/tx/{id}/status", get(status))
         .route("/tx/{id}/data", get(data_text))
-        .route("/tx/arweave", post(upload))
+        .route("/tx/arweave", post(upload_permanent))
         .route("/tx", post(upload))
         .route("/tx/local", post(upload_local))
         .route("/info", get(info))
@@ -206,6 +206,15 @@ async fn block(State(weave): State<Arc<Weave>>, Path(height): Path<String>) -> R
 
 async fn upload(State(weave): State<Arc<Weave>>, body: Bytes) -> Reply<Response> {
     // A transaction is JSON; an item begins with the number of its signature type, which is no brace.
+    if body.first() == Some(&b'{') {
+        return base_layer::http::post_transaction(&weave, body).await;
+    }
+    // Nobody said that it is to be uploaded: it goes up once a permanent process needs it.
+    Ok(store(&weave, body, Class::Local).await?.into_response())
+}
+
+/// As [`upload`], for items that are to be uploaded whether a process needs them or not.
+async fn upload_permanent(State(weave): State<Arc<Weave>>, body: Bytes) -> Reply<Response> {
     if body.first() == Some(&b'{') {
         return base_layer::http::post_transaction(&weave, body).await;
     }

@@ -20,10 +20,10 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::error::{At, Error, Result};
 use crate::frame::{self, FrameKind, SegmentHead};
-use crate::record::{Entry, Position, Record};
+use crate::record::{Entry, Piece, Position, Record};
 use crate::scan::{self, Tail, Window};
 use crate::segment::{self, Content, Segment, Span};
-use crate::writer::{Active, Group, Job, Writer};
+use crate::writer::{Active, Copies, Group, Job, Writer};
 
 /// Tells the time, ms since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -66,6 +66,8 @@ pub(crate) struct Map {
     /// By number.
     pub(crate) segments: BTreeMap<u64, Sealable>,
     pub(crate) spool: Spool,
+    /// How often data was withheld since the log was opened.
+    pub(crate) withheld: u64,
     pub(crate) end: Option<Position>,
 }
 
@@ -121,6 +123,7 @@ impl Map {
             "withholding moves no position"
         );
         known.segment = segment.clone();
+        self.withheld += 1;
         self.extents
             .retain(|extent| extent.segment.head().number != number);
         self.extents.extend(spans.iter().map(|span| Extent {
@@ -133,6 +136,16 @@ impl Map {
             self.extents.is_sorted_by(disjoint),
             "every position lies in one place"
         );
+    }
+
+    /// What to read, and where, for the record at a position.
+    pub(crate) fn place(&self, at: Position) -> Result<(Arc<Segment>, u64)> {
+        let extent = self.find(at).map(|index| &self.extents[index]);
+        let extent = extent.ok_or(Error::NoRecord(at))?;
+        Ok((
+            extent.segment.clone(),
+            extent.span.at + (at.0 - extent.span.logical),
+        ))
     }
 
     /// Index of the extent that holds a position.
@@ -246,10 +259,42 @@ impl Log {
     /// [`Error::Io`] if the batch could not be written (nothing of it is stored; the disk may be
     /// full), [`Error::Poisoned`] after a failed sync until the log is opened again.
     pub fn append(&self, records: Vec<Record>, class: Class) -> Append {
-        Append(self.queue(records, class))
+        Append(self.queue(records, None, class))
     }
 
-    fn queue(&self, records: Vec<Record>, class: Class) -> Result<oneshot::Receiver<Result<Vec<Position>>>> {
+    /// As [`Log::append`], with copies of records that stand in the log already, which are read
+    /// here. What is withheld before the group is written is withheld in the copy, too.
+    ///
+    /// # Errors
+    /// As for [`Log::append`] and [`Log::read`].
+    pub fn append_pieces(&self, pieces: Vec<Piece>, class: Class) -> Append {
+        // The count first: what is withheld from here on is looked at again by the writer.
+        let mut copies = Copies {
+            withheld: self.map().withheld,
+            of: Vec::new(),
+        };
+        let mut records = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            match piece {
+                Piece::New(record) => records.push(record),
+                Piece::Copy(at) => match self.read(at) {
+                    Ok(record) => {
+                        copies.of.push((records.len(), at));
+                        records.push(record);
+                    }
+                    Err(error) => return Append(Err(error)),
+                },
+            }
+        }
+        Append(self.queue(records, Some(copies), class))
+    }
+
+    fn queue(
+        &self,
+        records: Vec<Record>,
+        copies: Option<Copies>,
+        class: Class,
+    ) -> Result<oneshot::Receiver<Result<Vec<Position>>>> {
         let (done, answer) = oneshot::channel();
         if records.is_empty() {
             // The receiver is still here, so this cannot fail.
@@ -272,6 +317,7 @@ impl Log {
         }
         let group = Group {
             records,
+            copies,
             class,
             bytes,
             done,
@@ -333,17 +379,12 @@ impl Log {
     /// # Errors
     /// As for [`Log::read`].
     pub fn entry(&self, at: Position) -> Result<Entry> {
-        let extent = {
-            let map = self.map();
-            let found = map.find(at).map(|index| map.extents[index].clone());
-            found.ok_or(Error::NoRecord(at))?
-        };
-        let offset = extent.span.at + (at.0 - extent.span.logical);
-        let (time_ms, record) = extent.segment.record(offset)?;
+        let (segment, offset) = self.map().place(at)?;
+        let (time_ms, record) = segment.record(offset)?;
         Ok(Entry {
             position: at,
             time_ms,
-            class: extent.segment.head().class,
+            class: segment.head().class,
             record,
         })
     }

@@ -53,6 +53,15 @@ pub struct Note {
     pub body: Bytes,
 }
 
+/// What an append is made of.
+#[derive(Debug, Clone)]
+pub enum Piece {
+    /// A new record.
+    New(Record),
+    /// The record that stands there, once more; without its data if that was withheld by then.
+    Copy(Position),
+}
+
 /// One record of the log.
 #[derive(Debug, Clone)]
 pub enum Record {

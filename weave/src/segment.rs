@@ -16,7 +16,8 @@ use crate::frame::{self, FrameHead, FrameKind, HEAD_LEN, HeadError, SegmentHead}
 use crate::record::Record;
 use crate::scan::Window;
 
-const FOOTER_MAGIC: &[u8; 8] = b"WEFTFOOT";
+/// First bytes of a footer.
+pub(crate) const FOOTER_MAGIC: &[u8; 8] = b"WEFTFOOT";
 const END_MAGIC: &[u8; 8] = b"WEFTEND\n";
 /// Footer length and end magic.
 const TRAILER_LEN: u64 = 12;
@@ -90,8 +91,14 @@ pub(crate) fn file_name(number: u64, class: Class) -> String {
     format!("{number:08}-{class}.seg")
 }
 
+/// A salt for a new segment.
+pub(crate) fn salt(number: u64) -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(number) as u32
+}
+
 /// Makes names in a folder durable.
-fn sync_folder(folder: &Path) -> Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     let opened = File::open(folder).at(folder, "open the folder")?;
     opened.sync_all().at(folder, "sync the folder")
 }

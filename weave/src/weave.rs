@@ -25,7 +25,7 @@ use crate::frame::payload_len;
 use crate::index::Index;
 use crate::log::{Clock, Log, system_clock};
 use crate::recent::{Recent, Work};
-use crate::record::{Entry, Position, Record};
+use crate::record::{Entry, Piece, Position, Record};
 use crate::registered;
 
 /// Permanent storage of one data folder. Share it by `Arc`.
@@ -227,6 +227,27 @@ impl Weave {
         self.blocking(move |shared| shared.withhold(id)).await
     }
 
+    /// Makes what stands for these ids part of a class too: items as they are held (data that was
+    /// withheld stays so), and what the program brought along. What is nowhere is left out.
+    ///
+    /// # Errors
+    /// Damage, a failing disk, or a full queue.
+    pub async fn keep(&self, ids: Vec<ItemId>, class: Class) -> Answer<()> {
+        self.append_missing(class, move |shared| shared.missing_copies(&ids, class))
+            .await
+    }
+
+    /// Appends what `choose` finds missing; what is read for it holds nobody up.
+    async fn append_missing(
+        &self,
+        class: Class,
+        choose: impl FnOnce(&Shared) -> Result<Vec<Piece>> + Send + 'static,
+    ) -> Answer<()> {
+        let begin = move |shared: &Shared| Ok(shared.log.append_pieces(choose(shared)?, class));
+        self.blocking(begin).await?.await?;
+        Ok(())
+    }
+
     /// Runs what may read the disk where it holds nobody up.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
@@ -345,10 +366,19 @@ impl Shared {
 
     fn withhold(&self, id: ItemId) -> Result<bool> {
         let mut is_held = false;
-        for position in self.finder()?.positions(&id)? {
-            if !matches!(self.log.read(position)?, Record::Note(_)) {
-                self.log.withhold(position)?;
-                is_held = true;
+        loop {
+            let mut is_whole = false;
+            for position in self.finder()?.positions(&id)? {
+                let record = self.log.read(position)?;
+                is_held |= record.note().is_none();
+                if record.item().is_some() {
+                    self.log.withhold(position)?;
+                    is_whole = true;
+                }
+            }
+            // A copy that was written meanwhile is found the next time.
+            if !is_whole {
+                break;
             }
         }
         // The records kept for the index hold the data, too.
@@ -356,19 +386,70 @@ impl Shared {
         Ok(is_held)
     }
 
-    /// The items that are not held yet, as records.
+    /// As records for the local class, into which nothing is ever copied.
     pub(crate) fn new_records(&self, items: Vec<DataItem>) -> Result<Vec<Record>> {
-        let mut new: Vec<DataItem> = Vec::with_capacity(items.len());
+        let pieces = self.new_pieces(items, Class::Local)?.into_iter();
+        let new = pieces.filter_map(|piece| match piece {
+            Piece::New(record) => Some(record),
+            Piece::Copy(_) => None,
+        });
+        Ok(new.collect())
+    }
+
+    /// The items that are not held yet, and those that are held in the other class only: a permanent
+    /// item is local, too, but a local one is not permanent.
+    fn new_pieces(&self, items: Vec<DataItem>, class: Class) -> Result<Vec<Piece>> {
+        let mut new = Vec::with_capacity(items.len());
         let mut seen = HashSet::with_capacity(items.len());
         for item in items {
             item.verify().map_err(|error| Error::Refused(error.into()))?;
+            if !seen.insert(item.id()) {
+                continue;
+            }
             let held = self.lookup(item.id())?;
-            let held = held.is_some_and(|found| !matches!(found.stored, Stored::Registered(_)));
-            if !held && seen.insert(item.id()) {
-                new.push(item);
+            match held.filter(|found| !matches!(found.stored, Stored::Registered(_))) {
+                None => new.push(Piece::New(Record::Item(item))),
+                Some(_) if class == Class::Permanent => new.extend(self.missing_copy(&item.id())?),
+                Some(_) => {}
             }
         }
-        Ok(new.into_iter().map(Record::Item).collect())
+        Ok(new)
+    }
+
+    /// What has to be appended for these ids to be in a class.
+    fn missing_copies(&self, ids: &[ItemId], class: Class) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        let mut seen = HashSet::with_capacity(ids.len());
+        for id in ids.iter().filter(|id| seen.insert(**id)) {
+            match self.lookup(*id)? {
+                Some(_) if class == Class::Permanent => pieces.extend(self.missing_copy(id)?),
+                Some(_) => {}
+                None => {
+                    let brought = self
+                        .brought_along(*id)
+                        .and_then(|found| found.stored.item().cloned());
+                    pieces.extend(brought.map(|item| Piece::New(Record::Item(item))));
+                }
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// The copy of what is held under an id that the permanent class lacks, if it does. Bytes that are
+    /// only registered are a note; where an item of the id is held, that is what counts.
+    fn missing_copy(&self, id: &ItemId) -> Result<Option<Piece>> {
+        let (mut item, mut note, mut has_note) = (None, None, false);
+        for position in self.finder()?.positions(id)? {
+            let entry = self.log.entry(position)?;
+            match (entry.record.note().is_some(), entry.class) {
+                (false, Class::Permanent) => return Ok(None),
+                (false, Class::Local) => item = item.or(Some(position)),
+                (true, Class::Permanent) => has_note = true,
+                (true, Class::Local) => note = note.or(Some(position)),
+            }
+        }
+        let missing = item.or(note.filter(|_| !has_note));
+        Ok(missing.map(Piece::Copy))
     }
 }
 
@@ -399,7 +480,8 @@ fn taken(id: ItemId) -> Refusal {
     Refusal::invalid("id-taken", text)
 }
 
-fn lock(data: &Path) -> Result<std::fs::File> {
+/// Takes a data folder's lock.
+pub(crate) fn lock(data: &Path) -> Result<std::fs::File> {
     let path = data.join("lock");
     let file = std::fs::File::create(&path).at(&path, "open the lock")?;
     file.try_lock().map_err(|error| match error {
@@ -479,9 +561,8 @@ impl Flusher {
 #[async_trait]
 impl Permanent for Weave {
     async fn append(&self, items: Vec<DataItem>, class: Class) -> Answer<()> {
-        let records = self.blocking(move |shared| shared.new_records(items)).await?;
-        self.shared.log.append(records, class).await?;
-        Ok(())
+        self.append_missing(class, move |shared| shared.new_pieces(items, class))
+            .await
     }
 
     async fn fetch(&self, id: ItemId) -> Answer<Stored> {

@@ -3,7 +3,6 @@
 //! Not here: reading. The invariant: nothing is acknowledged before its fdatasync returned, and
 //! nothing is written after one failed.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -27,9 +26,18 @@ const BUFFER_LEN_KEPT: usize = 16 << 20;
 /// One append.
 pub struct Group {
     pub(crate) records: Vec<Record>,
+    pub(crate) copies: Option<Copies>,
     pub(crate) class: Class,
     pub(crate) bytes: u64,
     pub(crate) done: oneshot::Sender<Result<Vec<Position>>>,
+}
+
+/// Which records of a group stand in the log already.
+pub struct Copies {
+    /// How often data had been withheld when they were read.
+    pub(crate) withheld: u64,
+    /// Index in the group, and where the original stands.
+    pub(crate) of: Vec<(usize, Position)>,
 }
 
 /// What the writer is asked to do.
@@ -156,8 +164,42 @@ impl Writer {
         self.give_back();
     }
 
+    /// Reads copies again whose originals may have lost their data since they were read.
+    fn refresh(&self, group: &mut Group) -> Result<()> {
+        let Some(copies) = group.copies.take() else {
+            return Ok(());
+        };
+        if self.map.read().unwrap_or_else(PoisonError::into_inner).withheld == copies.withheld {
+            return Ok(());
+        }
+        for (index, at) in copies.of {
+            let place = self.map.read().unwrap_or_else(PoisonError::into_inner).place(at);
+            let (segment, offset) = place?;
+            group.records[index] = segment.record(offset)?.1;
+        }
+        group.bytes = group.records.iter().map(frame::payload_len).sum();
+        Ok(())
+    }
+
+    /// The group with its copies as they are now; one that cannot be read again is answered.
+    fn refreshed(&self, mut group: Group) -> Option<Group> {
+        match self.refresh(&mut group) {
+            Ok(()) => Some(group),
+            Err(error) => {
+                // Who no longer waits does not need the answer.
+                let _ = group.done.send(Err(error));
+                None
+            }
+        }
+    }
+
     /// Stores a batch, class by class, and answers each group.
     fn commit(&mut self, groups: &mut Vec<Group>) {
+        // Each refused group is told at once; that it cannot be read again is no fault of the others.
+        *groups = std::mem::take(groups)
+            .into_iter()
+            .filter_map(|group| self.refreshed(group))
+            .collect();
         for class in [Class::Local, Class::Permanent] {
             let of_class: Vec<_> = groups.extract_if(.., |group| group.class == class).collect();
             if of_class.is_empty() {
@@ -336,7 +378,7 @@ impl Writer {
             version: SEGMENT_VERSION,
             class,
             number,
-            salt: RandomState::new().hash_one(number) as u32,
+            salt: segment::salt(number),
             created_ms: (self.clock)(),
         };
         let path = self.folder.join(segment::file_name(number, class));

@@ -1,8 +1,10 @@
 //! `weft bench`: each file measures one thing and prints rates and ratios.
 
+pub mod checkpoint;
 pub mod cu;
 pub mod density;
 pub mod fork;
+pub mod rebuild;
 pub mod su;
 pub mod test;
 pub mod verify;

@@ -83,6 +83,24 @@ Examples:
   weft ps
   weft ps --all --json")]
     Ps(args::PsArgs),
+    /// Write a file that shows an item's place in its log and on the weave, to be checked without any network.
+    #[command(after_help = "\
+Examples:
+  weft prove ID                               from what the running node uploads to
+  weft prove ID --from GATEWAY --out my.proof   from any gateway that has it")]
+    Prove(crate::proof::args::ProveArgs),
+    /// Check a proof file or a fraud file, offline; or replay the whole log of a process.
+    #[command(after_help = "\
+Examples:
+  weft verify my.proof                    what it shows, and what it only claims
+  weft verify my.proof --from GATEWAY     the claims held against the chain")]
+    Verify(crate::proof::args::VerifyArgs),
+    /// Follow another scheduler's log from gateways alone: verified, evaluated, as it grows.
+    #[command(after_help = "\
+Examples:
+  weft follow PROCESS --from GATEWAY           prints each slot's state root
+  weft follow PROCESS --from GATEWAY --once    up to what is there now")]
+    Follow(crate::follow::args::FollowArgs),
     /// Say why an error comes about and what to do.
     #[command(after_help = "\
 Examples:
@@ -117,6 +135,9 @@ impl Command {
             Command::Result(args) => args.json,
             Command::Trace(args) => args.json,
             Command::Ps(args) => args.json,
+            Command::Prove(args) => args.json,
+            Command::Verify(args) => args.json,
+            Command::Follow(args) => args.json,
             Command::Dev(_) | Command::Shell(_) | Command::Explain(_) => false,
         }
     }
@@ -132,6 +153,9 @@ impl Command {
             Command::Result(args) => interruptible(ask::result(&args, outlet)).await,
             Command::Trace(args) => interruptible(ask::trace(&args, outlet)).await,
             Command::Ps(args) => interruptible(ask::ps(&args, outlet)).await,
+            Command::Prove(args) => interruptible(crate::proof::prove(&args, outlet)).await,
+            Command::Verify(args) => interruptible(crate::proof::verify(&args, outlet)).await,
+            Command::Follow(args) => interruptible(crate::follow::follow(&args, outlet)).await,
             Command::Explain(args) => explain(&args, outlet),
         }
     }

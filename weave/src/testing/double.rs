@@ -124,6 +124,11 @@ impl Double {
         self.lines.iter().map(String::as_str)
     }
 
+    /// From here on other things go wrong.
+    pub fn set_faults(&mut self, faults: Faults) {
+        self.dice = Dice::new(faults);
+    }
+
     fn note(&mut self, what: std::fmt::Arguments<'_>) {
         let line = format!("{} {what}", self.now_ms);
         let bytes = [&self.hash[..], line.as_bytes()].concat();

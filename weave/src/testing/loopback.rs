@@ -32,12 +32,14 @@ impl Transport for Loopback {
     }
 }
 
+/// The way to one of the double's peers.
+pub fn transport(handle: &Handle, number: usize) -> Arc<dyn Transport> {
+    Arc::new(Loopback(router(handle, number)))
+}
+
 /// A client of one of the double's peers.
 pub fn peer(handle: &Handle, number: usize) -> Peer {
-    Peer::new(
-        &format!("peer-{number}"),
-        Arc::new(Loopback(router(handle, number))),
-    )
+    Peer::new(&format!("peer-{number}"), transport(handle, number))
 }
 
 /// Clients of all its peers.

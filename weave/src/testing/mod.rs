@@ -13,8 +13,9 @@ mod graphql;
 pub mod http;
 mod input;
 mod library;
-mod loopback;
+pub mod loopback;
 mod peer;
+pub mod publisher;
 mod rules;
 pub mod serve;
 #[cfg(test)]
@@ -27,8 +28,9 @@ pub use double::{Double, Served, Status};
 pub use faults::{Fault, Faults};
 pub use http::Handle;
 pub use input::Input;
-pub use loopback::{bundler, peer, peers};
+pub use loopback::{bundler, peer, peers, transport};
 pub use peer::{ChunkPost, ChunkRefused, Kept, Root};
+pub use publisher::Publisher;
 pub use rules::Rules;
 
 /// How many peers it answers as.

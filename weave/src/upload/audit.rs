@@ -24,25 +24,30 @@ impl Uploader {
         let trip = carrier.settled_trip().expect("a vehicle settled it").clone();
         self.audited.insert(carrier.sequence, self.now_ms);
         self.audit_due_ms = self.now_ms + self.config.audit_ms;
-        let confirmations = self.confirmations(&carrier, &trip).await?;
+        let audited = self.look_back(&carrier, &trip).await;
+        self.absorb(carrier.segment_item, audited)
+    }
+
+    async fn look_back(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<()> {
+        let confirmations = self.confirmations(carrier, trip).await?;
         let Some(confirmations) = confirmations else {
             return Ok(());
         };
-        let places = self.places(&carrier, &trip)?;
-        let Some(round) = self.look_again(&carrier, &trip, &places).await? else {
+        let places = self.places(carrier, trip)?;
+        let Some(round) = self.look_again(carrier, trip, &places).await? else {
             return Ok(());
         };
         metrics::counter!("weave_upload_audits_total").increment(1);
         if trip.route == Route::L1 {
-            self.mend(&carrier, &trip, &round).await?;
+            self.mend(carrier, trip, &round).await?;
         }
         if !round.gone.is_empty() {
-            return self.doubt(&carrier, &trip).await;
+            return self.doubt(carrier, trip).await;
         }
         self.doubted.remove(&carrier.sequence);
         let is_old = confirmations >= self.config.archive_confirmations;
         match is_old && round.proved.len() == places.len() && trip.stage == Stage::Permanent {
-            true => self.judge(&carrier, &trip, Step::Archived).await,
+            true => self.judge(carrier, trip, Step::Archived).await,
             false => Ok(()),
         }
     }

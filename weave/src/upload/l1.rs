@@ -60,9 +60,7 @@ impl Uploader {
             return Ok(());
         };
         // What was withheld since it was bundled must not be signed for.
-        if self.load(carrier).await?.is_none() {
-            return Ok(());
-        }
+        self.load(carrier).await?;
         let cost = self.price(&Route::L1, carrier.bundle_len).await?;
         if !self.is_in_budget(cost) || !self.is_affordable(cost).await? {
             return Ok(());
@@ -131,9 +129,7 @@ impl Uploader {
             return self.expire(carrier, trip).await;
         }
         // Nothing of a bundle that is void already shall become known.
-        if self.load(carrier).await?.is_none() {
-            return Ok(());
-        }
+        self.load(carrier).await?;
         let transaction = self.transaction(trip)?;
         let mut refused = None;
         for at in self.crowd.rotation() {
@@ -199,9 +195,7 @@ impl Uploader {
         let lacking: Vec<(usize, Vec<u64>)> = peers.iter().map(|peer| (*peer, lacks(peer))).collect();
         let full = lacking.iter().filter(|(_, places)| places.is_empty()).count();
         if full < wanted {
-            let Some(bundle) = self.load(carrier).await? else {
-                return Ok(());
-            };
+            let bundle = self.load(carrier).await?;
             let (mut full, mut lacking) =
                 (full, lacking.into_iter().filter(|(_, places)| !places.is_empty()));
             while let Some((peer, places)) = lacking.next().filter(|_| full < wanted) {
@@ -366,9 +360,7 @@ impl Uploader {
         if round.missing.is_empty() {
             return Ok(());
         }
-        let Some(bundle) = self.load(carrier).await? else {
-            return Ok(());
-        };
+        let bundle = self.load(carrier).await?;
         metrics::counter!("weave_upload_mended_chunks_total").increment(round.missing.len() as u64);
         for at in 0..self.crowd.len() {
             let of_peer = round.missing.iter().filter(|(peer, _)| *peer == at);

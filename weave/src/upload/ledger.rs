@@ -385,8 +385,15 @@ impl Ledger {
     /// Whether a transaction of ours may still get into a block. While one may, none is signed: so whatever was
     /// signed last leads to all before it.
     pub fn is_waiting_on_l1(&self) -> bool {
-        let mut trips = self.unsettled().flat_map(|carrier| &carrier.trips);
+        let mut trips = self.open().flat_map(|carrier| &carrier.trips);
         trips.any(|trip| trip.route == Route::L1 && trip.is_unmined())
+    }
+
+    /// The carriers with something on its way, which may be permanent by another vehicle.
+    pub fn open(&self) -> impl Iterator<Item = &Carrier> {
+        let is_open = |trip: &Trip| trip.stage < Stage::Permanent;
+        let carriers = self.carriers.values();
+        carriers.filter(move |carrier| !carrier.is_settled() || carrier.trips.iter().any(is_open))
     }
 
     /// The carriers that are not permanent.

@@ -15,6 +15,8 @@ pub mod ledger;
 pub mod note;
 mod report;
 mod service;
+#[cfg(test)]
+mod tests;
 mod uploader;
 
 pub use config::Config;

@@ -33,9 +33,7 @@ impl Uploader {
 
     /// Signs a bundler's item for a carrier, if the budget allows it.
     pub(super) async fn sign_item(&mut self, carrier: &Carrier, name: &str) -> Answer<()> {
-        let Some(bundle) = self.load(carrier).await? else {
-            return Ok(());
-        };
+        let bundle = self.load(carrier).await?;
         let route = Route::Bundler(name.into());
         let cost = self.price(&route, carrier.bundle_len).await?;
         if !self.is_in_budget(cost) {
@@ -75,21 +73,17 @@ impl Uploader {
     }
 
     /// The item, put together again.
-    async fn item(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<Option<DataItem>> {
-        let Some(bundle) = self.load(carrier).await? else {
-            return Ok(None);
-        };
+    async fn item(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<DataItem> {
+        let bundle = self.load(carrier).await?;
         match self.signed(trip)?.vehicle {
-            Vehicle::Item(head) => Ok(Some(bundle.behind(&head)?)),
+            Vehicle::Item(head) => bundle.behind(&head),
             Vehicle::Transaction(_) => Err(Refusal::internal("an item's note holds a transaction")),
         }
     }
 
     /// Posts the item and keeps the receipt.
     async fn post_item(&mut self, carrier: &Carrier, trip: &Trip, name: &str) -> Answer<()> {
-        let Some(item) = self.item(carrier, trip).await? else {
-            return Ok(());
-        };
+        let item = self.item(carrier, trip).await?;
         let posted = self.service(name)?.post(&item).await;
         let receipt = self.crowd.heard(posted)?;
         let height = self.height;
@@ -119,6 +113,12 @@ impl Uploader {
         let Some(height) = self.height else {
             return Ok(());
         };
+        if carrier.is_settled() && trip.deadline.is_none_or(|deadline| height > deadline) {
+            // Nobody needs it any more.
+            return self
+                .move_to(carrier, trip, Step::Expired, name.into(), None)
+                .await;
+        }
         let wait = match is_lost {
             true => self.config.repost_blocks,
             false => self.config.bundler_repost_blocks,
@@ -187,9 +187,7 @@ impl Uploader {
         };
         let spot = Spot::find(&mut self.crowd, id, trip.height, root, content.data_size).await;
         let Some(spot) = spot else { return Ok(None) };
-        let Some(item) = self.item(carrier, trip).await? else {
-            return Ok(None);
-        };
+        let item = self.item(carrier, trip).await?;
         let witnesses = self.crowd.rotation();
         let found = self.pending(trip.id).found_in.filter(|(found, _)| *found == id);
         let offset = match found {

@@ -23,6 +23,9 @@ use crate::log::{Log, Sealable};
 use crate::network::{BundlerService, Peer};
 use crate::record::{Position, Record};
 
+/// Code of the refusal that ends what is done for a bundle that is void.
+pub(super) const AGAIN: &str = "bundled-again";
+
 /// What an uploader works with.
 pub struct Parts {
     /// The log whose permanent segments go up, and which holds the notes.
@@ -180,8 +183,8 @@ impl Uploader {
     }
 
     async fn work(&mut self) -> Answer<()> {
-        let unsettled: Vec<u64> = self.ledger.unsettled().map(|carrier| carrier.sequence).collect();
-        for sequence in unsettled {
+        let open: Vec<u64> = self.ledger.open().map(|carrier| carrier.sequence).collect();
+        for sequence in open {
             self.tend(sequence).await?;
         }
         while self.may_bundle() {
@@ -268,38 +271,37 @@ impl Uploader {
         Ok(())
     }
 
-    /// A carrier's bundle. `None` if its segment was written anew: then it was bundled again, and what was signed for
-    /// the old one is forgotten.
-    pub(super) async fn load(&mut self, carrier: &Carrier) -> Answer<Option<Arc<Bundle>>> {
+    /// A carrier's bundle.
+    ///
+    /// # Errors
+    /// [`AGAIN`] if its segment was written anew: then it was bundled again, and what was signed for the old bundle is
+    /// forgotten. Of what is permanent nothing is made again.
+    pub(super) async fn load(&mut self, carrier: &Carrier) -> Answer<Arc<Bundle>> {
         let known = self.log.segment(carrier.segment);
         let known = known.ok_or_else(|| Refusal::internal("a carrier's segment is gone"))?;
         if let Some((note, bundle)) = &self.loaded
             && *note == carrier.note
             && !self.is_rewritten(carrier, &known).await?
         {
-            return Ok(Some(bundle.clone()));
+            return Ok(bundle.clone());
         }
         let bundled = self.bundled(carrier)?;
         let segment = known.segment.clone();
         let loaded = blocking(move || bundle::load(&segment, &bundled)).await??;
-        match loaded {
-            Some(bundle) => {
-                let bundle = Arc::new(bundle);
-                self.loaded = Some((carrier.note, bundle.clone()));
-                Ok(Some(bundle))
-            }
-            // What is permanent stays as it went up; there is nothing left to bring again.
-            None if carrier.is_settled() => Ok(None),
-            None => {
-                let sequence = carrier.sequence;
-                tracing::warn!(
-                    sequence,
-                    "data was withheld after bundling: the bundle is made again"
-                );
-                self.bundle(sequence, &known).await?;
-                Ok(None)
-            }
+        let sequence = carrier.sequence;
+        if let Some(bundle) = loaded {
+            let bundle = Arc::new(bundle);
+            self.loaded = Some((carrier.note, bundle.clone()));
+            return Ok(bundle);
         }
+        if carrier.is_settled() {
+            let text = format!("data of carrier {sequence} was withheld after it was permanent");
+            return Err(Refusal::not_found("withheld", text));
+        }
+        self.bundle(sequence, &known).await?;
+        let text = format!("data of carrier {sequence} was withheld: it is bundled again");
+        tracing::warn!(sequence, "{text}");
+        Err(Refusal::busy(AGAIN, text))
     }
 
     async fn is_rewritten(&self, carrier: &Carrier, known: &Sealable) -> Answer<bool> {
@@ -341,12 +343,12 @@ impl Uploader {
         }
         let trips = self.carrier(sequence).trips;
         for trip in trips {
-            // One vehicle may have settled the carrier, or made all others void.
+            // What was done for one may have made all others void.
             let carrier = self.carrier(sequence);
             let Some(trip) = carrier.trips.iter().find(|now| now.id == trip.id) else {
                 continue;
             };
-            if carrier.is_settled() || !self.is_due(trip.id) {
+            if !self.is_due(trip.id) {
                 continue;
             }
             let tended = match &trip.route {
@@ -393,7 +395,7 @@ impl Uploader {
 
     /// The routes that a carrier should take now, the preferred one first.
     fn next_routes(&mut self, carrier: &Carrier) -> Vec<Route> {
-        let is_failing = carrier.trips.iter().any(|trip| self.is_overdue(trip));
+        let is_failing = !carrier.is_settled() && carrier.trips.iter().any(|trip| self.is_overdue(trip));
         let wanted = self.config.routes_at_once.max(1).min(self.routes.len());
         let is_open = |route: &&Route| carrier.trip(route).is_none();
         let mut next: Vec<Route> = self.routes.iter().filter(is_open).cloned().collect();
@@ -404,7 +406,11 @@ impl Uploader {
             return Vec::new();
         }
         let is_waiting = self.ledger.is_waiting_on_l1();
-        next.retain(|route| *route != Route::L1 || !is_waiting);
+        // What is permanent already may still go where it was wanted, too; but no service is asked twice then.
+        next.retain(|route| match route {
+            Route::L1 => !is_waiting,
+            Route::Bundler(_) => !carrier.is_settled(),
+        });
         next
     }
 
@@ -443,6 +449,7 @@ impl Uploader {
     pub(super) fn absorb(&mut self, id: ItemId, done: Answer<()>) -> Answer<()> {
         let refusal = match done {
             Err(refusal) if refusal.kind == Kind::Internal => return Err(refusal),
+            Err(refusal) if refusal.code == AGAIN => return Ok(()),
             Err(refusal) => refusal,
             Ok(()) => {
                 self.pending.entry(id).and_modify(|pending| pending.failures = 0);
@@ -547,7 +554,7 @@ impl Uploader {
 
     /// When something is due again.
     fn due_ms(&self) -> u64 {
-        let pending = self.ledger.unsettled().flat_map(|carrier| &carrier.trips);
+        let pending = self.ledger.open().flat_map(|carrier| &carrier.trips);
         let pending = pending.filter_map(|trip| Some(self.pending.get(&trip.id)?.due_ms));
         let soonest = pending.filter(|due_ms| *due_ms > self.now_ms).min();
         let poll_ms = self.now_ms + self.config.poll_ms;

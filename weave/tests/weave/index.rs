@@ -322,3 +322,78 @@ async fn an_item_appended_twice_is_listed_once() {
         .filter(|entry| entry.as_ref().unwrap().1.item().is_some());
     assert_eq!(whole.count(), 0, "both copies are without data");
 }
+
+/// The classes in which an id lies, and whether its data is there.
+fn copies(weave: &Weave, id: ItemId) -> Vec<(Class, bool)> {
+    let entries = weave.log().entries(None).map(Result::unwrap);
+    let of_id = entries.filter(|entry| entry.record.id() == Some(id));
+    of_id
+        .map(|entry| (entry.class, entry.record.item().is_some()))
+        .collect()
+}
+
+#[tokio::test]
+async fn an_item_is_held_in_both_classes_once_it_is_asked_for() {
+    let (data, time) = (tempfile::tempdir().unwrap(), Time::new());
+    let weave = open(data.path(), &time);
+    let (one, other, brought) = (
+        item(1, &[], "one"),
+        item(1, &[], "other"),
+        item(1, &[], "brought"),
+    );
+    weave.overlay(vec![brought.clone()]).unwrap();
+    let both = vec![one.clone(), other.clone()];
+    weave.append(both.clone(), Class::Local).await.unwrap();
+    weave.append(both, Class::Local).await.unwrap();
+    assert!(weave.withhold(other.id()).await.unwrap());
+    weave.append(vec![one.clone()], Class::Permanent).await.unwrap();
+    let wanted = vec![one.id(), other.id(), brought.id(), ItemId([5; 32])];
+    for settled in [false, true] {
+        weave.keep(wanted.clone(), Class::Permanent).await.unwrap();
+        assert_eq!(
+            copies(&weave, one.id()),
+            [(Class::Local, true), (Class::Permanent, true)]
+        );
+        let withheld = [(Class::Local, false), (Class::Permanent, false)];
+        assert_eq!(copies(&weave, other.id()), withheld, "what was withheld stays so");
+        assert_eq!(copies(&weave, brought.id()), [(Class::Permanent, true)]);
+        if !settled {
+            weave.settle();
+        }
+    }
+    weave.append(vec![one.clone()], Class::Local).await.unwrap();
+    assert_eq!(copies(&weave, one.id()).len(), 2);
+    assert!(weave.withhold(one.id()).await.unwrap());
+    assert!(copies(&weave, one.id()).iter().all(|(_, has_data)| !has_data));
+    // Bytes held on an operator's word are a note; it is copied once, too.
+    let id = ItemId([9; 32]);
+    weave
+        .register(id, vec![], "bytes".into(), signer(1).address())
+        .await
+        .unwrap();
+    let notes = || {
+        let entries = weave.log().entries(None).map(Result::unwrap);
+        let of_class = entries.filter(|entry| entry.class == Class::Permanent);
+        of_class.filter(|entry| entry.record.note().is_some()).count()
+    };
+    assert_eq!(notes(), 0);
+    weave.keep(vec![id], Class::Permanent).await.unwrap();
+    weave.keep(vec![id], Class::Permanent).await.unwrap();
+    assert_eq!(notes(), 1);
+}
+
+#[tokio::test]
+async fn a_copy_under_way_loses_data_that_is_withheld_meanwhile() {
+    let (data, time) = (tempfile::tempdir().unwrap(), Time::new());
+    let weave = open(data.path(), &time);
+    for round in 0..20 {
+        let item = item(1, &[], format!("data {round}"));
+        weave.append(vec![item.clone()], Class::Local).await.unwrap();
+        let (keep, withhold) = tokio::join!(
+            weave.keep(vec![item.id()], Class::Permanent),
+            weave.withhold(item.id())
+        );
+        (keep.unwrap(), withhold.unwrap());
+        assert!(copies(&weave, item.id()).iter().all(|(_, has_data)| !has_data));
+    }
+}

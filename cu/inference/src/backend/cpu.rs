@@ -1,0 +1,349 @@
+//! The definition of DIN-1's operators: one vector, one matrix row, one head at a time, in plain scalar code.
+//!
+//! `spec/inference.md` says the same in prose. Not here: speed, threads, batches. Invariant: every sum is of integers
+//! whose bounds (`weight.rs`, the limits below) exclude overflow; every float operation is element-wise and its
+//! result is put on the grid before it is kept.
+
+use crate::Profile;
+use crate::backend::{Activation, CacheShape, Heads, PAGE};
+use crate::math::{canon, exp, gelu_erf, gelu_tanh, pow2, rcp, rsqrt, silu, soft_cap, wide};
+use crate::rope::Pairs;
+use crate::weight::{BLOCK, Matrix, headroom};
+
+/// The largest vector that a norm takes; with it its sums stay inside 46 bits.
+pub const NORM_MAX: usize = 32768;
+/// The scale of attention weights: the largest weight is this.
+const WEIGHT_ONE: f32 = 32767.0;
+/// Positions whose weighted values add up inside i32: 512 * 32767 * 127 < 2^31.
+const EXACT: usize = 512;
+
+/// Rows quantised block by block: value = code * 2^(exponent - (shift - headroom)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acts {
+    /// Rows.
+    pub rows: usize,
+    /// Columns, a multiple of [`BLOCK`].
+    pub cols: usize,
+    /// Which codes: to 32639, or to 127.
+    pub profile: Profile,
+    /// Codes.
+    pub codes: Vec<i16>,
+    /// The sum of each block's codes.
+    pub sums: Vec<i32>,
+    /// The right shift of each block's term: headroom plus how far the block's unit is below the row's, at most 31.
+    pub shifts: Vec<u8>,
+    /// The unit of each row, a power of two.
+    pub exponents: Vec<i32>,
+}
+
+/// The largest magnitude as bits; on the grid their order is the order of magnitudes.
+#[inline(always)]
+pub fn most(x: &[f32]) -> u32 {
+    x.iter().fold(0, |most, v| most.max(v.to_bits() & 0x7fff_ffff))
+}
+
+/// The power of two that a vector with that largest magnitude counts in: codes stay within 32639, or 127.
+#[inline(always)]
+pub fn unit(most: u32, profile: Profile) -> i32 {
+    match profile {
+        Profile::A16 => ((most + 0x1_01ff) >> 23) as i32 - 141,
+        Profile::A8 => ((most + 0x1_ffff) >> 23) as i32 - 133,
+    }
+}
+
+/// v / 2^unit, rounded half up; `scale` is 2^-unit.
+#[inline(always)]
+pub fn code(v: f32, scale: f32) -> i16 {
+    (v * scale + 0.5).floor() as i16
+}
+
+/// Quantises rows of `cols` numbers.
+#[inline(always)]
+pub fn quantise(x: &[f32], cols: usize, profile: Profile) -> Acts {
+    assert!(cols.is_multiple_of(BLOCK) && x.len().is_multiple_of(cols));
+    let headroom = headroom(cols) as i32;
+    let (mut codes, mut sums, mut shifts, mut exponents) = (vec![], vec![], vec![], vec![]);
+    for row in x.chunks_exact(cols) {
+        let units: Vec<i32> = row.chunks_exact(BLOCK).map(|b| unit(most(b), profile)).collect();
+        let top = units.iter().fold(i32::MIN, |top, u| top.max(*u));
+        for (block, unit) in row.chunks_exact(BLOCK).zip(units) {
+            let start = codes.len();
+            codes.extend(block.iter().map(|v| code(*v, pow2(-unit))));
+            sums.push(codes[start..].iter().map(|c| i32::from(*c)).sum());
+            shifts.push((headroom + top - unit).min(31) as u8);
+        }
+        exponents.push(top);
+    }
+    let rows = x.len() / cols;
+    Acts {
+        rows,
+        cols,
+        profile,
+        codes,
+        sums,
+        shifts,
+        exponents,
+    }
+}
+
+/// Bits dropped from a block's dot product.
+#[inline(always)]
+pub fn drop_bits(w: &Matrix, profile: Profile) -> u32 {
+    if profile == Profile::A16 {
+        w.width.drop_bits()
+    } else {
+        0
+    }
+}
+
+/// n / 2^bits, rounded half up.
+#[inline(always)]
+pub fn round(n: i32, bits: u32) -> i32 {
+    if bits == 0 {
+        n
+    } else {
+        (n + (1 << (bits - 1))) >> bits
+    }
+}
+
+/// The dot product of a matrix row with a quantised row, in units of 2^[`dot_exponent`].
+pub fn dot(w: &Matrix, row: usize, x: &Acts, at: usize) -> i32 {
+    let drop = drop_bits(w, x.profile);
+    // Shifts round down, by half a unit a block in the mean.
+    let mut sum = (w.blocks() / 2) as i32;
+    for b in 0..w.blocks() {
+        let block = row * w.blocks() + b;
+        let codes = &x.codes[at * x.cols + b * BLOCK..][..BLOCK];
+        let part = |from: usize, to: usize| {
+            let products = (from..to).map(|k| w.code(row, b * BLOCK + k) * i32::from(codes[k]));
+            round(products.sum(), drop)
+        };
+        let mut term = match w.width.multipliers() {
+            1 => part(0, 32) * i32::from(w.multipliers[block]),
+            _ => {
+                part(0, 16) * i32::from(w.multipliers[2 * block])
+                    + part(16, 32) * i32::from(w.multipliers[2 * block + 1])
+            }
+        };
+        if let Some(offset) = w.offsets.get(block) {
+            term -= round(x.sums[at * w.blocks() + b], drop) * i32::from(*offset);
+        }
+        sum += term >> x.shifts[at * w.blocks() + b];
+    }
+    sum
+}
+
+/// The power of two that [`dot`] counts in.
+#[inline(always)]
+pub fn dot_exponent(w: &Matrix, row: usize, x: &Acts, at: usize) -> i32 {
+    (w.headroom() + drop_bits(w, x.profile)) as i32 + x.exponents[at] + i32::from(w.exponents[row])
+}
+
+/// Matrix times row `at`, plus the bias.
+pub fn linear(w: &Matrix, x: &Acts, at: usize, bias: Option<&[f32]>, y: &mut [f32]) {
+    for (row, y) in y.iter_mut().enumerate() {
+        let exponent = dot_exponent(w, row, x, at);
+        *y = finish_dot(dot(w, row, x, at), exponent, bias.map(|bias| bias[row]));
+    }
+}
+
+/// The output of a dot product.
+#[inline(always)]
+pub fn finish_dot(sum: i32, exponent: i32, bias: Option<f32>) -> f32 {
+    let value = canon(sum as f32 * pow2(exponent));
+    bias.map_or(value, |bias| canon(value + bias))
+}
+
+/// x = f(x).
+#[inline(always)]
+pub fn activate(f: Activation, x: &mut [f32]) {
+    match f {
+        Activation::Silu => x.iter_mut().for_each(|x| *x = silu(*x)),
+        Activation::GeluTanh => x.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
+        Activation::GeluErf => x.iter_mut().for_each(|x| *x = gelu_erf(*x)),
+    }
+}
+
+/// x = f(x) * up.
+#[inline(always)]
+pub fn gate(f: Activation, x: &mut [f32], up: &[f32]) {
+    activate(f, x);
+    x.iter_mut().zip(up).for_each(|(x, up)| *x = canon(*x * up));
+}
+
+/// The scale that brings a vector's largest magnitude to 2^14 .. 2^15; bounded, so that its square is finite.
+#[inline(always)]
+fn norm_scale(x: &[f32]) -> f32 {
+    let exponent = ((most(x) >> 23) as i32 - 127).clamp(-40, 60);
+    pow2(14 - exponent)
+}
+
+/// RMS norm of one vector.
+#[inline(always)]
+pub fn rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
+    assert!(x.len() <= NORM_MAX && x.len() == gain.len());
+    let scale = norm_scale(x);
+    let squares = x
+        .iter()
+        .map(|v| i64::from((v * scale + 0.5).floor() as i32).pow(2));
+    let mean = wide(squares.sum()) * (1.0 / x.len() as f32);
+    let inverse = rsqrt(mean + canon(canon(eps * scale) * scale));
+    for ((out, v), gain) in out.iter_mut().zip(x).zip(gain) {
+        *out = canon(canon(canon(v * scale) * inverse) * gain);
+    }
+}
+
+/// Layer norm of one vector: what is left of its mean, RMS normed, plus the bias.
+#[inline(always)]
+pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    assert!(x.len() <= NORM_MAX);
+    let scale = norm_scale(x);
+    let sum: i32 = x.iter().map(|v| (v * scale + 0.5).floor() as i32).sum();
+    let back = pow2(-(scale.to_bits() as i32 >> 23) + 127);
+    let mean = canon(canon(sum as f32 * (1.0 / x.len() as f32)) * back);
+    let centred: Vec<f32> = x.iter().map(|v| canon(v - mean)).collect();
+    rms_norm(&centred, gain, eps, out);
+    for (out, bias) in out.iter_mut().zip(bias) {
+        *out = canon(*out + bias);
+    }
+}
+
+/// Rotates the first numbers of one head by a position's cosines and sines.
+#[inline(always)]
+pub fn rotate(head: &mut [f32], table: &[f32], pairs: Pairs) {
+    let half = table.len() / 2;
+    for (i, angle) in table.chunks_exact(2).enumerate() {
+        let (a, b) = match pairs {
+            Pairs::Adjacent => (2 * i, 2 * i + 1),
+            Pairs::Halves => (i, i + half),
+        };
+        let ([x, y], [cos, sin]) = ([head[a], head[b]], [angle[0], angle[1]]);
+        head[a] = canon(canon(x * cos) - canon(y * sin));
+        head[b] = canon(canon(x * sin) + canon(y * cos));
+    }
+}
+
+/// Keys and values as 8-bit codes under a power of two per position and head.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    /// Its size.
+    pub shape: CacheShape,
+    /// Codes of keys: layer, page, head, position in the page, number.
+    pub keys: Vec<i8>,
+    /// Codes of values, in the same order.
+    pub values: Vec<i8>,
+    /// Units of keys: layer, page, head, position in the page.
+    pub key_units: Vec<i16>,
+    /// Units of values.
+    pub value_units: Vec<i16>,
+}
+
+impl Cache {
+    /// An empty cache.
+    pub fn new(shape: CacheShape) -> Cache {
+        let vectors = shape.layers * shape.pages * shape.heads * PAGE;
+        Cache {
+            shape,
+            keys: vec![0; vectors * shape.dim],
+            values: vec![0; vectors * shape.dim],
+            key_units: vec![0; vectors],
+            value_units: vec![0; vectors],
+        }
+    }
+
+    /// The index of the vector of a position: `table` is its sequence's pages.
+    #[inline(always)]
+    pub fn at(&self, layer: usize, head: usize, table: &[u32], position: usize) -> usize {
+        let page = layer * self.shape.pages + table[position / PAGE] as usize;
+        (page * self.shape.heads + head) * PAGE + position % PAGE
+    }
+
+    /// The codes of a key.
+    #[inline(always)]
+    pub fn key(&self, at: usize) -> &[i8] {
+        &self.keys[at * self.shape.dim..][..self.shape.dim]
+    }
+
+    /// The codes of a value.
+    #[inline(always)]
+    pub fn value(&self, at: usize) -> &[i8] {
+        &self.values[at * self.shape.dim..][..self.shape.dim]
+    }
+
+    /// Quantises one head's key and value into the vector `at`.
+    pub fn put(&mut self, at: usize, key: &[f32], value: &[f32]) {
+        let dim = self.shape.dim;
+        self.key_units[at] = put(&mut self.keys[at * dim..][..dim], key);
+        self.value_units[at] = put(&mut self.values[at * dim..][..dim], value);
+    }
+}
+
+fn put(codes: &mut [i8], x: &[f32]) -> i16 {
+    let unit = unit(most(x), Profile::A8);
+    for (c, v) in codes.iter_mut().zip(x) {
+        *c = code(*v, pow2(-unit)) as i8;
+    }
+    unit as i16
+}
+
+/// Attention of one query head over the vectors `seen` of the cache.
+#[inline(always)]
+pub fn attend(q: &[f32], cache: &Cache, seen: &[usize], heads: &Heads, out: &mut [f32]) {
+    let q_unit = unit(most(q), heads.profile);
+    let q: Vec<i16> = q.iter().map(|v| code(*v, pow2(-q_unit))).collect();
+    let score = |at: &usize| {
+        let products = q
+            .iter()
+            .zip(cache.key(*at))
+            .map(|(q, k)| i32::from(*q) * i32::from(*k));
+        score(products.sum(), q_unit + i32::from(cache.key_units[*at]), heads)
+    };
+    let scores: Vec<f32> = seen.iter().map(score).collect();
+    let top = scores.iter().fold(f32::MIN, |top, s| top.max(*s));
+    let unit = seen
+        .iter()
+        .map(|at| i32::from(cache.value_units[*at]))
+        .fold(i32::MIN, i32::max);
+    let (mut total, mut sums) = (0_i64, vec![0_i64; out.len()]);
+    for (scores, seen) in scores.chunks(EXACT).zip(seen.chunks(EXACT)) {
+        let mut part = vec![0_i32; out.len()];
+        for (s, at) in scores.iter().zip(seen) {
+            let [p, w] = weigh(*s, top, unit - i32::from(cache.value_units[*at]));
+            total += i64::from(p);
+            part.iter_mut()
+                .zip(cache.value(*at))
+                .for_each(|(sum, v)| *sum += w * i32::from(*v));
+        }
+        sums.iter_mut()
+            .zip(part)
+            .for_each(|(sum, part)| *sum += i64::from(part));
+    }
+    finish(&sums, total, unit, out);
+}
+
+/// A score from its dot product.
+#[inline(always)]
+pub fn score(dot: i32, unit: i32, heads: &Heads) -> f32 {
+    let score = canon(canon(dot as f32 * pow2(unit)) * heads.scale);
+    if heads.cap == 0.0 {
+        score
+    } else {
+        soft_cap(score, heads.cap, 2.0 / heads.cap)
+    }
+}
+
+/// The weight of a position in the total, and in the sum of values whose unit is `below` under the largest.
+#[inline(always)]
+pub fn weigh(score: f32, top: f32, below: i32) -> [i32; 2] {
+    let e = exp(canon(score - top)) * WEIGHT_ONE;
+    [e, e * pow2(-below.min(40))].map(|e| (e + 0.5).floor() as i32)
+}
+
+/// The weighted mean from its integer sums.
+#[inline(always)]
+pub fn finish(sums: &[i64], total: i64, unit: i32, out: &mut [f32]) {
+    let inverse = rcp(wide(total));
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = canon(canon(wide(*sum) * inverse) * pow2(unit));
+    }
+}

@@ -1,0 +1,293 @@
+//! The CPU behind the seam: the definition of `cpu.rs` on the threads and vector units there are.
+//! Not here: what an operator means. Invariant: equal to the definition on every input, at every level and thread count.
+
+use std::sync::{Arc, Mutex};
+
+use crate::Profile;
+use crate::backend::cpu::{self, Cache};
+use crate::backend::crew::Crew;
+use crate::backend::pack::{self, Lanes, Packed, TILE, TOKENS};
+use crate::backend::vector::{self, Level};
+use crate::backend::{Activation, Backend, Batch, CacheShape, Heads, Table};
+use crate::error::Error;
+use crate::math::{canon, soft_cap};
+use crate::weight::Matrix;
+
+/// Tiles of rows that one thread takes at a time.
+const PART: usize = 4;
+
+/// The CPU as a backend.
+#[derive(Clone)]
+pub struct Host {
+    level: Level,
+    crew: Arc<Crew>,
+}
+
+/// A matrix as this level wants it.
+#[derive(Debug, Clone)]
+pub enum Weights {
+    /// As the definition has it.
+    Plain(Matrix),
+    /// In tiles.
+    Packed(Packed),
+}
+
+/// Rows of a batch in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// Numbers in a row.
+    pub cols: usize,
+    /// All rows.
+    pub values: Vec<f32>,
+}
+
+impl Host {
+    /// The definition itself: no vector instructions, one thread.
+    pub fn scalar() -> Host {
+        Host::new(Level::Scalar, 1)
+    }
+
+    /// Instructions up to a level, as far as the processor has them, on that many threads.
+    pub fn new(level: Level, threads: usize) -> Host {
+        Host {
+            level: level.min(Level::best()),
+            crew: Arc::new(Crew::new(threads)),
+        }
+    }
+
+    /// The instructions it uses.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Runs `job` on every run of `size` numbers, with its index, on all threads.
+    fn share(&self, out: &mut [f32], size: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
+        if self.crew.threads() == 1 || out.len() <= size {
+            return out
+                .chunks_mut(size)
+                .enumerate()
+                .for_each(|(index, out)| job(index, out));
+        }
+        let parts: Vec<Mutex<&mut [f32]>> = out.chunks_mut(size).map(Mutex::new).collect();
+        self.crew.run(parts.len(), |index| {
+            // Each part is taken once, so the lock is free and cannot be poisoned.
+            job(index, &mut parts[index].lock().expect("taken once"));
+        });
+    }
+
+    fn packed(&self, w: &Packed, x: &Lanes, bias: Option<&[f32]>) -> Vec<f32> {
+        let tokens = x.acts.rows;
+        let mut tiled = vec![0.0; w.tiles() * tokens * TILE];
+        self.share(&mut tiled, PART * tokens * TILE, |part, out| {
+            for (tile, out) in out.chunks_exact_mut(tokens * TILE).enumerate() {
+                let tile = part * PART + tile;
+                let mut first = 0;
+                while first < tokens {
+                    first += match pack::tile_tokens(first, tokens) {
+                        TOKENS => self.tile::<TOKENS>(w, tile, x, first, bias, out),
+                        4 => self.tile::<4>(w, tile, x, first, bias, out),
+                        2 => self.tile::<2>(w, tile, x, first, bias, out),
+                        _ => self.tile::<1>(w, tile, x, first, bias, out),
+                    };
+                }
+            }
+        });
+        if tokens == 1 {
+            tiled.truncate(w.rows);
+            return tiled;
+        }
+        let mut values = vec![0.0; tokens * w.rows];
+        for (at, lanes) in tiled.chunks_exact(TILE).enumerate() {
+            let (tile, token) = (at / tokens, at % tokens);
+            let length = TILE.min(w.rows - tile * TILE);
+            values[token * w.rows + tile * TILE..][..length].copy_from_slice(&lanes[..length]);
+        }
+        values
+    }
+
+    /// One tile for `N` tokens; gives `N`.
+    fn tile<const N: usize>(
+        &self,
+        w: &Packed,
+        tile: usize,
+        x: &Lanes,
+        first: usize,
+        bias: Option<&[f32]>,
+        out: &mut [f32],
+    ) -> usize {
+        let sums = vector::dots::<N>(self.level, w, tile, x, first);
+        let rows = tile * TILE..((tile + 1) * TILE).min(w.rows);
+        let base = (crate::weight::headroom(w.cols) + w.drop_bits(x.acts.profile)) as i32;
+        for (t, sums) in sums.iter().enumerate() {
+            let common = base + x.acts.exponents[first + t];
+            let out = &mut out[(first + t) * TILE..][..rows.len()];
+            let bias = bias.map(|bias| &bias[rows.clone()]);
+            vector::finish(self.level, sums, common, &w.exponents[tile * TILE..], bias, out);
+        }
+        N
+    }
+}
+
+impl Backend for Host {
+    type Matrix = Weights;
+    type Vector = Vec<f32>;
+    type Rows = Rows;
+    type Acts = Lanes;
+    type Cache = Cache;
+
+    fn name(&self) -> String {
+        format!("cpu {:?}, {} threads", self.level, self.crew.threads()).to_lowercase()
+    }
+
+    fn matrix(&self, matrix: &Matrix) -> Result<Weights, Error> {
+        matrix.check()?;
+        Ok(match self.level {
+            Level::Scalar => Weights::Plain(matrix.clone()),
+            _ => Weights::Packed(Packed::new(matrix)),
+        })
+    }
+
+    fn vector(&self, values: &[f32]) -> Result<Vec<f32>, Error> {
+        Ok(values.to_vec())
+    }
+
+    fn cache(&self, shape: CacheShape) -> Result<Cache, Error> {
+        Ok(Cache::new(shape))
+    }
+
+    fn rows(&self, cols: usize, values: Vec<f32>) -> Rows {
+        assert!(cols > 0 && values.len().is_multiple_of(cols));
+        Rows { cols, values }
+    }
+
+    fn read(&self, rows: &Rows) -> Result<Vec<f32>, Error> {
+        Ok(rows.values.clone())
+    }
+
+    fn select(&self, x: &Rows, which: &[usize]) -> Rows {
+        let values = which
+            .iter()
+            .flat_map(|row| &x.values[row * x.cols..][..x.cols])
+            .copied()
+            .collect();
+        Rows { cols: x.cols, values }
+    }
+
+    fn quantise(&self, x: &Rows, profile: Profile) -> Lanes {
+        vector::quantise(self.level, &x.values, x.cols, profile)
+    }
+
+    fn linear(&self, w: &Weights, x: &Lanes, bias: Option<&Vec<f32>>) -> Rows {
+        let bias = bias.map(Vec::as_slice);
+        match w {
+            Weights::Packed(w) => Rows {
+                cols: w.rows,
+                values: self.packed(w, x, bias),
+            },
+            Weights::Plain(w) => {
+                assert_eq!(w.cols, x.acts.cols);
+                let mut values = vec![0.0; x.acts.rows * w.rows];
+                self.share(&mut values, w.rows, |at, y| cpu::linear(w, &x.acts, at, bias, y));
+                Rows { cols: w.rows, values }
+            }
+        }
+    }
+
+    fn rms_norm(&self, x: &Rows, gain: &Vec<f32>, eps: f32) -> Rows {
+        assert!(x.cols.is_multiple_of(gain.len()));
+        let mut values = vec![0.0; x.values.len()];
+        self.share(&mut values, x.cols, |row, y| {
+            vector::rms_norm(self.level, &x.values[row * x.cols..][..x.cols], gain, eps, y);
+        });
+        Rows { cols: x.cols, values }
+    }
+
+    fn layer_norm(&self, x: &Rows, gain: &Vec<f32>, bias: &Vec<f32>, eps: f32) -> Rows {
+        assert!(x.cols == gain.len() && x.cols == bias.len());
+        let mut values = vec![0.0; x.values.len()];
+        self.share(&mut values, x.cols, |row, y| {
+            vector::layer_norm(
+                self.level,
+                &x.values[row * x.cols..][..x.cols],
+                gain,
+                bias,
+                eps,
+                y,
+            );
+        });
+        Rows { cols: x.cols, values }
+    }
+
+    fn add(&self, x: &mut Rows, y: &Rows) {
+        assert_eq!(x.values.len(), y.values.len());
+        x.values
+            .iter_mut()
+            .zip(&y.values)
+            .for_each(|(x, y)| *x = canon(*x + y));
+    }
+
+    fn activate(&self, f: Activation, x: &mut Rows) {
+        let cols = x.cols;
+        self.share(&mut x.values, cols, |_, x| vector::activate(self.level, f, x));
+    }
+
+    fn gate(&self, f: Activation, x: &mut Rows, up: &Rows) {
+        assert_eq!(x.values.len(), up.values.len());
+        let cols = x.cols;
+        self.share(&mut x.values, cols, |row, x| {
+            vector::gate(self.level, f, x, &up.values[row * cols..][..cols])
+        });
+    }
+
+    fn soft_cap(&self, x: &mut Rows, cap: f32) {
+        x.values
+            .iter_mut()
+            .for_each(|x| *x = soft_cap(*x, cap, 2.0 / cap));
+    }
+
+    fn rotate(&self, x: &mut Rows, dim: usize, table: &Table<'_, Vec<f32>>, batch: &Batch) {
+        assert_eq!(x.values.len(), batch.places.len() * x.cols);
+        for (row, place) in x.values.chunks_exact_mut(x.cols).zip(&batch.places) {
+            let angles = &table.values[place.position as usize * table.dim..][..table.dim];
+            for head in row.chunks_exact_mut(dim) {
+                cpu::rotate(head, angles, table.pairs);
+            }
+        }
+    }
+
+    fn store(&self, cache: &mut Cache, layer: usize, keys: &Rows, values: &Rows, batch: &Batch) {
+        let CacheShape { heads, dim, .. } = cache.shape;
+        for (row, place) in batch.places.iter().enumerate() {
+            let table = &batch.tables[place.sequence as usize];
+            for head in 0..heads {
+                let from = row * keys.cols + head * dim;
+                let at = cache.at(layer, head, table, place.position as usize);
+                cache.put(at, &keys.values[from..][..dim], &values.values[from..][..dim]);
+            }
+        }
+    }
+
+    fn attend(&self, q: &Rows, cache: &Cache, layer: usize, heads: &Heads, batch: &Batch) -> Rows {
+        let mut out = vec![0.0; q.values.len()];
+        self.share(&mut out, heads.dim, |index, out| {
+            let place = &batch.places[index / heads.query];
+            let table = &batch.tables[place.sequence as usize];
+            let head = index % heads.query / (heads.query / heads.kv);
+            let seen: Vec<usize> = (place.from..place.to)
+                .map(|p| cache.at(layer, head, table, p as usize))
+                .collect();
+            vector::attend(
+                self.level,
+                &q.values[index * heads.dim..][..heads.dim],
+                cache,
+                &seen,
+                heads,
+                out,
+            );
+        });
+        Rows {
+            cols: q.cols,
+            values: out,
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! `weft follow`: another scheduler's log, read from gateways alone, verified and evaluated here as it grows.
+//!
+//! Not here: what the log's order is (`ledger`), how items are had (`gather`). The invariant: what is evaluated was
+//! signed by the process's scheduler and chains from slot 0; contradicting statements end it, and are kept as a file.
+
+pub mod args;
+mod gather;
+mod ledger;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aos_shell::error::Problem;
+use spec::contract::{Answer, Compute, Permanent, State};
+use spec::fraud::Fraud;
+use spec::{Address, Assignment, DataItem, ItemId, ProcessId, Refusal, carrier};
+use weave::Weave;
+use weave::network::Peer;
+
+use crate::client::{Done, Outlet};
+use crate::gateways;
+use args::FollowArgs;
+use gather::Gateway;
+use ledger::{Ledger, Next, Offered};
+use store::Store;
+
+/// After so many wrong or missing answers in one look a gateway is left alone until the next.
+const COMPLAINTS_MAX: usize = 100;
+/// Slots evaluated with one question.
+const STEP: u64 = 10_000;
+
+/// Why following ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The scheduler contradicted itself.
+    Fraud(Box<Fraud>),
+    /// The log is no log, or the gateways are of no use.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Ended {
+    fn from(refusal: Refusal) -> Ended {
+        Ended::Refused(refusal)
+    }
+}
+
+/// A log that is followed.
+pub struct Follower {
+    process: ProcessId,
+    scheduler: Address,
+    gateways: Vec<Gateway>,
+    ledger: Ledger,
+    store: Arc<Store>,
+    compute: Arc<cu::Cu>,
+    /// Messages that came in bundles, until their slots are taken; wrappers by the id they stand for.
+    messages: HashMap<ItemId, DataItem>,
+    /// What gateways refused or lied about at the last look.
+    complaints: Vec<String>,
+}
+
+impl Follower {
+    /// Opens the folder, and finds the process and its scheduler.
+    ///
+    /// # Errors
+    /// A folder in use; a process that no gateway knows; one without a scheduler.
+    pub async fn open(
+        process: ProcessId,
+        scheduler: Option<Address>,
+        peers: Vec<Peer>,
+        data: &Path,
+    ) -> Answer<Follower> {
+        let (config, folder) = (weave::Config::default(), data.to_path_buf());
+        let opened = tokio::task::spawn_blocking(move || Weave::open(config, &folder)).await;
+        let weave = opened.map_err(|error| Refusal::internal(error.to_string()))??;
+        weave.overlay(cu::shipped::items())?;
+        let store = Arc::new(Store::new(process, weave, peers.clone()));
+        let spawn = store.fetch(process.into()).await?;
+        let named = spawn.item().and_then(|item| item.tag("Scheduler"));
+        let scheduler = scheduler.or_else(|| named?.parse().ok()).ok_or_else(|| {
+            Refusal::invalid(
+                "no-scheduler",
+                "the process names no scheduler by its address; name the one that signs its log with --scheduler",
+            )
+        })?;
+        let compute = cu::Cu::open(
+            cu::Config::default(),
+            store.clone(),
+            store.clone(),
+            data,
+            scheduler.to_string(),
+        );
+        let mut follower = Follower {
+            process,
+            scheduler,
+            gateways: peers.into_iter().map(Gateway::new).collect(),
+            ledger: Ledger::new(process, scheduler),
+            compute: compute.map_err(|error| Refusal::internal(error.to_string()))?,
+            store,
+            messages: HashMap::new(),
+            complaints: Vec::new(),
+        };
+        follower.read_own().await?;
+        Ok(follower)
+    }
+
+    /// Takes what is on this disk already. It was verified before it was written.
+    async fn read_own(&mut self) -> Answer<()> {
+        for assignment in self.store.held(self.scheduler).await? {
+            self.ledger.offer(assignment);
+            while let Next::Fits(next) = self.ledger.next() {
+                let Some(content) = self.content(&next).await? else {
+                    return Ok(());
+                };
+                self.store.put(&next, &content).await?;
+                self.ledger.take();
+            }
+        }
+        Ok(())
+    }
+
+    /// The first slot that is not there.
+    pub fn next_slot(&self) -> u64 {
+        self.ledger.next_slot()
+    }
+
+    /// Looks at every gateway once, and takes all slots that follow. Answers how many.
+    ///
+    /// # Errors
+    /// A contradiction, or a log that no honest scheduler writes.
+    pub async fn look(&mut self) -> Result<u64, Ended> {
+        let before = self.next_slot();
+        self.complaints.clear();
+        for at in 0..self.gateways.len() {
+            let listed = self.gateways[at].assignments(self.process, self.scheduler).await;
+            match listed {
+                Ok(entries) => self.gather(at, entries).await?,
+                Err(refusal) => self.complaints.push(refusal.to_string()),
+            }
+            self.advance().await?;
+        }
+        Ok(self.next_slot() - before)
+    }
+
+    async fn gather(&mut self, at: usize, entries: Vec<gather::Entry>) -> Result<(), Ended> {
+        let most = self.complaints.len() + COMPLAINTS_MAX;
+        for entry in entries {
+            if self.complaints.len() >= most {
+                return Ok(());
+            }
+            if entry.slot.is_some_and(|slot| self.ledger.knows(entry.id, slot)) {
+                continue;
+            }
+            if let Some(bundle) = entry.bundle {
+                match self.gateways[at].bundle(bundle).await {
+                    Ok(items) => self.sort(items).await?,
+                    Err(refusal) => self.complaints.push(refusal.to_string()),
+                }
+                self.advance().await?;
+            }
+            if entry.slot.is_some_and(|slot| self.ledger.knows(entry.id, slot)) {
+                continue;
+            }
+            match gather::item(&self.gateways[at].peer, entry.id).await {
+                Ok(item) => self.sort(vec![item]).await?,
+                Err(refusal) => self.complaints.push(refusal.to_string()),
+            }
+            self.advance().await?;
+        }
+        Ok(())
+    }
+
+    /// What of some items is this log's: assignments go to the ledger, their messages are kept until they have a slot.
+    async fn sort(&mut self, items: Vec<DataItem>) -> Result<(), Ended> {
+        let mut wanted = Vec::new();
+        for item in &items {
+            let Ok(assignment) = Assignment::read(item.clone()) else {
+                continue;
+            };
+            let ours =
+                assignment.process == self.process && assignment.item.owner_address() == self.scheduler;
+            if !ours || self.ledger.knows(item.id(), assignment.slot) {
+                continue;
+            }
+            if let Err(error) = item.verify() {
+                self.complaints.push(format!("{}: {error}", item.id()));
+                continue;
+            }
+            wanted.push(assignment.subject());
+            self.offer(assignment).await?;
+        }
+        for item in items {
+            let stands_for = match item.owner_address() == self.scheduler {
+                true => carrier::unwrap(&item).map_or(item.id(), |left| left.id()),
+                false => item.id(),
+            };
+            if wanted.contains(&stands_for) {
+                self.messages.insert(stands_for, item);
+            }
+        }
+        Ok(())
+    }
+
+    async fn offer(&mut self, assignment: Assignment) -> Result<(), Ended> {
+        match self.ledger.offer(assignment.clone()) {
+            Offered::Known | Offered::Waits => Ok(()),
+            Offered::Full => Err(Refusal::busy(
+                "log-gap",
+                format!(
+                    "slot {} is missing, and {} later ones wait for it",
+                    self.next_slot(),
+                    self.ledger.waiting()
+                ),
+            )
+            .into()),
+            Offered::AgainstTaken(id) => self.against(assignment, id).await,
+            Offered::AgainstWaiting(other) => Err(fraud(assignment, *other)),
+        }
+    }
+
+    async fn against(&self, assignment: Assignment, taken: ItemId) -> Result<(), Ended> {
+        let other = self.store.item(taken).await?;
+        let other = other.and_then(|item| Assignment::read(item).ok());
+        let other = other.ok_or_else(|| Refusal::internal(format!("assignment {taken} is not here")))?;
+        Err(fraud(assignment, other))
+    }
+
+    /// Takes slots as long as the next one is there with its message.
+    async fn advance(&mut self) -> Result<(), Ended> {
+        loop {
+            let next = match self.ledger.next() {
+                Next::Nothing => return Ok(()),
+                Next::Fits(next) => next,
+                Next::Against(next, taken) => return self.against(*next, taken).await,
+                Next::Wrong(next, why) => {
+                    let text = format!("slot {} (assignment {}): {why}", next.slot, next.item.id());
+                    return Err(Refusal::invalid("broken-log", text).into());
+                }
+            };
+            let Some(content) = self.content(&next).await? else {
+                self.complaints.push(format!(
+                    "message {} of slot {} is not to be had",
+                    next.subject(),
+                    next.slot
+                ));
+                return Ok(());
+            };
+            self.store.put(&next, &content).await?;
+            self.messages.remove(&next.subject());
+            self.ledger.take();
+        }
+    }
+
+    /// The message of an assignment: from its bundle, this disk, or any gateway.
+    async fn content(&mut self, assignment: &Assignment) -> Answer<Option<DataItem>> {
+        let id = assignment.subject();
+        if let Some(item) = self.messages.get(&id)
+            && item.verify().is_ok()
+        {
+            return Ok(Some(item.clone()));
+        }
+        match self.store.fetch(id).await {
+            Ok(stored) => Ok(stored.item().cloned()),
+            Err(refusal) => {
+                self.complaints.push(refusal.to_string());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Evaluates all slots that were taken; answers where the process stands then.
+    ///
+    /// # Errors
+    /// What keeps the compute unit from evaluating: a module that is not to be had, say.
+    pub async fn evaluate(&self, from: u64) -> Answer<State> {
+        let last = self.next_slot().saturating_sub(1);
+        let mut slot = from;
+        while slot < last {
+            slot = (slot + STEP).min(last);
+            let entry = self.store.slot(slot).await?;
+            self.compute
+                .result(self.process, entry.assignment.subject())
+                .await?;
+        }
+        self.compute.state(self.process, None).await
+    }
+
+    /// What gateways refused or lied about at the last look.
+    pub fn complaints(&self) -> &[String] {
+        &self.complaints
+    }
+
+    /// Writes what is unwritten.
+    pub async fn close(&self) {
+        self.compute.close().await;
+        self.store.close().await;
+    }
+}
+
+fn fraud(one: Assignment, other: Assignment) -> Ended {
+    let slots = (one.slot, other.slot);
+    match Fraud::of(one, other) {
+        Ok(fraud) => Ended::Fraud(Box::new(fraud)),
+        Err(error) => Ended::Refused(Refusal::invalid(
+            "broken-log",
+            format!("slots {} and {}: {error}", slots.0, slots.1),
+        )),
+    }
+}
+
+/// `weft follow`
+pub async fn follow(args: &FollowArgs, outlet: &Outlet) -> Done {
+    let peers = gateways::named(&args.from)?;
+    let temporary = TemporaryFolder::unless(args.data.as_ref())?;
+    let data = args.data.as_deref().unwrap_or(temporary.path());
+    let opening = Follower::open(args.process, args.scheduler, peers, data);
+    let mut follower = outlet.wait("finding the process", opening).await?;
+    let done = go_on(&mut follower, args, outlet).await;
+    follower.close().await;
+    done
+}
+
+async fn go_on(follower: &mut Follower, args: &FollowArgs, outlet: &Outlet) -> Done {
+    let (mut shown, mut idle) = (None, false);
+    loop {
+        match follower.look().await {
+            Ok(_) => {}
+            Err(Ended::Refused(refusal)) => return Err(refusal.into()),
+            Err(Ended::Fraud(fraud)) => return Err(caught(&fraud, args)),
+        }
+        let next = follower.next_slot();
+        if shown != Some(next) && next > 0 {
+            let state = follower.evaluate(shown.unwrap_or(0)).await?;
+            tell(&state, args, outlet);
+            shown = Some(next);
+        } else if !idle {
+            follower
+                .complaints()
+                .iter()
+                .for_each(|complaint| outlet.note(complaint));
+            idle = true;
+        }
+        match (args.once, next) {
+            (true, 0) => return Err(nothing(follower, args)),
+            (true, _) => return Ok(0),
+            (false, _) => tokio::time::sleep(Duration::from_secs(args.poll)).await,
+        }
+    }
+}
+
+fn nothing(follower: &Follower, args: &FollowArgs) -> Problem {
+    let complaints = follower.complaints().join("; ");
+    let text = format!(
+        "no gateway has an assignment of {} by scheduler {}. {complaints}",
+        args.process, follower.scheduler
+    );
+    Problem::new("no-log", text)
+}
+
+fn tell(state: &State, args: &FollowArgs, outlet: &Outlet) {
+    let root = spec::signature::hex(&state.root);
+    match args.json {
+        true => outlet.json(&serde_json::json!({
+            "process": args.process, "slot": state.slot, "timestamp": state.tick.timestamp_ms, "root": root,
+        })),
+        false => outlet.value(&format!("slot {}  {root}", state.slot)),
+    }
+}
+
+/// Writes the fraud file; the error that says so.
+fn caught(fraud: &Fraud, args: &FollowArgs) -> Problem {
+    let slot = fraud.statements()[0].slot;
+    let path = args.fraud.join(format!("{}-{slot}.fraud", args.process));
+    let text = fraud.contradiction().to_string();
+    match std::fs::write(&path, fraud.encode()) {
+        Ok(()) => Problem {
+            place: Some(path.display().to_string().into()),
+            ..Problem::new(
+                "equivocation",
+                format!(
+                    "the scheduler contradicts itself: {text}; both statements are in {}",
+                    path.display()
+                ),
+            )
+        },
+        Err(error) => Problem::new(
+            "proof-file",
+            format!(
+                "the scheduler contradicts itself: {text}; {} cannot be written: {error}",
+                path.display()
+            ),
+        ),
+    }
+}
+
+/// A folder that is removed at the end, where none was named.
+struct TemporaryFolder(Option<PathBuf>);
+
+impl TemporaryFolder {
+    fn unless(named: Option<&PathBuf>) -> Result<TemporaryFolder, Problem> {
+        if named.is_some() {
+            return Ok(TemporaryFolder(None));
+        }
+        let path = std::env::temp_dir().join(format!("weft-follow-{}", std::process::id()));
+        crate::assemble::make_private(&path).map_err(|error| Problem::new("internal", error.to_string()))?;
+        Ok(TemporaryFolder(Some(path)))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.as_deref().unwrap_or(Path::new("."))
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // What cannot be removed is the system's to clean.
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! A followed log on this disk: what verified, as a scheduler and a weave that a compute unit can read.
+//!
+//! Not here: what may be stored (`ledger`). The invariant: nothing is scheduled here, and the log's order is the
+//! ledger's.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use spec::contract::{
+    Answer, Class, Content, Field, Hits, LogEntry, LogPage, Permanent, Query, Scheduled, Scheduler, Span,
+    Stored, TagFilter, Tick,
+};
+use spec::{Address, Assignment, DataItem, ItemId, ProcessId, Refusal, carrier};
+use weave::Weave;
+use weave::network::Peer;
+
+use super::gather;
+
+/// Assignments read at once when a folder is opened again.
+const PAGE: usize = 1_000;
+
+/// A slot's two items, by their ids.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    assignment: ItemId,
+    /// The message, or the wrapper that stands for it.
+    content: ItemId,
+    timestamp_ms: u64,
+}
+
+#[derive(Default)]
+struct Slots {
+    all: Vec<Slot>,
+    /// By the ids of messages and assignments.
+    by_id: HashMap<ItemId, usize>,
+}
+
+/// A log that is followed.
+pub struct Store {
+    process: ProcessId,
+    weave: Arc<Weave>,
+    peers: Vec<Peer>,
+    slots: RwLock<Slots>,
+}
+
+fn read_only() -> Refusal {
+    Refusal::invalid(
+        "read-only",
+        "this log is followed; only its scheduler gives slots in it",
+    )
+}
+
+impl Store {
+    /// In a folder's weave; what it lacks is asked for at these gateways.
+    pub fn new(process: ProcessId, weave: Arc<Weave>, peers: Vec<Peer>) -> Store {
+        Store {
+            process,
+            weave,
+            peers,
+            slots: RwLock::default(),
+        }
+    }
+
+    /// The assignments that are on this disk, in the order of their slots.
+    pub async fn held(&self, scheduler: Address) -> Answer<Vec<Assignment>> {
+        let tag = |name: &str, value: String| TagFilter {
+            name: name.into(),
+            values: vec![value],
+        };
+        let mut query = Query {
+            owners: vec![scheduler],
+            tags: vec![
+                tag("Process", self.process.to_string()),
+                tag("Type", "Assignment".into()),
+            ],
+            ascending: true,
+            first: PAGE,
+            ..Query::default()
+        };
+        let mut held = Vec::new();
+        loop {
+            let page = self.weave.find(query.clone()).await?;
+            query.after = page.hits.last().map(|hit| hit.cursor.clone());
+            let items = page.hits.iter().filter_map(|hit| hit.stored.item());
+            held.extend(items.filter_map(|item| Assignment::read(item.clone()).ok()));
+            if !page.has_next_page {
+                break;
+            }
+        }
+        held.sort_by_key(|assignment: &Assignment| assignment.slot);
+        Ok(held)
+    }
+
+    /// An item from this disk.
+    pub async fn item(&self, id: ItemId) -> Answer<Option<DataItem>> {
+        let found = self.weave.lookup(id).await?;
+        Ok(found.and_then(|found| found.stored.item().cloned()))
+    }
+
+    /// Makes the next slot durable, then visible.
+    pub async fn put(&self, assignment: &Assignment, content: &DataItem) -> Answer<()> {
+        let mut new = Vec::new();
+        for item in [content, &assignment.item] {
+            if self.item(item.id()).await?.is_none() {
+                new.push(item.clone());
+            }
+        }
+        if !new.is_empty() {
+            self.weave.append(new, Class::Local).await?;
+        }
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let at = slots.all.len();
+        assert_eq!(at as u64, assignment.slot, "slots are put in order");
+        slots.all.push(Slot {
+            assignment: assignment.item.id(),
+            content: content.id(),
+            timestamp_ms: assignment.tick.timestamp_ms,
+        });
+        for id in [assignment.item.id(), assignment.subject()] {
+            slots.by_id.insert(id, at);
+        }
+        Ok(())
+    }
+
+    /// What stands at a slot that was taken.
+    pub async fn slot(&self, slot: u64) -> Answer<LogEntry> {
+        let row = self.slots(|slots| {
+            usize::try_from(slot)
+                .ok()
+                .and_then(|slot| slots.all.get(slot).copied())
+        });
+        let row =
+            row.ok_or_else(|| Refusal::not_found("not-found", format!("slot {slot} was not taken yet")))?;
+        self.entry(row).await
+    }
+
+    /// Writes what is unwritten.
+    pub async fn close(&self) {
+        self.weave.close().await;
+    }
+
+    fn slots<T>(&self, read: impl FnOnce(&Slots) -> T) -> T {
+        read(&self.slots.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn check(&self, process: ProcessId) -> Answer<()> {
+        match process == self.process {
+            true => Ok(()),
+            false => Err(Refusal::not_found(
+                "unknown-process",
+                format!("{process} is not followed here"),
+            )),
+        }
+    }
+
+    async fn entry(&self, slot: Slot) -> Answer<LogEntry> {
+        let lost = |id| Refusal::internal(format!("item {id} was stored and is not here"));
+        let assignment = self.item(slot.assignment).await?;
+        let assignment = assignment.ok_or_else(|| lost(slot.assignment))?;
+        let assignment =
+            Assignment::read(assignment).map_err(|error| Refusal::internal(error.to_string()))?;
+        let item = self.item(slot.content).await?.ok_or_else(|| lost(slot.content))?;
+        let content = match item.id() == assignment.subject() {
+            true => Content::Item(item),
+            false => {
+                let withheld = carrier::unwrap(&item);
+                Content::Withheld(withheld.map_err(|error| Refusal::internal(error.to_string()))?)
+            }
+        };
+        Ok(LogEntry { assignment, content })
+    }
+
+    fn range(&self, span: Span) -> (usize, usize) {
+        self.slots(|slots| {
+            let all = &slots.all;
+            let within = |slot: u64| usize::try_from(slot).unwrap_or(usize::MAX).min(all.len());
+            match span {
+                Span::Slots(from, to) => (within(from), within(to.saturating_add(1))),
+                Span::Times(from, to) => (
+                    from.map_or(0, |from| all.partition_point(|slot| slot.timestamp_ms <= from)),
+                    all.partition_point(|slot| slot.timestamp_ms <= to),
+                ),
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl Scheduler for Store {
+    async fn schedule(&self, _item: DataItem) -> Answer<Scheduled> {
+        Err(read_only())
+    }
+
+    async fn assign(&self, _: ProcessId, _: ItemId, _: bool, _: Vec<Field>) -> Answer<Scheduled> {
+        Err(read_only())
+    }
+
+    async fn log(&self, process: ProcessId, span: Span, limit: usize) -> Answer<LogPage> {
+        self.check(process)?;
+        let (from, to) = self.range(span);
+        let end = to.min(from.saturating_add(limit.max(1))).max(from);
+        let mut entries = Vec::with_capacity(end - from);
+        for at in from..end {
+            entries.push(self.entry(self.slots(|slots| slots.all[at])).await?);
+        }
+        Ok(LogPage {
+            entries,
+            has_next_page: end < to,
+        })
+    }
+
+    async fn message(&self, process: ProcessId, id: ItemId) -> Answer<LogEntry> {
+        self.check(process)?;
+        let slot = self.slots(|slots| slots.by_id.get(&id).map(|at| slots.all[*at]));
+        let slot = slot.ok_or_else(|| Refusal::not_found("not-found", format!("{id} has no slot here")))?;
+        self.entry(slot).await
+    }
+
+    async fn latest(&self, process: ProcessId) -> Answer<LogEntry> {
+        self.check(process)?;
+        let last = self.slots(|slots| slots.all.last().copied());
+        let last = last.ok_or_else(|| Refusal::not_found("not-found", "the log has no slot yet"))?;
+        self.entry(last).await
+    }
+
+    async fn process(&self, id: ProcessId) -> Answer<LogEntry> {
+        self.check(id)?;
+        let first = self.slots(|slots| slots.all.first().copied());
+        let first = first.ok_or_else(|| Refusal::not_found("not-found", "the log has no slot yet"))?;
+        self.entry(first).await
+    }
+
+    /// The newest moment that the log tells of: what comes after it, only its scheduler knows.
+    async fn tick(&self) -> Answer<Tick> {
+        Ok(self.latest(self.process).await?.assignment.tick)
+    }
+}
+
+#[async_trait]
+impl Permanent for Store {
+    async fn append(&self, items: Vec<DataItem>, class: Class) -> Answer<()> {
+        self.weave.append(items, class).await
+    }
+
+    /// From this disk, or else from the first gateway that has it: then it is kept.
+    async fn fetch(&self, id: ItemId) -> Answer<Stored> {
+        let here = self.weave.fetch(id).await;
+        if here.is_ok() || self.peers.is_empty() {
+            return here;
+        }
+        for peer in &self.peers {
+            match gather::item(peer, id).await {
+                Ok(item) => {
+                    self.weave.append(vec![item.clone()], Class::Local).await?;
+                    return Ok(Stored::Item(item));
+                }
+                Err(refusal) => tracing::info!(peer = peer.name(), %refusal, "an item is not to be had here"),
+            }
+        }
+        here
+    }
+
+    async fn find(&self, query: Query) -> Answer<Hits> {
+        self.weave.find(query).await
+    }
+}

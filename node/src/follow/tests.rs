@@ -1,0 +1,253 @@
+//! Following logs on the double: honest ones, forked ones, and gateways that lie or hide.
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
+
+use std::path::Path;
+
+use spec::contract::{Answer, Compute};
+use spec::fraud::{Contradiction, Fraud};
+use spec::{Draft, ItemId};
+use weave::network::Peer;
+use weave::testing::{self, Fault, Faults, Handle};
+
+use super::{Ended, Follower};
+use crate::staged::{Log, Node, double, message, publish_plain, scheduler};
+
+async fn open(log: &Log, peers: Vec<Peer>, data: &Path) -> Answer<Follower> {
+    Follower::open(log.process, None, peers, data).await
+}
+
+fn one(handle: &Handle) -> Vec<Peer> {
+    vec![testing::peer(handle, 0)]
+}
+
+fn fraud(ended: Ended) -> Fraud {
+    match ended {
+        Ended::Fraud(fraud) => *fraud,
+        Ended::Refused(refusal) => panic!("refused: {refusal}"),
+    }
+}
+
+/// A log of the kernel with a counter.
+fn counting(name: &str, lines: u64) -> Log {
+    let mut log = Log::kernel(name);
+    (0..lines).for_each(|_| drop(log.eval("Count = (Count or 0) + 1; return Count")));
+    log
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_in_carriers_is_verified_evaluated_and_goes_on_as_it_grows() {
+    let (handle, folder) = (double(Faults::none()), tempfile::tempdir().unwrap());
+    let (mut log, mut node) = (counting("grows", 5), Node::default());
+    node.publish(&handle, log.take()).await;
+    let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+    assert_eq!(follower.look().await.unwrap(), 6);
+    let first = follower.evaluate(0).await.unwrap();
+    let last = log.eval("return Count");
+    node.publish_by_bundler(&handle, log.take()).await;
+    assert_eq!(follower.look().await.unwrap(), 1);
+    let second = follower.evaluate(6).await.unwrap();
+    assert_eq!((first.slot, second.slot), (5, 6));
+    assert_ne!(first.root, second.root);
+    let outcome = follower
+        .compute
+        .result(log.process, last.id())
+        .await
+        .unwrap()
+        .outcome;
+    assert!(outcome.output.get().contains('5'), "{}", outcome.output.get());
+    follower.close().await;
+    drop(follower);
+
+    // A later start has it all on its own disk.
+    let again = open(&log, Vec::new(), folder.path()).await.unwrap();
+    assert_eq!(again.next_slot(), 7);
+    assert_eq!(again.evaluate(0).await.unwrap().root, second.root);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_log_of_one_bundle_a_message_comes_to_the_same_state() {
+    let (ours, theirs) = (double(Faults::none()), double(Faults::none()));
+    let mut log = counting("foreign", 4);
+    let records = log.take();
+    Node::default().publish(&ours, records.clone()).await;
+    // Out of order, and a message apart from its assignment.
+    for pair in records.chunks(2).rev() {
+        publish_plain(&theirs, &pair[1..]).await;
+        publish_plain(&theirs, &pair[..1]).await;
+    }
+    let mut roots = Vec::new();
+    for handle in [&ours, &theirs] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut follower = open(&log, one(handle), folder.path()).await.unwrap();
+        assert_eq!(follower.look().await.unwrap(), 5);
+        roots.push(follower.evaluate(0).await.unwrap().root);
+    }
+    assert_eq!(roots[0], roots[1]);
+}
+
+/// Two logs of one scheduler that differ from some slot on, and the followed one.
+async fn forked(change: impl FnOnce(Draft) -> Draft) -> (Log, Handle, ItemId) {
+    let handle = double(Faults::none());
+    let (mut log, mut node) = (Log::named("forked"), Node::default());
+    log.grow(3);
+    let other = message(log.process, "the other branch");
+    let fork = change(log.draft(&other)).sign(&scheduler()).unwrap();
+    let id = fork.item.id();
+    log.grow(2);
+    let honest = log.take();
+    node.publish(&handle, honest).await;
+    node.publish(&handle, vec![other, fork.item]).await;
+    (log, handle, id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_items_for_one_slot_are_caught_and_the_file_says_so_to_anybody() {
+    let (log, handle, fork) = forked(|draft| draft).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+    let caught = fraud(follower.look().await.unwrap_err());
+    let read = Fraud::read_verified(&caught.encode()).unwrap();
+    let shown = read.shown();
+    assert!(matches!(
+        shown.contradiction,
+        Contradiction::Slot {
+            slot: 4,
+            one_message: false,
+            ..
+        }
+    ));
+    assert!(shown.statements.contains(&fork));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_that_another_gateway_shows_is_caught_too() {
+    let (here, elsewhere) = (double(Faults::none()), double(Faults::none()));
+    let mut log = Log::named("two faces");
+    log.grow(3);
+    let shared = log.take();
+    let mut branches = Vec::new();
+    for text in ["one face", "another face"] {
+        let item = message(log.process, text);
+        let assignment = log.draft(&item).sign(&scheduler()).unwrap();
+        branches.push([&shared[..], &[item, assignment.item]].concat());
+    }
+    Node::default().publish(&here, branches[0].clone()).await;
+    Node::default().publish(&elsewhere, branches[1].clone()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = open(&log, one(&here), folder.path()).await.unwrap();
+    assert_eq!(follower.look().await.unwrap(), 5);
+    drop(follower);
+    let folder = tempfile::tempdir().unwrap();
+    let both = [one(&here), one(&elsewhere)].concat();
+    let mut follower = open(&log, both, folder.path()).await.unwrap();
+    let caught = fraud(follower.look().await.unwrap_err());
+    assert!(matches!(
+        caught.contradiction(),
+        Contradiction::Slot { slot: 4, .. }
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_chain_and_a_message_in_two_slots_are_caught() {
+    let after = |log: &Log, change: &dyn Fn(Draft) -> Draft| {
+        let item = message(log.process, "next");
+        let assignment = change(log.draft(&item)).sign(&scheduler()).unwrap();
+        vec![item, assignment.item]
+    };
+    let mut found = Vec::new();
+    for kind in 0..2 {
+        let handle = double(Faults::none());
+        let mut log = Log::named("dishonest");
+        log.grow(2);
+        let honest = log.take();
+        let first = honest[2].id();
+        let broken = |draft: Draft| match kind {
+            0 => Draft {
+                chain: spec::assignment::Chain([7; 32]),
+                ..draft
+            },
+            _ => Draft {
+                message: Some(first),
+                ..draft
+            },
+        };
+        let mut records = honest;
+        records.extend(after(&log, &broken));
+        publish_plain(&handle, &records).await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+        found.push(fraud(follower.look().await.unwrap_err()).contradiction().clone());
+        assert_eq!(follower.next_slot(), 3, "what was honest stays");
+    }
+    assert_eq!(found[0], Contradiction::Chain { slot: 3 });
+    assert!(matches!(found[1], Contradiction::Message { slots: (1, 3), .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lying_gateway_adds_nothing_and_an_honest_one_beside_it_suffices() {
+    for fault in [Fault::Lie, Fault::Truncate] {
+        let liar = double(Faults::none().with(fault, 1_000));
+        let honest = double(Faults::none());
+        let mut log = Log::named("lied about");
+        log.grow(8);
+        let records = log.take();
+        Node::default().publish(&liar, records.clone()).await;
+        Node::default().publish(&honest, records).await;
+        let folder = tempfile::tempdir().unwrap();
+        let alone = open(&log, one(&liar), folder.path()).await;
+        if let Ok(mut follower) = alone {
+            // Each item stands for itself: one wrong byte in a bundle spoils one of them.
+            follower.look().await.unwrap();
+            assert!(
+                follower.next_slot() == 9 || !follower.complaints().is_empty(),
+                "{fault:?}"
+            );
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let both = [one(&liar), one(&honest)].concat();
+        let mut follower = open(&log, both, folder.path()).await.unwrap();
+        follower.look().await.unwrap();
+        assert_eq!(follower.next_slot(), 9, "{fault:?}: {:?}", follower.complaints());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_slot_stops_the_log_there_until_somebody_shows_it() {
+    let (handle, other) = (double(Faults::none()), double(Faults::none()));
+    let mut log = Log::named("hidden");
+    log.grow(6);
+    let records = log.take();
+    let hidden = [&records[..6], &records[8..]].concat();
+    publish_plain(&handle, &hidden).await;
+    publish_plain(&other, &records[6..8]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+    follower.look().await.unwrap();
+    assert_eq!(follower.next_slot(), 3);
+    drop(follower);
+    let folder = tempfile::tempdir().unwrap();
+    let both = [one(&handle), one(&other)].concat();
+    let mut follower = open(&log, both, folder.path()).await.unwrap();
+    follower.look().await.unwrap();
+    assert_eq!(follower.next_slot(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_epoch_that_nobody_told_of_is_refused() {
+    let handle = double(Faults::none());
+    let mut log = Log::named("epoch");
+    log.grow(2);
+    let next = message(log.process, "next");
+    let assignment = log.draft(&next).sign(&scheduler()).unwrap();
+    let in_epoch_1 = crate::staged::in_epoch(&assignment, 1);
+    let mut records = log.take();
+    records.extend([next, in_epoch_1]);
+    publish_plain(&handle, &records).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+    match follower.look().await {
+        Err(Ended::Refused(refusal)) => assert!(refusal.text.contains("resume item"), "{refusal}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(follower.next_slot(), 3);
+}

@@ -1,0 +1,44 @@
+//! What `weft rebuild` takes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use spec::{Address, ItemId, ProcessId};
+
+/// `weft rebuild`
+#[derive(Args, Debug, Clone)]
+#[command(
+    group = clap::ArgGroup::new("whose").required(true).multiple(true).args(["wallet", "process"]),
+    after_help = "\
+Examples:
+  weft rebuild --from http://127.0.0.1:1984 --wallet ADDRESS --data ./data
+  weft rebuild --from URL --from URL --process ID --data ./data
+
+What is killed goes on when the same command is given again. The rebuilt node serves reads at once;
+it schedules again only after `weft node --resume-scheduling`."
+)]
+pub struct RebuildArgs {
+    /// A gateway or Arweave node to read from; name several, and none of them need be trusted.
+    #[arg(long, value_name = "URL", required = true)]
+    pub from: Vec<String>,
+    /// The wallet that posted the log.
+    #[arg(long, value_name = "ADDRESS")]
+    pub wallet: Option<Address>,
+    /// A process in the log; its wallet is looked up. With --wallet: it must be there.
+    #[arg(long, value_name = "ID", value_parser = process)]
+    pub process: Vec<ProcessId>,
+    /// Data folder to make. It may hold `keys` already, and nothing else.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Configuration file (TOML): its limits count.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the result as JSON; progress goes to standard error as JSON lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn process(text: &str) -> Result<ProcessId, String> {
+    let id: Result<ItemId, _> = text.parse();
+    id.map(ProcessId::from).map_err(|error| format!("{error:?}"))
+}

@@ -1,0 +1,370 @@
+//! Burn the machine: a node is killed under load, its whole data folder is deleted, and `weft rebuild` brings back the
+//! same bytes and the same states from gateways alone.
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::Value;
+use spec::contract::{Class, Compute, Scheduler};
+use spec::{Address, ProcessId, Signer};
+use support::{Node, get, message_item, process_item, signer, weft};
+use weave::testing::{Double, Faults, Handle, Publisher, Rules, serve};
+
+/// Senders at once; a sender waits for its answer before the next message.
+const SENDERS: usize = 8;
+
+/// What a burnt node leaves: its carriers on the double, and what it was.
+struct Burnt {
+    double: Handle,
+    urls: Vec<String>,
+    wallet: Address,
+    /// Permanent segments that settled, by file name.
+    settled: BTreeMap<String, Vec<u8>>,
+    /// State roots as of what settled.
+    roots: BTreeMap<String, String>,
+    messages: u64,
+}
+
+struct Size {
+    processes: usize,
+    messages: u64,
+    segment_bytes_max: u64,
+}
+
+#[test]
+fn a_burnt_node_comes_back_whole() {
+    burn(&Size {
+        processes: 10,
+        messages: 1_000,
+        segment_bytes_max: 96 << 10,
+    });
+}
+
+#[test]
+#[ignore = "a hundred thousand messages take minutes; run it before a release: --run-ignored all"]
+fn a_hundred_thousand_messages_come_back_whole() {
+    burn(&Size {
+        processes: 100,
+        messages: 100_000,
+        segment_bytes_max: 4 << 20,
+    });
+}
+
+fn burn(size: &Size) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1;
+    println!("seed {seed}");
+    let burnt = runtime.block_on(live_and_burn(&data, size, seed));
+    assert!(!data.exists(), "nothing is left");
+
+    let begun = Instant::now();
+    let report = rebuild(&burnt, &data, seed);
+    let spent = begun.elapsed().as_secs_f64();
+    println!("{} messages came back in {spent:.1} s", burnt.messages);
+    assert_eq!(report["messages"], burnt.messages, "{report}");
+    assert_same_files(&burnt, &data);
+    let roots: BTreeMap<String, String> = report["processes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            (
+                row["id"].as_str().unwrap().into(),
+                row["root"].as_str().unwrap_or("none").into(),
+            )
+        })
+        .collect();
+    assert!(roots == burnt.roots, "every state is the one it was");
+    runtime.block_on(serves_reads(&burnt, &data));
+    drop(burnt.double);
+}
+
+/// Runs a node, loads it, kills it at a random moment, brings what was sealed to the double, deletes everything.
+async fn live_and_burn(data: &Path, size: &Size, seed: u64) -> Burnt {
+    let config = data.with_extension("toml");
+    std::fs::write(
+        &config,
+        format!("[weave]\nsegment_bytes_max = {}\n", size.segment_bytes_max),
+    )
+    .unwrap();
+    let node = Node::start_with(data, &["--config", config.to_str().unwrap()]);
+    let su = node.text("su_address").to_owned();
+    let mut processes = Vec::new();
+    let owner = signer(1);
+    for number in 0..size.processes {
+        let tags = [("Name", &*format!("p{number}")), ("Storage", "permanent")];
+        let item = process_item(&owner, &cu::kernel_id().to_string(), &su, &tags);
+        post(&node, &item).await;
+        processes.push(item.id().to_string());
+    }
+    let sent = Arc::new(AtomicU64::new(0));
+    // Somewhere in the last third, whatever is under way.
+    let most = size.messages - seed % (size.messages / 3).max(1);
+    let load: Vec<_> = (0..SENDERS)
+        .map(|sender| {
+            tokio::spawn(send(
+                node.http("su"),
+                processes.clone(),
+                sender,
+                most,
+                sent.clone(),
+            ))
+        })
+        .collect();
+    while sent.load(Ordering::Relaxed) < most {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let key = std::fs::read_to_string(data.join("keys/su.json")).unwrap();
+    node.kill();
+    for task in load {
+        task.await.unwrap();
+    }
+    let settled = settled(data);
+    let roots = roots_of(data, &settled).await;
+    std::fs::remove_dir_all(data).unwrap();
+    publish(settled, roots, Signer::from_jwk(&key).unwrap()).await
+}
+
+async fn post(node: &Node, item: &spec::DataItem) {
+    let reply = node
+        .http("su")
+        .post("/", "application/octet-stream", item.bytes().clone())
+        .await
+        .unwrap();
+    assert!(reply.status < 300, "{}", String::from_utf8_lossy(&reply.body));
+}
+
+async fn send(
+    su: wire::client::Http,
+    processes: Vec<String>,
+    sender: usize,
+    most: u64,
+    sent: Arc<AtomicU64>,
+) {
+    let owner = signer(1);
+    for number in 0.. {
+        let total = sent.load(Ordering::Relaxed);
+        let process = &processes[(number * SENDERS + sender) % processes.len()];
+        let lua = format!(
+            "Sum = (Sum or 0) + {number}; Last = \"{sender}.{number}.{}\"",
+            total % 7
+        );
+        let item = message_item(&owner, process, &lua, &[("Action", "Eval")]);
+        match su
+            .post("/", "application/octet-stream", item.bytes().clone())
+            .await
+        {
+            Ok(reply) if reply.status < 300 => drop(sent.fetch_add(1, Ordering::Relaxed)),
+            Ok(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+            Err(_) => return,
+        }
+        if sent.load(Ordering::Relaxed) >= most {
+            return;
+        }
+    }
+}
+
+/// The permanent segments that are sealed, by name.
+fn settled(data: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut settled = BTreeMap::new();
+    for (path, name) in segments(data) {
+        let bytes = std::fs::read(&path).unwrap();
+        if name.contains("permanent") && bytes.ends_with(b"WEFTEND\n") {
+            settled.insert(name, bytes);
+        }
+    }
+    assert!(
+        settled.len() > 2,
+        "several segments are sealed by then: {}",
+        settled.len()
+    );
+    settled
+}
+
+fn segments(data: &Path) -> Vec<(PathBuf, String)> {
+    let entries = std::fs::read_dir(data.join("log")).unwrap();
+    let path = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        (path, name)
+    };
+    entries
+        .map(path)
+        .filter(|(_, name)| name.ends_with(".seg"))
+        .collect()
+}
+
+/// State roots of the node as it was when its last settled segment was sealed: evaluated from its own folder without
+/// what came later.
+async fn roots_of(data: &Path, settled: &BTreeMap<String, Vec<u8>>) -> (BTreeMap<String, String>, u64) {
+    for (path, name) in segments(data) {
+        if name.contains("permanent") && !settled.contains_key(&name) {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    std::fs::remove_dir_all(data.join("cache")).unwrap();
+    let weave = weave::Weave::open(weave::Config::default(), data).unwrap();
+    weave.overlay(cu::shipped::items()).unwrap();
+    let chain = weave.clone();
+    let parts = su::Parts {
+        signer: signer(9),
+        journal: weave.log().clone(),
+        permanent: weave.clone(),
+        now: su::clock::wall_clock(),
+        heights: Arc::new(move |ms| chain.chain().height_at(ms)),
+        chain: weave.chain().describe(),
+        boot_tags: Arc::new(|_| Box::pin(async { Ok(Vec::new()) })),
+        class: Class::Local,
+    };
+    let su = su::Su::open(su::Config::default(), data, parts).unwrap();
+    let unit = cu::Cu::open(
+        cu::Config::default(),
+        su.clone(),
+        weave.clone(),
+        data,
+        String::new(),
+    )
+    .unwrap();
+    let ids: Vec<ProcessId> = weave
+        .log()
+        .replay(None)
+        .filter_map(|entry| entry.unwrap().1.item().cloned())
+        .filter(|item| item.tag("Type") == Some("Process"))
+        .map(|item| item.id().into())
+        .collect();
+    let (mut roots, mut messages) = (BTreeMap::new(), 0);
+    for id in ids {
+        messages += su.latest(id).await.unwrap().assignment.slot + 1;
+        let last = su.latest(id).await.unwrap().assignment.subject();
+        // A request does only so much; asking again goes on.
+        while unit.result(id, last).await.is_err() {}
+        let root = unit.state(id, None).await.unwrap().root;
+        roots.insert(id.to_string(), spec::signature::hex(&root));
+    }
+    unit.close().await;
+    weave.close().await;
+    (roots, messages)
+}
+
+async fn publish(
+    settled: BTreeMap<String, Vec<u8>>,
+    (roots, messages): (BTreeMap<String, String>, u64),
+    node: Signer,
+) -> Burnt {
+    let mut double = Double::new(Rules::default(), Faults::none());
+    let mut publisher = Publisher::new(Signer::ethereum(&[1; 32]).unwrap(), node);
+    let wallet = publisher.address();
+    double.mint(wallet, 1 << 100);
+    for (name, file) in &settled {
+        let number = name[..8].parse().unwrap();
+        publisher.publish(&mut double, number, &Bytes::from(file.clone()));
+    }
+    let double = Handle::new(double);
+    let listeners = serve::listen(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .await
+        .unwrap();
+    let urls = listeners
+        .iter()
+        .map(|one| format!("http://{}", one.local_addr().unwrap()))
+        .collect();
+    tokio::spawn(serve::run(
+        double.clone(),
+        listeners,
+        None,
+        std::future::pending(),
+    ));
+    Burnt {
+        double,
+        urls,
+        wallet,
+        settled,
+        roots,
+        messages,
+    }
+}
+
+fn command(burnt: &Burnt, data: &Path) -> Command {
+    let mut command = weft();
+    command
+        .args([
+            "rebuild",
+            "--json",
+            "--wallet",
+            &burnt.wallet.to_string(),
+            "--data",
+        ])
+        .arg(data);
+    for url in &burnt.urls {
+        command.args(["--from", url]);
+    }
+    command
+}
+
+/// Rebuilds; kills the command a few times before it is done, at moments that get later.
+fn rebuild(burnt: &Burnt, data: &Path, seed: u64) -> Value {
+    for kill in 0..3 {
+        let mut child = command(burnt, data)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(5 + (seed >> (8 * kill)) % (60 << kill)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // If it was done already, the folder is a node's, and the command says so.
+        if data.join("log").exists() && !data.join("rebuild").exists() {
+            std::fs::remove_dir_all(data).unwrap();
+        }
+    }
+    let output = command(burnt, data).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    let again = command(burnt, data).output().unwrap();
+    assert!(!again.status.success(), "a folder that is a node's is refused");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn assert_same_files(burnt: &Burnt, data: &Path) {
+    let mut found = BTreeMap::new();
+    for (path, name) in segments(data) {
+        if name.contains("permanent") {
+            found.insert(name, std::fs::read(path).unwrap());
+        }
+    }
+    assert!(
+        found.keys().eq(burnt.settled.keys()),
+        "the same segments, no more"
+    );
+    for (name, bytes) in &burnt.settled {
+        assert!(found[name] == *bytes, "{name} is another file");
+    }
+    assert!(!data.join("rebuild").exists(), "nothing of the rebuild is left");
+}
+
+async fn serves_reads(burnt: &Burnt, data: &Path) {
+    let node = Node::start(data);
+    for process in burnt.roots.keys().take(3) {
+        let path = format!("/{process}?process-id={process}&limit=1000");
+        let (status, log) = get(&node.http("su"), &path).await;
+        assert_eq!(status, 200, "{log}");
+        let last = log["edges"].as_array().unwrap().last().unwrap()["node"]["message"]["id"].clone();
+        let path = format!("/result/{}?process-id={process}", last.as_str().unwrap());
+        let (status, result) = get(&node.http("cu"), &path).await;
+        assert_eq!((status, &result["Error"]), (200, &Value::Null), "{result}");
+    }
+}

@@ -1,0 +1,361 @@
+//! One thing at a time: money, lies, forks, data that is lost or withheld, a bundler that forgets.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use serde_json::json;
+use spec::contract::Answer;
+use spec::{Bundle, carrier};
+
+use super::torture::block_on;
+use super::world::World;
+use crate::network::{Peer, Transport};
+use crate::testing::{Double, Fault, Faults, PEERS, Rules, loopback};
+use crate::upload::crowd::{Crowd, Verdict};
+use crate::upload::{Alarm, Config, State};
+
+fn config() -> Config {
+    Config {
+        seal_bytes_min: 2_000,
+        seal_age_l1_ms: 60_000,
+        poll_ms: 30_000,
+        audit_ms: 60_000,
+        ..Config::default()
+    }
+}
+
+fn world(faults: Faults, config: Config, with_bundler: bool) -> World {
+    World::new(5, faults, Rules::default(), config, with_bundler)
+}
+
+/// Turns until a carrier is in a state.
+async fn until(world: &mut World, sequence: u64, state: State) {
+    let last = world.height() + 400;
+    while world.uploader().ledger().carrier(sequence).is_none() || world.state_of(sequence) != state {
+        world.turn().await;
+        world.pass(30_000);
+        assert!(world.height() < last, "carrier {sequence} never got {state:?}");
+    }
+}
+
+/// Turns for some blocks.
+async fn blocks(world: &mut World, count: u64) {
+    let last = world.height() + count;
+    while world.height() < last {
+        world.turn().await;
+        world.pass(30_000);
+    }
+}
+
+#[test]
+fn a_carrier_goes_through_every_state_and_is_proved_at_eighteen() {
+    block_on(async {
+        let mut world = world(Faults::none(), config(), false);
+        for _ in 0..3 {
+            world.schedule(1_000).await;
+        }
+        let report = world.uploader().report().unwrap();
+        assert_eq!(
+            (report.states.appended.items, report.oldest_unsettled_ms),
+            (6, Some(0))
+        );
+        for state in [State::Posted, State::Mined, State::Permanent] {
+            until(&mut world, 0, state).await;
+            let mut states = world.uploader().report().unwrap().states;
+            assert_eq!(states.of(state).items, 6);
+        }
+        let carrier = &world.uploader().ledger().carrier(0).unwrap().clone();
+        let trip = carrier.settled_trip().unwrap();
+        let depth = world.height() + 1 - trip.height;
+        assert!((18..=20).contains(&depth), "permanent at {depth}");
+        let report = world.uploader().report().unwrap();
+        assert_eq!((report.cost.spent, report.cost.committed), (trip.cost, 0));
+        assert_eq!(report.cost_today, trip.cost);
+        blocks(&mut world, 30).await;
+        world.check_all();
+    });
+}
+
+#[test]
+fn a_fork_throws_a_carrier_back_and_it_settles_again() {
+    block_on(async {
+        let mut world = world(Faults::none(), config(), false);
+        blocks(&mut world, 3).await;
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Mined).await;
+        world.double.lock().fork(2);
+        until(&mut world, 0, State::Posted).await;
+        until(&mut world, 0, State::Permanent).await;
+        world.check_all();
+    });
+}
+
+#[test]
+fn data_that_all_peers_lost_is_not_permanent_until_it_was_brought_again() {
+    block_on(async {
+        let mut world = world(Faults::none(), config(), false);
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Permanent).await;
+        for peer in 0..PEERS {
+            world.double.lock().lose(peer, 1, true);
+        }
+        // Where it can be brought at once, it stays what it is.
+        blocks(&mut world, 5).await;
+        assert_eq!(world.state_of(0), State::Permanent);
+        for peer in 0..PEERS {
+            world.double.lock().lose(peer, 1, true);
+        }
+        world
+            .fuse
+            .no_chunks
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        until(&mut world, 0, State::Mined).await;
+        assert!(!world.is_done(), "it counts as not settled");
+        world
+            .fuse
+            .no_chunks
+            .store(false, std::sync::atomic::Ordering::Relaxed);
+        until(&mut world, 0, State::Permanent).await;
+        world.check_all();
+    });
+}
+
+#[test]
+fn a_header_mined_without_chunks_is_never_permanent_until_they_are_there() {
+    block_on(async {
+        let lose = Faults::none().with(Fault::LoseChunk, 1_000).until(60);
+        let mut world = world(lose, config(), false);
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Mined).await;
+        while world.height() < 60 {
+            blocks(&mut world, 1).await;
+            assert_eq!(world.state_of(0), State::Mined);
+        }
+        until(&mut world, 0, State::Permanent).await;
+        world.check_all();
+    });
+}
+
+#[test]
+fn a_dropped_transaction_is_signed_again_over_the_same_bytes() {
+    block_on(async {
+        let drop = Faults::none().with(Fault::DropTransaction, 1_000).until(100);
+        let mut world = world(drop, config(), false);
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Posted).await;
+        let first = world.uploader().ledger().carrier(0).unwrap().clone();
+        until(&mut world, 0, State::Permanent).await;
+        let last = world.uploader().ledger().carrier(0).unwrap().clone();
+        assert_ne!(last.trips[0].id, first.trips[0].id);
+        assert_eq!(last.data_root, first.data_root);
+        assert!(last.trips[0].signed_height > first.trips[0].signed_height + 50);
+        let cost = world.uploader().report().unwrap().cost;
+        assert_eq!(cost.spent, last.trips[0].cost, "what expired costs nothing");
+        world.check_all();
+    });
+}
+
+#[test]
+fn what_is_withheld_before_it_is_posted_never_goes_up() {
+    block_on(async {
+        let mut world = world(Faults::none(), config(), false);
+        world.fuse.cut.store(true, std::sync::atomic::Ordering::Relaxed);
+        world.schedule(3_000).await;
+        world.pass(3_600_000);
+        world.turn().await;
+        world.withhold();
+        world.fuse.cut.store(false, std::sync::atomic::Ordering::Relaxed);
+        until(&mut world, 0, State::Permanent).await;
+        world.check_all();
+        let carrier = world.uploader().ledger().carrier(0).unwrap().clone();
+        let double = world.double.lock();
+        let (_, mined) = double.mined(&carrier.trips[0].id).unwrap();
+        let bundle = Bundle::parse(&double.data(&mined.transaction).unwrap()).unwrap();
+        let withheld = carrier::unwrap(&bundle.items[0]).unwrap();
+        assert!(world.withheld.contains(&withheld.id()));
+        assert_eq!(withheld.data_len(), 3_000);
+    });
+}
+
+#[test]
+fn what_is_withheld_while_it_waits_makes_the_bundle_again() {
+    block_on(async {
+        let drop = Faults::none().with(Fault::DropTransaction, 1_000).until(20);
+        let mut world = world(drop, config(), false);
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Posted).await;
+        let before = world.uploader().ledger().carrier(0).unwrap().clone();
+        world.withhold();
+        until(&mut world, 0, State::Permanent).await;
+        let after = world.uploader().ledger().carrier(0).unwrap().clone();
+        assert_ne!(after.data_root, before.data_root);
+        assert_eq!(
+            after.sunk, before.trips[0].cost,
+            "money may be gone for the first one"
+        );
+        world.check_all();
+    });
+}
+
+#[test]
+fn a_bundlers_item_is_found_in_its_bundle_or_goes_over_the_base_layer_in_time() {
+    block_on(async {
+        let mut world = world(Faults::none(), config(), true);
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Permanent).await;
+        let carrier = world.uploader().ledger().carrier(0).unwrap();
+        assert_eq!(carrier.trips.len(), 1);
+        let trip = &carrier.trips[0];
+        assert!(trip.deadline.is_some() && trip.transaction.is_some_and(|id| id != trip.id));
+        world.check_all();
+    });
+    block_on(async {
+        let forget = Faults::none().with(Fault::ForgetItem, 1_000);
+        let mut world = world(forget, config(), true);
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Posted).await;
+        let deadline = world.uploader().ledger().carrier(0).unwrap().trips[0]
+            .deadline
+            .unwrap();
+        until(&mut world, 0, State::Permanent).await;
+        let settled = world
+            .uploader()
+            .ledger()
+            .carrier(0)
+            .unwrap()
+            .settled_trip()
+            .unwrap()
+            .clone();
+        assert_eq!(settled.route, crate::upload::note::Route::L1);
+        assert!(settled.signed_height + 50 >= deadline && settled.height < deadline);
+        world.check_all();
+    });
+}
+
+#[test]
+fn both_routes_at_once_are_followed_to_their_ends() {
+    block_on(async {
+        let config = Config {
+            routes_at_once: 2,
+            ..config()
+        };
+        let mut world = world(Faults::none(), config, true);
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Permanent).await;
+        blocks(&mut world, 30).await;
+        let trips = &world.uploader().ledger().carrier(0).unwrap().trips;
+        assert_eq!(trips.len(), 2);
+        assert!(
+            trips
+                .iter()
+                .all(|trip| trip.stage >= crate::upload::ledger::Stage::Permanent)
+        );
+        world.check_all();
+    });
+}
+
+#[test]
+fn the_budget_and_the_wallet_are_bounds() {
+    block_on(async {
+        let poor = Config {
+            budget_winston_per_day: Some(400_000_000),
+            ..config()
+        };
+        let mut world = world(Faults::none(), poor, false);
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Mined).await;
+        world.schedule(3_000).await;
+        blocks(&mut world, 10).await;
+        let report = world.uploader().report().unwrap();
+        assert!(report.alarms.contains(&Alarm::Budget), "{:?}", report.alarms);
+        assert_eq!(world.state_of(1), State::Sealed);
+        assert!(report.cost_today <= 400_000_000);
+        // The next day has a budget of its own.
+        blocks(&mut world, 720).await;
+        assert_eq!(world.state_of(1), State::Permanent);
+    });
+    block_on(async {
+        let rules = Rules {
+            winston_per_byte: 1 << 90,
+            ..Rules::default()
+        };
+        let mut world = World::new(5, Faults::none(), rules, config(), false);
+        world.schedule(3_000).await;
+        world.pass(3_600_000);
+        blocks(&mut world, 2).await;
+        let report = world.uploader().report().unwrap();
+        assert!(report.alarms.contains(&Alarm::Balance), "{:?}", report.alarms);
+        assert_eq!((report.states.sealed.items, report.cost.committed), (2, 0));
+    });
+}
+
+#[test]
+fn a_dry_run_asks_prices_and_does_nothing() {
+    block_on(async {
+        let dry = Config {
+            dry_run: true,
+            ..config()
+        };
+        let mut world = world(Faults::none(), dry, false);
+        world.schedule(3_000).await;
+        world.pass(3_600_000);
+        let before = world.double.lock().history_hash();
+        world.turn().await;
+        let report = world.uploader().report().unwrap();
+        let preview = report.preview.unwrap();
+        assert_eq!((preview.carriers, preview.route.as_str()), (1, "l1"));
+        assert!(preview.winston > 0 && preview.balance > preview.winston);
+        assert_eq!(report.states.appended.items, 2, "nothing is sealed");
+        assert_eq!(world.double.lock().history_hash(), before, "nothing is posted");
+        assert_eq!(world.uploader().ledger().next_sequence(), 0);
+    });
+}
+
+/// A peer that says what it likes of a transaction: mined long ago.
+struct Liar(Arc<dyn Transport>);
+
+#[async_trait]
+impl Transport for Liar {
+    async fn send(&self, request: Request<Bytes>, bytes_max: usize) -> Answer<Response<Bytes>> {
+        let path = request.uri().path().to_owned();
+        let lie = match path.rsplit('/').next() {
+            Some("status") => {
+                json!({ "block_height": 3, "block_indep_hash": "AAAA", "number_of_confirmations": 99 })
+            }
+            Some("info") => json!({ "network": "x", "height": 1_000_000 }),
+            _ if path.starts_with("/price/") => json!(u64::MAX),
+            _ => return self.0.send(request, bytes_max).await,
+        };
+        Ok(Response::new(lie.to_string().into()))
+    }
+}
+
+#[test]
+fn one_liar_is_never_believed() {
+    block_on(async {
+        let handle = crate::testing::Handle::new(Double::new(Rules::default(), Faults::none()));
+        let honest = |number| Peer::new("honest", loopback::transport(&handle, number));
+        let liar = || Peer::new("liar", Arc::new(Liar(loopback::transport(&handle, 0))));
+        let id = spec::ItemId([4; 32]);
+        for peers in [
+            vec![liar(), honest(1), honest(2)],
+            vec![honest(1), liar(), honest(2)],
+            vec![honest(2), honest(1), liar()],
+        ] {
+            let mut crowd = Crowd::new(peers);
+            assert_eq!(crowd.height().await, Some(0));
+            assert!(!matches!(crowd.verdict(id).await, Verdict::Mined { .. }));
+            assert!(crowd.price(1).await.unwrap() < 1 << 40);
+        }
+        let mut two = Crowd::new(vec![liar(), honest(1)]);
+        assert_eq!(two.height().await, Some(0));
+        assert_eq!(two.verdict(id).await, Verdict::Unclear);
+        assert!(two.price(1).await.unwrap() < 1 << 40);
+        // Two that lie alike are a quorum, and still prove nothing: chunks do.
+        let mut many = Crowd::new(vec![liar(), liar(), honest(1)]);
+        assert!(matches!(many.verdict(id).await, Verdict::Mined { height: 3, .. }));
+        assert_eq!(many.block(3).await, None);
+    });
+}
