@@ -238,7 +238,22 @@ const NAMES: [Entry; 9] = [
     ),
 ];
 
-const MESSAGES: [Entry; 36] = [
+const MESSAGES: [Entry; 39] = [
+    entry(
+        "scheduling-suspended",
+        "the node's data folder was rebuilt from what was published; its scheduler may have given slots that were not",
+        "make sure that the scheduler runs nowhere else, then start the node once with `--resume-scheduling`; reading works meanwhile",
+    ),
+    entry(
+        "other-key",
+        "the process's log was signed by a key from which none leads to this node's scheduler",
+        "start the node with that key, or let it name its successor with `weft keys succeed`",
+    ),
+    entry(
+        "adopted-process",
+        "the process names another scheduler, or a module that this node replaced; what it published would contradict others",
+        "spawn a new process with this node's scheduler and `Storage=permanent`",
+    ),
     entry(
         "message-exists",
         "the same signed item was scheduled before",

@@ -11,6 +11,7 @@ mod cron;
 mod error;
 pub mod eval;
 mod fields;
+mod following;
 pub mod http;
 mod message;
 mod owners;

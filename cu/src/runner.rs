@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use spec::assignment::Chain;
 use spec::contract::{Answer, Content, Evaluated, LogEntry, Span};
-use spec::{ProcessId, Refusal};
+use spec::{Continuity, ProcessId, Refusal};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::watch;
 
@@ -19,6 +18,7 @@ use crate::config::Config;
 use crate::cron::{Due, Order};
 use crate::error::Error;
 use crate::eval;
+use crate::following;
 use crate::message;
 use crate::permanent::confirm::{self, Report};
 use crate::permanent::item::Place;
@@ -98,6 +98,8 @@ pub struct Runner {
     report: Report,
     /// Evaluations done, in all.
     pub evaluated: u64,
+    /// Where the log stands, as far as it was read.
+    log: Option<Continuity>,
 }
 
 /// A log entry and the message it becomes.
@@ -118,6 +120,7 @@ impl Runner {
             making: None,
             report: Report::default(),
             evaluated: 0,
+            log: None,
         }
     }
 
@@ -292,7 +295,7 @@ impl Runner {
     }
 
     /// The next entries of the log with everything they need; empty if there are none up to `last`.
-    async fn page(&self, last: u64) -> Answer<VecDeque<Work>> {
+    async fn page(&mut self, last: u64) -> Answer<VecDeque<Work>> {
         let first = self.next_slot();
         if first > last {
             return Ok(VecDeque::new());
@@ -307,13 +310,9 @@ impl Runner {
             let text = format!("the scheduler does not give slot {first} of {}", self.process);
             return Err(Refusal::upstream("log-incomplete", text));
         }
-        let stand = self.stand();
-        check_chain(
-            self.process,
-            first,
-            stand.map(|stand| (stand.assignment, stand.chain)),
-            &page.entries,
-        )?;
+        let before = self.stand().map(|stand| (stand.slot, stand.assignment));
+        let known = self.log.take();
+        self.log = Some(following::follow(&self.shared, known, self.process, before, &page.entries).await?);
         let (mut work, mut bytes) = (VecDeque::with_capacity(page.entries.len()), 0);
         for entry in page.entries {
             if bytes > self.shared.config.log_page_bytes_max {
@@ -498,27 +497,6 @@ impl Runner {
             program,
         })
     }
-}
-
-/// Entries must follow each other and what was evaluated: slot by slot, covered by the hash chain.
-fn check_chain(
-    process: ProcessId,
-    first: u64,
-    before: Option<(spec::ItemId, Chain)>,
-    entries: &[LogEntry],
-) -> Answer<()> {
-    let mut chain = before.map_or(Chain::first(process), |(assignment, chain)| {
-        chain.next(assignment)
-    });
-    for (slot, entry) in (first..).zip(entries) {
-        let assignment = &entry.assignment;
-        if assignment.slot != slot || assignment.chain != chain || assignment.process != process {
-            let text = format!("the log of {process} breaks at slot {slot}: its hash chain does not follow");
-            return Err(Refusal::upstream("hash-chain", text));
-        }
-        chain = chain.next(assignment.item.id());
-    }
-    Ok(())
 }
 
 fn start(program: &Program) -> Result<Live, Error> {

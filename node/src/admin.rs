@@ -117,7 +117,8 @@ async fn add_module(
                 ..ItemParts::default()
             };
             let item = DataItem::sign(&parts, &node.signer)?;
-            weave.append(vec![item.clone()], Class::Permanent).await?;
+            // It goes up once a permanent process runs it.
+            weave.append(vec![item.clone()], Class::Local).await?;
             item.id()
         }
     };
