@@ -15,6 +15,7 @@ use spec::{ItemId, ModuleId, ProcessId};
 
 use crate::cron::Order;
 use crate::error::Error;
+use crate::permanent::publish::Since;
 
 const MAGIC: &[u8; 8] = b"WEFTCKPT";
 const VERSION: u16 = 1;
@@ -95,6 +96,24 @@ struct Head {
     #[serde(flatten)]
     key: Key,
     stand: Stand,
+    /// Files from before there were permanent checkpoints do not say.
+    #[serde(default, skip_serializing_if = "is_default")]
+    since: Since,
+}
+
+fn is_default(since: &Since) -> bool {
+    *since == Since::default()
+}
+
+/// What a checkpoint holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// How far the process was.
+    pub stand: Stand,
+    /// What happened since its newest permanent checkpoint.
+    pub since: Since,
+    /// Its state, as the runtime encodes it.
+    pub image: Bytes,
 }
 
 /// The folder of checkpoints.
@@ -120,12 +139,13 @@ impl Checkpoints {
     }
 
     /// Writes a process's checkpoint over its older one. Blocks.
-    pub fn save(&self, key: &Key, stand: &Stand, image: &[u8]) -> Result<(), Error> {
+    pub fn save(&self, key: &Key, stand: &Stand, since: &Since, image: &[u8]) -> Result<(), Error> {
         let path = self.path(key.process);
         let part = path.with_extension("part");
         let head = Head {
             key: key.clone(),
             stand: stand.clone(),
+            since: since.clone(),
         };
         let write = || {
             std::fs::write(&part, encode(&head, image))?;
@@ -138,7 +158,7 @@ impl Checkpoints {
     }
 
     /// A process's checkpoint, if there is one that fits. Blocks.
-    pub fn load(&self, key: &Key) -> Option<(Stand, Bytes)> {
+    pub fn load(&self, key: &Key) -> Option<Kept> {
         let path = self.path(key.process);
         let bytes = Bytes::from(std::fs::read(&path).ok()?);
         match decode(&bytes, key) {
@@ -148,12 +168,6 @@ impl Checkpoints {
                 None
             }
         }
-    }
-
-    /// Forgets a process's checkpoint. Blocks.
-    pub fn remove(&self, process: ProcessId) {
-        // It may not be there.
-        let _ = std::fs::remove_file(self.path(process));
     }
 }
 
@@ -170,7 +184,7 @@ fn encode(head: &Head, image: &[u8]) -> Bytes {
     out.freeze()
 }
 
-fn decode(bytes: &Bytes, key: &Key) -> Result<(Stand, Bytes), &'static str> {
+fn decode(bytes: &Bytes, key: &Key) -> Result<Kept, &'static str> {
     let lead: &[u8; LEAD_BYTES] = bytes.first_chunk().ok_or("it is cut off")?;
     let (magic, rest) = lead.split_at(8);
     if magic != MAGIC {
@@ -194,7 +208,11 @@ fn decode(bytes: &Bytes, key: &Key) -> Result<(Stand, Bytes), &'static str> {
     if head.key != *key {
         return Err("it is of another process, module or engine epoch");
     }
-    Ok((head.stand, bytes.slice(image..end)))
+    Ok(Kept {
+        stand: head.stand,
+        since: head.since,
+        image: bytes.slice(image..end),
+    })
 }
 
 #[cfg(test)]
@@ -223,6 +241,15 @@ mod tests {
                 tick,
                 cron,
             },
+            since: Since::default(),
+        }
+    }
+
+    fn kept(stand: Stand, since: Since) -> Kept {
+        Kept {
+            stand,
+            since,
+            image: Bytes::from_static(b"image"),
         }
     }
 
@@ -230,24 +257,23 @@ mod tests {
     #[test]
     fn version_1_opens() {
         let vector = include_bytes!("../../spec/vectors/checkpoint_v1.bin");
-        let Head { key, stand } = sample();
-        assert_eq!(
-            decode(&Bytes::from_static(vector), &key),
-            Ok((stand, Bytes::from_static(b"image")))
-        );
+        let Head { key, stand, since } = sample();
+        assert_eq!(decode(&Bytes::from_static(vector), &key), Ok(kept(stand, since)));
     }
 
     #[test]
     fn reads_back_and_leaves_out_what_does_not_fit() {
         let dir = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::open(dir.path()).unwrap();
-        let Head { key, stand } = sample();
+        let Head { key, stand, .. } = sample();
+        let since = Since {
+            evaluations: 3,
+            ms: 4,
+            last: Some(ItemId([7; 32])),
+        };
         assert_eq!(checkpoints.load(&key), None);
-        checkpoints.save(&key, &stand, b"image").unwrap();
-        assert_eq!(
-            checkpoints.load(&key),
-            Some((stand, Bytes::from_static(b"image")))
-        );
+        checkpoints.save(&key, &stand, &since, b"image").unwrap();
+        assert_eq!(checkpoints.load(&key), Some(kept(stand, since)));
         assert_eq!(
             checkpoints.load(&Key {
                 epoch: "e2".into(),
@@ -271,7 +297,5 @@ mod tests {
             std::fs::write(&path, &whole[..at]).unwrap();
             assert_eq!(checkpoints.load(&key), None, "cut at {at}");
         }
-        checkpoints.remove(key.process);
-        assert!(!path.exists());
     }
 }

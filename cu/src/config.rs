@@ -2,6 +2,8 @@
 //!
 //! At a bound the unit refuses (busy, or a limit) or evicts; no bound here changes an outcome (invariant 6).
 
+use crate::permanent::Settings;
+
 /// Settings of the compute unit.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -62,6 +64,8 @@ pub struct Config {
     pub engine_epoch_strict: bool,
     /// Longest compilation of one module, in ms; beyond it the module is refused.
     pub compile_ms_max: u64,
+    /// Permanent checkpoints.
+    pub permanent: Settings,
 }
 
 impl Default for Config {
@@ -95,6 +99,7 @@ impl Default for Config {
             index_cache_bytes: 32 << 20,
             engine_epoch_strict: false,
             compile_ms_max: 60_000,
+            permanent: Settings::default(),
         }
     }
 }

@@ -53,6 +53,13 @@ impl Order {
         index: 0,
     };
 
+    /// After every cron of its moment.
+    pub const LAST: Order = Order {
+        class: u8::MAX,
+        interval: u64::MAX,
+        index: u32::MAX,
+    };
+
     /// Of a cron's name, as a cursor carries it; `None` if it is no such name.
     pub fn of_name(name: &str) -> Option<Order> {
         let (index, interval) = name.split_once('-')?;
@@ -185,16 +192,21 @@ impl Schedule {
         }
     }
 
-    /// The first cron after an evaluation at `after` with its order, and before the moment `until_ms`.
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.crons.is_empty()
+    }
+
+    /// The first cron after an evaluation at `after` with its order, and not after the moment `until` and its order.
     /// `height` is the one to report where the log does not tell block times.
-    pub fn next(&self, after: Tick, order: Order, until_ms: u64) -> Option<Due<'_>> {
+    pub fn next(&self, after: Tick, order: Order, until: (u64, Order)) -> Option<Due<'_>> {
         let due = |cron| Some((self.due(cron, after.timestamp_ms, order)?, cron));
         let first = self
             .crons
             .iter()
             .filter_map(due)
             .min_by_key(|(at, cron)| (*at, cron.order));
-        let (timestamp_ms, cron) = first.filter(|(at, _)| *at < until_ms)?;
+        let (timestamp_ms, cron) = first.filter(|(at, cron)| (*at, cron.order) <= until)?;
         let height = self.blocks.map_or(0, |blocks| blocks.height_at(timestamp_ms));
         let tick = Tick {
             timestamp_ms,
@@ -297,7 +309,7 @@ mod tests {
     /// All crons between the origin and a moment: (seconds after the origin, height, name).
     fn run(schedule: &Schedule, until_ms: u64) -> Vec<(f64, u64, String)> {
         let (mut at, mut order, mut out) = (ORIGIN, Order::MESSAGE, Vec::new());
-        while let Some(due) = schedule.next(at, order, ORIGIN.timestamp_ms + until_ms) {
+        while let Some(due) = schedule.next(at, order, (ORIGIN.timestamp_ms + until_ms, Order::MESSAGE)) {
             assert!((due.tick, due.cron.order()) > (at, order), "moments ascend");
             (at, order) = (due.tick, due.cron.order());
             let seconds = (at.timestamp_ms - ORIGIN.timestamp_ms) as f64 / 1000.0;
@@ -345,13 +357,16 @@ mod tests {
             timestamp_ms: ORIGIN.timestamp_ms + 10_000,
             ..ORIGIN
         };
-        assert_eq!(schedule.next(ORIGIN, Order::MESSAGE, border.timestamp_ms), None);
+        assert_eq!(
+            schedule.next(ORIGIN, Order::MESSAGE, (border.timestamp_ms, Order::MESSAGE)),
+            None
+        );
         let after = schedule
-            .next(border, Order::MESSAGE, border.timestamp_ms + 1)
+            .next(border, Order::MESSAGE, (border.timestamp_ms, Order::LAST))
             .unwrap();
         assert_eq!(after.tick.timestamp_ms, border.timestamp_ms);
         assert_eq!(
-            schedule.next(after.tick, after.cron.order(), border.timestamp_ms + 1),
+            schedule.next(after.tick, after.cron.order(), (border.timestamp_ms, Order::LAST)),
             None
         );
     }
@@ -371,7 +386,7 @@ mod tests {
                     interval: 1,
                     index: 0,
                 },
-                u64::MAX,
+                (u64::MAX, Order::LAST),
             )
             .unwrap();
         assert_eq!(due.tick.timestamp_ms, far.timestamp_ms + 1000);

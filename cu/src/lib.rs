@@ -14,6 +14,7 @@ mod fields;
 pub mod http;
 mod message;
 mod owners;
+pub mod permanent;
 mod pool;
 mod process;
 mod program;
@@ -98,6 +99,7 @@ impl Cu {
             modules: program::Modules::default(),
             results: Arc::new(results),
             checkpoints: checkpoint::Checkpoints::open(&folder.join("checkpoints"))?,
+            checkpointing: permanent::Checkpointing::new(&config.permanent),
             pool: pool::Pool::start(config.thread_count(), config.jobs_max)?,
             owners: owners::Owners::default(),
             reads: Arc::new(Semaphore::new(config.read_count())),
@@ -124,6 +126,16 @@ impl Cu {
         self.shared.scheduler.tick().await
     }
 
+    /// Has permanent checkpoints made of processes of the permanent class, from now on.
+    pub fn publish_checkpoints(&self, publisher: permanent::Publisher) {
+        self.shared.checkpointing.publish(publisher);
+    }
+
+    /// Builds on the permanent checkpoints of these accounts too.
+    pub fn trust_checkpoints(&self, signers: impl IntoIterator<Item = spec::Address>) {
+        self.shared.checkpointing.trust(signers);
+    }
+
     /// How many processes hold a machine just now.
     pub fn live_count(&self) -> usize {
         self.shared.owners.live_count()
@@ -141,6 +153,7 @@ impl Cu {
             }
         }
         self.shared.owners.clear();
+        self.shared.checkpointing.close().await;
         let results = self.shared.results.clone();
         if let Ok(Err(error)) = self.shared.pool.run(move || results.flush()).await {
             tracing::warn!("outcomes were not written and will be evaluated again: {error}");
@@ -230,13 +243,14 @@ impl Cu {
             return Ok(fork);
         }
         let slot = at.ok_or_else(|| Refusal::internal("the latest state can always be forked"))?;
-        if slot > self.shared.config.replay_slots_max {
-            let max = self.shared.config.replay_slots_max;
+        let mut scratch = Runner::new(self.shared.clone(), process, None);
+        scratch.wake(slot).await?;
+        let (from, max) = (scratch.next_slot(), self.shared.config.replay_slots_max);
+        if slot.saturating_sub(from) > max {
             let text =
                 format!("the state at slot {slot} is past; this node replays at most {max} slots to find it");
             return Err(Refusal::limit("replay-slots", text));
         }
-        let mut scratch = Runner::new(self.shared.clone(), process, None);
         scratch.catch_up(Target::Slot(slot)).await?;
         scratch.fork().await
     }
@@ -325,11 +339,16 @@ impl Compute for Cu {
         if let Some(at) = self.evaluated(process, slot, message).await? {
             return Ok(at);
         }
-        // The state is past the slot, but its outcome was lost with the index.
-        tracing::warn!(%process, slot, "an outcome was lost; the process is evaluated again from its log");
-        self.ask(process, |reply| Command::Again(slot, reply)).await??;
-        let lost = || Refusal::internal(format!("slot {slot} of {process} has no outcome"));
-        self.known(process, message)?.ok_or_else(lost)
+        // The state is past the slot, but its outcome is not here: it was lost, or the process began at a checkpoint.
+        tracing::info!(%process, slot, "an outcome is not here; that part of the log is evaluated again");
+        let done = self.ask(process, |reply| Command::Again(slot, reply)).await?;
+        if let Some(at) = self.known(process, message)? {
+            return Ok(at);
+        }
+        done?;
+        Err(Refusal::internal(format!(
+            "slot {slot} of {process} has no outcome"
+        )))
     }
 
     async fn results(&self, process: ProcessId, page: OutcomesQuery) -> Answer<OutcomesPage> {

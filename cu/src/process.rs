@@ -12,20 +12,26 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cron::Order;
 use crate::owners::Handle;
+use crate::permanent::confirm::Report;
 use crate::runner::{Fork, Recorder, Runner, Target};
 use crate::shared::Shared;
 
 /// How long an owner without a machine stays.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// Slots evaluated past the one whose outcome was asked for again.
+const AGAIN_AHEAD: u64 = 256;
+
 /// What an owner can be asked.
 pub enum Command {
     /// To evaluate up to a point.
     CatchUp(Target, oneshot::Sender<Answer<()>>),
-    /// To evaluate everything from the log again, up to a slot: its outcomes were lost.
+    /// To evaluate an earlier part of the log again, up to a slot at least: its outcomes are not here.
     Again(u64, oneshot::Sender<Answer<()>>),
     /// For a second machine: at the latest message, or right after a slot's message if it stands there.
     Fork(Option<u64>, oneshot::Sender<Answer<Option<Fork>>>),
+    /// For what came of looking for permanent checkpoints when it woke.
+    Report(oneshot::Sender<Report>),
     /// To keep the state in a checkpoint and let the machine go.
     Sleep(Option<oneshot::Sender<Answer<()>>>),
 }
@@ -34,6 +40,8 @@ struct Owner {
     shared: Arc<Shared>,
     process: ProcessId,
     runner: Runner,
+    /// Fills a gap in the outcomes, a part at a time.
+    backfill: Option<Runner>,
     commands: mpsc::Receiver<Command>,
 }
 
@@ -42,6 +50,7 @@ pub fn start(shared: &Arc<Shared>, process: ProcessId) -> Handle {
     let (sender, commands) = mpsc::channel(shared.config.requests_max.max(1));
     let (progress, watched) = watch::channel(None);
     let recorder = Recorder {
+        is_owner: true,
         results: shared.results.clone(),
         checkpoints: shared.checkpoints.clone(),
         progress,
@@ -51,6 +60,7 @@ pub fn start(shared: &Arc<Shared>, process: ProcessId) -> Handle {
         shared: shared.clone(),
         process,
         runner,
+        backfill: None,
         commands,
     };
     tokio::spawn(owner.run());
@@ -83,12 +93,13 @@ impl Owner {
                 let _ = reply.send(self.catch_up(target).await);
             }
             Command::Again(slot, reply) => {
-                self.runner.give_up();
-                self.shared.checkpoints.remove(self.process);
-                let _ = reply.send(self.catch_up(Target::Slot(slot)).await);
+                let _ = reply.send(self.again(slot).await);
             }
             Command::Fork(at, reply) => {
                 let _ = reply.send(self.fork(at).await);
+            }
+            Command::Report(reply) => {
+                let _ = reply.send(self.runner.take_report());
             }
             Command::Sleep(reply) => {
                 let slept = self.sleep().await;
@@ -108,6 +119,32 @@ impl Owner {
             self.shared.owners.touch(self.process, &self.shared.config);
         }
         done
+    }
+
+    /// Fills the outcomes up to a slot, and some more: who asks for one asks for the next one too. What holds the
+    /// present state is left alone.
+    async fn again(&mut self, slot: u64) -> Answer<()> {
+        let present = self.runner.stand().map_or(slot, |stand| stand.slot.max(slot));
+        let goes_on = |runner: &Runner| runner.stand().is_some_and(|stand| stand.slot < slot);
+        let mut backfill = match self.backfill.take().filter(goes_on) {
+            Some(backfill) => backfill,
+            None => Runner::new(self.shared.clone(), self.process, Some(self.filler())),
+        };
+        backfill.wake(slot).await?;
+        let until = slot.saturating_add(AGAIN_AHEAD).min(present);
+        let done = backfill.catch_up(Target::Slot(until)).await;
+        let is_over = backfill.stand().is_none_or(|stand| stand.slot >= present);
+        self.backfill = Some(backfill).filter(|backfill| !is_over && backfill.is_live());
+        done
+    }
+
+    fn filler(&self) -> Recorder {
+        Recorder {
+            is_owner: false,
+            results: self.shared.results.clone(),
+            checkpoints: self.shared.checkpoints.clone(),
+            progress: watch::channel(None).0,
+        }
     }
 
     async fn fork(&mut self, at: Option<u64>) -> Answer<Option<Fork>> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use spec::assignment::MODULE_USED;
-use spec::contract::{Answer, LogEntry, Stored};
+use spec::contract::{Answer, Class, LogEntry, Stored};
 use spec::{DataItem, ItemId, ModuleId, ProcessId, Refusal, Tag, Tags};
 use tokio::sync::OnceCell;
 
@@ -34,6 +34,10 @@ pub struct Program {
     pub limits: Limits,
     /// What its checkpoints are of.
     pub key: Key,
+    /// The module that runs.
+    pub module_id: ModuleId,
+    /// Where its items go, as slot 0 says.
+    pub class: Class,
 }
 
 impl Program {
@@ -69,6 +73,11 @@ impl Program {
             },
             process: process.clone(),
             module,
+            module_id,
+            class: match slot0.assignment.item.tag("Storage") {
+                Some("permanent") => Class::Permanent,
+                _ => Class::Local,
+            },
         })
     }
 }

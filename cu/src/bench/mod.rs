@@ -2,6 +2,7 @@
 //! the reference evaluator on the same messages in the same run. A message is a log entry in and an outcome out.
 //! Not here: any tuning for the benchmark; machines are used as an owner uses them.
 
+pub mod checkpoint;
 pub mod fork;
 mod reference;
 mod stream;

@@ -8,6 +8,7 @@
 use super::Error;
 use super::Limits;
 use super::host::HostState;
+use super::layout::Rest;
 use super::live::{Live, is_zero};
 use super::module::Build;
 use super::pages::{PAGE, Run, push_page, state_file};
@@ -72,8 +73,8 @@ impl Anchor {
     }
 
     /// A state that differs from this one's memory by a patch. Shares the file.
-    pub fn patched(&self, memory_bytes: u64, globals: Vec<u128>, state: HostState, patch: Patch) -> Anchor {
-        let pages = memory_bytes as usize / PAGE;
+    pub fn patched(&self, rest: Rest, patch: Patch) -> Anchor {
+        let pages = rest.memory_bytes as usize / PAGE;
         let inside = |run: &Run| Run {
             start: run.start,
             len: run.len.min(pages.saturating_sub(run.start)),
@@ -82,9 +83,9 @@ impl Anchor {
             file: self.file.clone(),
             runs: self.runs.iter().map(inside).filter(|run| run.len > 0).collect(),
             patch: Arc::new(patch),
-            memory_bytes,
-            globals,
-            host: state,
+            memory_bytes: rest.memory_bytes,
+            globals: rest.globals,
+            host: rest.host,
         }
     }
 

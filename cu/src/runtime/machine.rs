@@ -10,6 +10,7 @@
 use super::anchor::Anchor;
 use super::live::{Ended, Live};
 use super::module::Module;
+use super::packed::{self, State};
 use super::pages::stack_left;
 use super::{Error, Limits, STACK_BYTES, Verdict, image, root};
 use bytes::Bytes;
@@ -107,6 +108,16 @@ impl Machine {
             ));
         }
         Machine::at(module, limits, anchor)
+    }
+
+    /// A process in an unpacked state of the same module and engine epoch.
+    pub fn stand_on(module: &Module, limits: Limits, state: &State) -> Result<Machine, Error> {
+        if limits.memory_bytes_max < state.memory_bytes() {
+            return Err(Error::Image(
+                "it has more memory than the process may have".into(),
+            ));
+        }
+        Machine::at(module, limits, state.anchor())
     }
 
     fn at(module: &Module, limits: Limits, anchor: Anchor) -> Result<Machine, Error> {
@@ -260,6 +271,12 @@ impl Machine {
     pub fn encode(&mut self) -> Result<Bytes, Error> {
         self.at_rest()?;
         image::encode(&self.module, &mut self.live, &self.anchor)
+    }
+
+    /// The state as bytes to keep for ever: what differs from the module's dictionary, or from a state packed before.
+    pub fn pack(&mut self, base: Option<&State>) -> Result<Bytes, Error> {
+        self.at_rest()?;
+        packed::pack(&self.module, &mut self.live, &self.anchor, base)
     }
 
     /// The state root: BLAKE3 Merkle tree over pages, with memory size, mutable globals and host state.

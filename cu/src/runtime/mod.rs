@@ -21,16 +21,19 @@
 
 mod anchor;
 mod artefact;
+mod dictionary;
 mod emscripten;
 mod engine;
 mod format;
 pub mod frame;
 mod host;
 mod image;
+mod layout;
 mod live;
 mod lua;
 mod machine;
 mod module;
+mod packed;
 mod pages;
 mod reply;
 mod root;
@@ -41,6 +44,7 @@ pub use engine::{Engine, prepare};
 pub use format::ModuleFormat;
 pub use machine::Machine;
 pub use module::Module;
+pub use packed::State;
 
 use bytes::Bytes;
 use std::path::PathBuf;

@@ -2,12 +2,13 @@
 //! Not here: how it was compiled (`engine`). Invariant: everything in here is a function of the binary and the epoch.
 
 use super::anchor::Anchor;
+use super::dictionary::Dictionary;
 use super::engine::Engine;
 use super::format::ModuleFormat;
 use super::host::{self, Host};
-use super::image::Dictionary;
 use super::live::Live;
 use super::lua;
+use super::packed::{self, State};
 use super::pages::{RESERVATION, Regions};
 use super::watch::Watch;
 use super::{Error, Limits};
@@ -193,6 +194,14 @@ impl Module {
             .build(&inner.source, &inner.sha256, inner.format, true)?;
         *slot = Some(build.clone());
         Ok(build)
+    }
+
+    /// The state of a process of this module from its packed form. `base` must be the state it was packed against.
+    ///
+    /// # Errors
+    /// If the bytes are damaged, of another module, engine epoch or base, or need more than `memory_bytes_max`.
+    pub fn unpack(&self, memory_bytes_max: u64, base: Option<&State>, bytes: &[u8]) -> Result<State, Error> {
+        packed::unpack(self, memory_bytes_max, base, bytes)
     }
 
     /// The pages that images of this module are stored against.

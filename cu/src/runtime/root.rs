@@ -94,6 +94,19 @@ pub fn of(live: &mut Live, runs: &[Run]) -> Hash {
     combine(memory_bytes, &live.globals(), live.host_state(), &tree)
 }
 
+/// The root of a state from its non-zero pages, ascending.
+pub fn of_pages<'a>(
+    memory_bytes: u64,
+    globals: &[u128],
+    host: &HostState,
+    pages: impl Iterator<Item = (usize, &'a [u8])>,
+) -> Hash {
+    let hashers = Hashers::new();
+    let leaves = pages.map(|(page, bytes)| (page, hashers.page(bytes))).collect();
+    let tree = hashers.tree(leaves, memory_bytes as usize / PAGE);
+    combine(memory_bytes, globals, host, &tree)
+}
+
 fn combine(memory_bytes: u64, globals: &[u128], host: &HostState, tree: &Hash) -> Hash {
     let globals_bytes: Vec<u8> = globals.iter().flat_map(|g| g.to_le_bytes()).collect();
     let disk = hash(STATE_CONTEXT, &[&host.disk.to_bytes()]);

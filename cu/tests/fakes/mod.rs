@@ -236,13 +236,25 @@ impl Scheduler for FakeScheduler {
 
 /// A weave in memory.
 #[derive(Default)]
-pub struct FakePermanent(Mutex<HashMap<ItemId, Stored>>);
+pub struct FakePermanent(Mutex<HashMap<ItemId, Stored>>, Mutex<Vec<DataItem>>);
 
 impl FakePermanent {
     pub fn hold(&self, item: DataItem) -> ItemId {
         let id = item.id();
+        self.1.lock().unwrap().push(item.clone());
         self.0.lock().unwrap().insert(id, Stored::Item(item));
         id
+    }
+
+    /// The items that are held, as they came.
+    pub fn items(&self) -> Vec<DataItem> {
+        self.1.lock().unwrap().clone()
+    }
+
+    /// Loses an item.
+    pub fn lose(&self, id: ItemId) {
+        self.1.lock().unwrap().retain(|item| item.id() != id);
+        self.0.lock().unwrap().remove(&id);
     }
 
     /// Holds a module's bytes under an id of our choice.
@@ -274,8 +286,33 @@ impl Permanent for FakePermanent {
         self.0.lock().unwrap().get(&id).cloned().ok_or_else(missing)
     }
 
-    async fn find(&self, _: Query) -> Answer<Hits> {
-        Ok(Hits::default())
+    /// By owners and tags, newest first; a cursor is how many came before.
+    async fn find(&self, query: Query) -> Answer<Hits> {
+        let has = |item: &DataItem, filter: &TagFilter| {
+            let value = item.tag(&filter.name);
+            value.is_some_and(|value| filter.values.iter().any(|wanted| wanted == value))
+        };
+        let fits = |item: &DataItem| {
+            let is_owned = query.owners.is_empty() || query.owners.contains(&item.owner_address());
+            is_owned && query.tags.iter().all(|filter| has(item, filter))
+        };
+        let from = query
+            .after
+            .as_deref()
+            .map_or(0, |after| after.parse::<usize>().unwrap());
+        let all: Vec<_> = self.items().into_iter().rev().filter(fits).collect();
+        let page = all.iter().enumerate().skip(from).take(query.first);
+        let hits: Vec<_> = page
+            .map(|(index, item)| Hit {
+                cursor: (index + 1).to_string(),
+                block_height: 1,
+                stored: Stored::Item(item.clone()),
+            })
+            .collect();
+        Ok(Hits {
+            has_next_page: from + hits.len() < all.len(),
+            hits,
+        })
     }
 }
 
