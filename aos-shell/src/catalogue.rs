@@ -36,7 +36,7 @@ pub fn find(code: &str) -> Option<&'static Entry> {
     all.into_iter().find(|entry| entry.code == code)
 }
 
-const PROOFS: [Entry; 13] = [
+const PROOFS: [Entry; 14] = [
     entry(
         "no-gateway",
         "this reads the weave, and no gateway was named",
@@ -78,7 +78,12 @@ const PROOFS: [Entry; 13] = [
         "look at the assignment named above; the slots before it hold",
     ),
     entry(
-        "log-gap",
+        "log-superseded",
+        "slots that were read here are not the log's any more: their scheduler lost them and gave them again",
+        "follow the process anew, with another --data folder",
+    ),
+    entry(
+        "slot-missing",
         "a slot is missing from what the gateways show",
         "name other gateways with --from; a scheduler's upload may also be late",
     ),

@@ -17,14 +17,23 @@ const PAGES_MAX: usize = 100_000;
 /// How many blocks are looked at again each time: forks may have moved what was there.
 const OVERLAP_BLOCKS: u64 = 60;
 
-const ASSIGNMENTS: &str = "query($process: String!, $owner: String!, $after: String, $min: Int) {
+const ASSIGNMENTS: &str = "query($process: String!, $owners: [String!], $after: String, $min: Int) {
   transactions(
     tags: [{ name: \"Process\", values: [$process] }, { name: \"Type\", values: [\"Assignment\"] }]
-    owners: [$owner], sort: HEIGHT_ASC, first: 100, after: $after, block: { min: $min }
+    owners: $owners, sort: HEIGHT_ASC, first: 100, after: $after, block: { min: $min }
   ) {
     pageInfo { hasNextPage }
     edges { cursor node { id bundledIn { id } block { height } tags { name value } } }
   }
+}";
+
+const WORDS: &str = "query($owners: [String!]) {
+  transactions(
+    tags: [
+      { name: \"Data-Protocol\", values: [\"Weft\"] }, { name: \"Type\", values: [\"Successor\", \"Resume\"] }
+    ]
+    owners: $owners, first: 100
+  ) { pageInfo { hasNextPage } edges { cursor node { id } } }
 }";
 
 const ITEM: &str = "query($id: ID!) { transaction(id: $id) {
@@ -125,6 +134,7 @@ pub struct Gateway {
     pub peer: Peer,
     height_min: u64,
     refused: BTreeSet<ItemId>,
+    heard: BTreeSet<ItemId>,
 }
 
 fn bad(peer: &Peer, why: impl ToString) -> Refusal {
@@ -138,16 +148,17 @@ impl Gateway {
             peer,
             height_min: 0,
             refused: BTreeSet::new(),
+            heard: BTreeSet::new(),
         }
     }
 
     /// The assignments that it lists, oldest first, from where the last look may have missed some.
-    pub async fn assignments(&mut self, process: ProcessId, scheduler: Address) -> Answer<Vec<Entry>> {
+    pub async fn assignments(&mut self, process: ProcessId, signers: &[Address]) -> Answer<Vec<Entry>> {
         let (mut after, mut entries, mut height) = (None::<String>, Vec::new(), self.height_min);
         for _ in 0..PAGES_MAX {
             let variables = serde_json::json!({
                 "process": process.to_string(),
-                "owner": scheduler.to_string(),
+                "owners": signers.iter().map(Address::to_string).collect::<Vec<_>>(),
                 "after": after,
                 "min": self.height_min,
             });
@@ -166,6 +177,23 @@ impl Gateway {
         }
         self.height_min = height.saturating_sub(OVERLAP_BLOCKS);
         Ok(entries)
+    }
+
+    /// What a scheduler's key says of itself: items that name its successor, or where its logs stood when it went on. Each
+    /// is answered once.
+    pub async fn words(&mut self, signer: Address) -> Answer<Vec<DataItem>> {
+        let variables = serde_json::json!({ "owners": [signer.to_string()] });
+        let data = self.peer.graphql(WORDS, &variables).await?;
+        let listed: Listed = serde_json::from_str(data.get()).map_err(|error| bad(&self.peer, error))?;
+        let mut words = Vec::new();
+        for edge in listed.transactions.edges {
+            if !self.heard.contains(&edge.node.id) {
+                let item = item(&self.peer, edge.node.id).await?;
+                self.heard.insert(edge.node.id);
+                words.extend(Some(item).filter(|item| item.owner_address() == signer));
+            }
+        }
+        Ok(words)
     }
 
     /// The items of a bundle. A bundle that was none is not asked for again.

@@ -18,6 +18,7 @@ use std::time::Duration;
 use aos_shell::error::Problem;
 use spec::contract::{Answer, Compute, Permanent, State};
 use spec::fraud::Fraud;
+use spec::resume::{self, Resume};
 use spec::{Address, Assignment, DataItem, ItemId, ProcessId, Refusal, carrier};
 use weave::Weave;
 use weave::network::Peer;
@@ -110,15 +111,24 @@ impl Follower {
 
     /// Takes what is on this disk already. It was verified before it was written.
     async fn read_own(&mut self) -> Answer<()> {
-        for assignment in self.store.held(self.scheduler).await? {
+        let mut from = 0;
+        while let Some(signer) = self.ledger.signers().get(from).copied() {
+            from += 1;
+            let words = self.store.words(signer).await?;
+            words.iter().for_each(|word| self.ledger.hear(word));
+        }
+        for assignment in self.store.held(self.ledger.signers()).await? {
             self.ledger.offer(assignment);
-            while let Next::Fits(next) = self.ledger.next() {
-                let Some(content) = self.content(&next).await? else {
-                    return Ok(());
-                };
-                self.store.put(&next, &content).await?;
-                self.ledger.take();
+        }
+        while let Next::Fits(next, needs) = self.ledger.next() {
+            let Some(content) = self.content(&next).await? else {
+                return Ok(());
+            };
+            let evidence = self.evidence(&needs).await;
+            if self.ledger.take(&evidence).is_err() {
+                return Ok(());
             }
+            self.store.put(&next, &content).await?;
         }
         Ok(())
     }
@@ -136,14 +146,27 @@ impl Follower {
         let before = self.next_slot();
         self.complaints.clear();
         for at in 0..self.gateways.len() {
-            let listed = self.gateways[at].assignments(self.process, self.scheduler).await;
-            match listed {
+            self.hear(at).await;
+            let signers = self.ledger.signers().to_vec();
+            match self.gateways[at].assignments(self.process, &signers).await {
                 Ok(entries) => self.gather(at, entries).await?,
                 Err(refusal) => self.complaints.push(refusal.to_string()),
             }
             self.advance().await?;
         }
         Ok(self.next_slot() - before)
+    }
+
+    /// Hears what the scheduler's keys say of themselves; keys that they name as their successors are heard too.
+    async fn hear(&mut self, at: usize) {
+        let mut from = 0;
+        while let Some(signer) = self.ledger.signers().get(from).copied() {
+            from += 1;
+            match self.gateways[at].words(signer).await {
+                Ok(words) => words.iter().for_each(|word| self.ledger.hear(word)),
+                Err(refusal) => self.complaints.push(refusal.to_string()),
+            }
+        }
     }
 
     async fn gather(&mut self, at: usize, entries: Vec<gather::Entry>) -> Result<(), Ended> {
@@ -181,9 +204,7 @@ impl Follower {
             let Ok(assignment) = Assignment::read(item.clone()) else {
                 continue;
             };
-            let ours =
-                assignment.process == self.process && assignment.item.owner_address() == self.scheduler;
-            if !ours || self.ledger.knows(item.id(), assignment.slot) {
+            if !self.ledger.is_ours(&assignment) || self.ledger.knows(item.id(), assignment.slot) {
                 continue;
             }
             if let Err(error) = item.verify() {
@@ -194,7 +215,7 @@ impl Follower {
             self.offer(assignment).await?;
         }
         for item in items {
-            let stands_for = match item.owner_address() == self.scheduler {
+            let stands_for = match self.ledger.signers().contains(&item.owner_address()) {
                 true => carrier::unwrap(&item).map_or(item.id(), |left| left.id()),
                 false => item.id(),
             };
@@ -209,7 +230,7 @@ impl Follower {
         match self.ledger.offer(assignment.clone()) {
             Offered::Known | Offered::Waits => Ok(()),
             Offered::Full => Err(Refusal::busy(
-                "log-gap",
+                "slot-missing",
                 format!(
                     "slot {} is missing, and {} later ones wait for it",
                     self.next_slot(),
@@ -217,41 +238,92 @@ impl Follower {
                 ),
             )
             .into()),
-            Offered::AgainstTaken(id) => self.against(assignment, id).await,
-            Offered::AgainstWaiting(other) => Err(fraud(assignment, *other)),
+            Offered::AgainstTaken(id) => {
+                let other = self.taken(id).await?;
+                let fraud = fraud(assignment.clone(), other.clone())?;
+                match self.told(&fraud).await {
+                    // The scheduler said that it lost what comes here now.
+                    true if assignment.epoch < other.epoch => Ok(()),
+                    true => Err(superseded(&other)),
+                    false => Err(Ended::Fraud(fraud)),
+                }
+            }
+            Offered::AgainstWaiting(other) => {
+                let fraud = fraud(assignment.clone(), *other.clone())?;
+                match self.told(&fraud).await {
+                    true if assignment.epoch < other.epoch => {}
+                    true => self.ledger.replace(assignment),
+                    false => return Err(Ended::Fraud(fraud)),
+                }
+                Ok(())
+            }
         }
     }
 
-    async fn against(&self, assignment: Assignment, taken: ItemId) -> Result<(), Ended> {
-        let other = self.store.item(taken).await?;
-        let other = other.and_then(|item| Assignment::read(item).ok());
-        let other = other.ok_or_else(|| Refusal::internal(format!("assignment {taken} is not here")))?;
-        Err(fraud(assignment, other))
+    async fn taken(&self, id: ItemId) -> Answer<Assignment> {
+        let item = self.store.item(id).await?;
+        let assignment = item.and_then(|item| Assignment::read(item).ok());
+        assignment.ok_or_else(|| Refusal::internal(format!("assignment {id} is not here")))
+    }
+
+    /// Whether a resume item tells of the loss that two statements of different epochs show.
+    async fn told(&self, fraud: &Fraud) -> bool {
+        if !fraud.contradiction().may_be_told() {
+            return false;
+        }
+        let [one, other] = fraud.statements();
+        let later = if one.epoch > other.epoch { one } else { other };
+        let named = later.item.tag(resume::TAG).and_then(|id| id.parse().ok());
+        let Some(id) = named else { return false };
+        let evidence = self.evidence(&[id]).await;
+        let told = evidence.into_iter().find_map(|item| Resume::read(item).ok());
+        let stand = told.filter(|told| told.epoch == later.epoch && told.item.owner() == later.item.owner());
+        let stand = stand.and_then(|told| told.stand(self.process));
+        stand.is_some_and(|stand| stand.slot < one.slot.min(other.slot))
+    }
+
+    /// Items that show why an assignment may follow; what is not to be had is left out.
+    async fn evidence(&self, ids: &[ItemId]) -> Vec<DataItem> {
+        let mut found = Vec::new();
+        for id in ids {
+            let item = self.store.fetch(*id).await.ok();
+            let item = item.and_then(|stored| stored.item().cloned());
+            found.extend(item.filter(|item| item.verify().is_ok()));
+        }
+        found
     }
 
     /// Takes slots as long as the next one is there with its message.
     async fn advance(&mut self) -> Result<(), Ended> {
         loop {
-            let next = match self.ledger.next() {
+            let (next, needs) = match self.ledger.next() {
                 Next::Nothing => return Ok(()),
-                Next::Fits(next) => next,
-                Next::Against(next, taken) => return self.against(*next, taken).await,
-                Next::Wrong(next, why) => {
-                    let text = format!("slot {} (assignment {}): {why}", next.slot, next.item.id());
-                    return Err(Refusal::invalid("broken-log", text).into());
+                Next::Fits(next, needs) => (next, needs),
+                Next::Against(next, taken) => {
+                    let other = self.taken(taken).await?;
+                    let fraud = fraud(*next, other.clone())?;
+                    return match self.told(&fraud).await {
+                        true => Err(superseded(&other)),
+                        false => Err(Ended::Fraud(fraud)),
+                    };
                 }
             };
             let Some(content) = self.content(&next).await? else {
-                self.complaints.push(format!(
+                let text = format!(
                     "message {} of slot {} is not to be had",
                     next.subject(),
                     next.slot
-                ));
+                );
+                self.complaints.push(text);
                 return Ok(());
             };
+            let evidence = self.evidence(&needs).await;
+            if let Err(why) = self.ledger.take(&evidence) {
+                let text = format!("slot {} (assignment {}): {why}", next.slot, next.item.id());
+                return Err(Refusal::invalid("broken-log", text).into());
+            }
             self.store.put(&next, &content).await?;
             self.messages.remove(&next.subject());
-            self.ledger.take();
         }
     }
 
@@ -301,15 +373,20 @@ impl Follower {
     }
 }
 
-fn fraud(one: Assignment, other: Assignment) -> Ended {
+fn fraud(one: Assignment, other: Assignment) -> Result<Box<Fraud>, Ended> {
     let slots = (one.slot, other.slot);
-    match Fraud::of(one, other) {
-        Ok(fraud) => Ended::Fraud(Box::new(fraud)),
-        Err(error) => Ended::Refused(Refusal::invalid(
-            "broken-log",
-            format!("slots {} and {}: {error}", slots.0, slots.1),
-        )),
-    }
+    Fraud::of(one, other).map(Box::new).map_err(|error| {
+        let text = format!("slots {} and {}: {error}", slots.0, slots.1);
+        Ended::Refused(Refusal::invalid("broken-log", text))
+    })
+}
+
+fn superseded(taken: &Assignment) -> Ended {
+    let text = format!(
+        "the scheduler lost slot {} of epoch {} and gave it again under a later epoch, as it says itself",
+        taken.slot, taken.epoch
+    );
+    Refusal::invalid("log-superseded", text).into()
 }
 
 /// `weft follow`

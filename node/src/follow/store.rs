@@ -11,7 +11,7 @@ use spec::contract::{
     Answer, Class, Content, Field, Hits, LogEntry, LogPage, Permanent, Query, Scheduled, Scheduler, Span,
     Stored, TagFilter, Tick,
 };
-use spec::{Address, Assignment, DataItem, ItemId, ProcessId, Refusal, carrier};
+use spec::{Address, Assignment, DataItem, ItemId, ProcessId, Refusal, carrier, resume, succession};
 use weave::Weave;
 use weave::network::Peer;
 
@@ -62,34 +62,50 @@ impl Store {
         }
     }
 
-    /// The assignments that are on this disk, in the order of their slots.
-    pub async fn held(&self, scheduler: Address) -> Answer<Vec<Assignment>> {
-        let tag = |name: &str, value: String| TagFilter {
-            name: name.into(),
-            values: vec![value],
+    /// The assignments of these signers that are on this disk, in the order of their slots.
+    pub async fn held(&self, signers: &[Address]) -> Answer<Vec<Assignment>> {
+        let process = self.process.to_string();
+        let items = self
+            .own(signers, &[("Process", &process), ("Type", "Assignment")])
+            .await?;
+        let read = |item| Assignment::read(item).ok();
+        let mut held: Vec<Assignment> = items.into_iter().filter_map(read).collect();
+        held.sort_by_key(|assignment| assignment.slot);
+        Ok(held)
+    }
+
+    /// What a scheduler's key says of itself, by items on this disk.
+    pub async fn words(&self, signer: Address) -> Answer<Vec<DataItem>> {
+        let mut words = Vec::new();
+        for kind in [succession::TYPE, resume::TYPE] {
+            let tags = [("Data-Protocol", carrier::PROTOCOL), ("Type", kind)];
+            words.extend(self.own(&[signer], &tags).await?);
+        }
+        Ok(words)
+    }
+
+    /// Items on this disk by their signers and tags, oldest first.
+    async fn own(&self, signers: &[Address], tags: &[(&str, &str)]) -> Answer<Vec<DataItem>> {
+        let filter = |(name, value): &(&str, &str)| TagFilter {
+            name: (*name).into(),
+            values: vec![(*value).into()],
         };
         let mut query = Query {
-            owners: vec![scheduler],
-            tags: vec![
-                tag("Process", self.process.to_string()),
-                tag("Type", "Assignment".into()),
-            ],
+            owners: signers.to_vec(),
+            tags: tags.iter().map(filter).collect(),
             ascending: true,
             first: PAGE,
             ..Query::default()
         };
-        let mut held = Vec::new();
+        let mut items = Vec::new();
         loop {
             let page = self.weave.find(query.clone()).await?;
             query.after = page.hits.last().map(|hit| hit.cursor.clone());
-            let items = page.hits.iter().filter_map(|hit| hit.stored.item());
-            held.extend(items.filter_map(|item| Assignment::read(item.clone()).ok()));
+            items.extend(page.hits.iter().filter_map(|hit| hit.stored.item().cloned()));
             if !page.has_next_page {
-                break;
+                return Ok(items);
             }
         }
-        held.sort_by_key(|assignment: &Assignment| assignment.slot);
-        Ok(held)
     }
 
     /// An item from this disk.

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use spec::contract::{Answer, Compute};
 use spec::fraud::{Contradiction, Fraud};
+use spec::resume::{Resume, Stand};
+use spec::succession::Succession;
 use spec::{Draft, ItemId};
 use weave::network::Peer;
 use weave::testing::{self, Fault, Faults, Handle};
@@ -250,4 +252,83 @@ async fn another_epoch_that_nobody_told_of_is_refused() {
         other => panic!("{other:?}"),
     }
     assert_eq!(follower.next_slot(), 3);
+}
+
+/// A scheduler that goes on under epoch 1 after slot 3, having lost slot 4 or not.
+fn resumed(log: &mut Log, named: &str) -> (Vec<spec::DataItem>, Vec<spec::DataItem>) {
+    log.grow(3);
+    let before = log.take();
+    let stand = Stand {
+        process: log.process,
+        slot: 3,
+        assignment: before[7].id(),
+    };
+    let resume = Resume::sign(1, &[stand], &scheduler()).unwrap().item;
+    let next = message(log.process, format!("after the loss, {named}"));
+    let mut draft = log.draft(&next);
+    draft.notes = vec![spec::Tag::new(spec::resume::TAG, resume.id().to_string())];
+    let assignment = draft.sign_in(1, &scheduler()).unwrap();
+    (before, vec![resume, next, assignment.item])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_that_its_scheduler_told_of_goes_on_and_lost_slots_are_no_fraud() {
+    let handle = double(Faults::none());
+    let (mut log, mut node) = (Log::named("told"), Node::default());
+    let (before, after) = resumed(&mut log, "told");
+    // What was lost, and turns up later.
+    let lost = message(log.process, "lost");
+    let assignment = log.draft(&lost).sign(&scheduler()).unwrap();
+    node.publish(&handle, before).await;
+    node.publish(&handle, after).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+    follower.look().await.unwrap();
+    assert_eq!(follower.next_slot(), 5);
+    publish_plain(&handle, &[lost, assignment.item]).await;
+    assert_eq!(follower.look().await.unwrap(), 0);
+    assert_eq!(follower.next_slot(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_read_a_slot_before_it_was_lost_is_told_to_begin_anew() {
+    let handle = double(Faults::none());
+    let (mut log, mut node) = (Log::named("superseded"), Node::default());
+    let (mut before, after) = resumed(&mut log, "superseded");
+    let lost = message(log.process, "lost");
+    let assignment = log.draft(&lost).sign(&scheduler()).unwrap();
+    before.extend([lost, assignment.item]);
+    node.publish(&handle, before).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+    assert_eq!(follower.look().await.unwrap(), 5);
+    node.publish(&handle, after).await;
+    match follower.look().await {
+        Err(Ended::Refused(refusal)) => assert_eq!(&*refusal.code, "log-superseded"),
+        other => panic!("{other:?}"),
+    }
+    drop(follower);
+    // Who begins anew sees both at once.
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+    assert_eq!(follower.look().await.unwrap(), 5);
+    assert_eq!(follower.store.slot(4).await.unwrap().assignment.epoch, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_the_scheduler_named_its_successor_signs_on() {
+    let (handle, new) = (double(Faults::none()), spec::Signer::ed25519(&[4; 32]));
+    let mut log = Log::named("successor");
+    log.grow(2);
+    let step = Succession::sign(new.address(), &scheduler()).unwrap().item;
+    let next = message(log.process, "by the new key");
+    let mut draft = log.draft(&next);
+    draft.notes = vec![spec::Tag::new(spec::succession::TAG, step.id().to_string())];
+    let assignment = draft.sign(&new).unwrap();
+    publish_plain(&handle, &log.take()).await;
+    publish_plain(&handle, &[step, next, assignment.item]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+    follower.look().await.unwrap();
+    assert_eq!(follower.next_slot(), 4, "{:?}", follower.complaints());
 }
