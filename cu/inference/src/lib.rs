@@ -10,6 +10,7 @@ pub mod decoder;
 pub mod encoder;
 pub mod engine;
 mod error;
+pub mod generate;
 pub mod gguf;
 pub mod math;
 pub mod model;
