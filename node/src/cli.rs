@@ -58,6 +58,9 @@ Examples:
     New(NewArgs),
     /// A strict double of Arweave on this machine, for tests: it is no network.
     Double(crate::double::DoubleArgs),
+    /// Neural networks whose answers anybody can check: ask, embed, verify.
+    #[command(subcommand)]
+    Infer(crate::infer::InferCommand),
     /// Measure this machine: each prints rates and ratios.
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -9,6 +9,7 @@ mod config;
 mod double;
 mod events;
 mod health;
+mod infer;
 mod mainnet;
 mod module;
 mod serve;
@@ -52,6 +53,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
         Command::Double(args) => double::run(&args),
+        Command::Infer(command) => infer::run(&command),
         Command::Bench(BenchCommand::Verify(args)) => {
             bench::verify::run(args.runs);
             Ok(())

@@ -38,6 +38,9 @@ pub trait Decode: Send {
     /// The profile it computes in.
     fn profile(&self) -> Profile;
 
+    /// Tokens there are.
+    fn vocabulary(&self) -> usize;
+
     /// What an answer costs: multiplications of weights, and of keys and values, by count alone.
     fn gas(&self, prompt: usize, tokens: usize) -> u64;
 }
@@ -63,6 +66,10 @@ impl<B: Backend> Decode for Engine<B> {
 
     fn profile(&self) -> Profile {
         self.decoder().profile()
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.decoder().model().vocabulary
     }
 
     fn gas(&self, prompt: usize, tokens: usize) -> u64 {
@@ -340,11 +347,13 @@ fn chain(
         engine.extend(sequence, rest, Wanted::Last)?;
     }
     let mut before = receipt.head_hash();
-    let fed: Vec<u32> = [*last]
+    // A token that is none is not fed: the logits before it already show that the model chose another.
+    let known = receipt
+        .tokens
         .iter()
-        .chain(&receipt.tokens[..receipt.tokens.len() - 1])
-        .copied()
-        .collect();
+        .take_while(|token| (**token as usize) < engine.vocabulary())
+        .count();
+    let fed = [&[*last], &receipt.tokens[..known.min(receipt.tokens.len() - 1)]].concat();
     for (part, fed) in fed.chunks(CHECK_TOKENS).enumerate() {
         let logits = engine.extend(sequence, fed, Wanted::All)?;
         for (at, logits) in logits.iter().enumerate() {

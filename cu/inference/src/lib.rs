@@ -7,6 +7,7 @@
 pub mod backend;
 pub mod blocks;
 pub mod decoder;
+pub mod device;
 pub mod encoder;
 pub mod engine;
 mod error;
@@ -18,6 +19,7 @@ pub mod rope;
 pub mod safetensors;
 pub mod sample;
 pub mod tokenizer;
+pub mod vocabulary;
 pub mod weight;
 
 pub use backend::Backend;
