@@ -76,6 +76,9 @@ Examples:
     Double(crate::double::DoubleArgs),
     /// Make a data folder from what a node published: its log byte for byte, and every state in it.
     Rebuild(crate::rebuild::RebuildArgs),
+    /// Neural networks whose answers anybody can check: ask, embed, verify.
+    #[command(subcommand)]
+    Infer(crate::infer::InferCommand),
     /// Measure this machine: each prints rates and ratios.
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -12,6 +12,7 @@ mod follow;
 mod gateways;
 mod health;
 mod keys;
+mod infer;
 mod mainnet;
 mod module;
 mod proof;
@@ -66,6 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
         Command::Double(args) => double::run(&args),
         Command::Rebuild(args) => rebuild::run(&args),
+        Command::Infer(command) => infer::run(&command),
         Command::Bench(BenchCommand::Verify(args)) => {
             bench::verify::run(args.runs);
             Ok(())

@@ -7,9 +7,11 @@
 pub mod backend;
 pub mod blocks;
 pub mod decoder;
+pub mod device;
 pub mod encoder;
 pub mod engine;
 mod error;
+pub mod generate;
 pub mod gguf;
 pub mod math;
 pub mod model;
@@ -17,6 +19,7 @@ pub mod rope;
 pub mod safetensors;
 pub mod sample;
 pub mod tokenizer;
+pub mod vocabulary;
 pub mod weight;
 
 pub use backend::Backend;

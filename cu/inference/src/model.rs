@@ -226,6 +226,17 @@ impl Model {
         }
     }
 
+    /// What evaluating a prompt and an answer costs, by count alone: two for each weight used, four for each number of
+    /// each position that could be seen.
+    pub fn gas(&self, prompt: usize, tokens: usize) -> u64 {
+        let heads = (2 * self.heads + 2 * self.kv_heads) * self.dim * self.width;
+        let layer = (heads + 3 * self.width * self.inner) as u128;
+        let weights = layer * self.layers as u128 + (self.vocabulary * self.width) as u128;
+        let positions = (prompt + tokens) as u128;
+        let seen = positions * (positions + 1) / 2 * (self.layers * self.heads * self.dim) as u128;
+        u64::try_from(2 * weights * positions + 4 * seen).unwrap_or(u64::MAX)
+    }
+
     /// Whether a layer sees a window only.
     pub fn is_windowed(&self, layer: usize) -> bool {
         match self.family {

@@ -1,0 +1,379 @@
+//! An answer from a prompt, and the receipt by which anybody can check it with one pass instead of many.
+//!
+//! Not here: texts, devices, who asked. Invariant: a receipt is a function of (model, profile, prompt, settings, limit);
+//! each link of its chain covers everything before it, the token chosen and the bits of the logits it was chosen from.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Profile;
+use crate::backend::Backend;
+use crate::engine::{Engine, Sequence, Wanted};
+use crate::error::Error;
+use crate::sample::{Settings, choose};
+
+/// Tokens that one answer has at most.
+pub const TOKENS_MAX: usize = 65536;
+/// Tokens that a check evaluates at a time: it bounds the logits held at once.
+const CHECK_TOKENS: usize = 64;
+
+/// A model that answers, whatever computes it.
+pub trait Decode: Send {
+    /// Evaluates new tokens of one sequence; gives the logits wanted.
+    ///
+    /// # Errors
+    /// As [`Engine::extend`].
+    fn extend(
+        &mut self,
+        sequence: &mut Sequence,
+        new: &[u32],
+        wanted: Wanted,
+    ) -> Result<Vec<Vec<f32>>, Error>;
+
+    /// Gives a sequence's room back.
+    fn end(&mut self, sequence: Sequence);
+
+    /// The device and driver.
+    fn device(&self) -> String;
+
+    /// The profile it computes in.
+    fn profile(&self) -> Profile;
+
+    /// Tokens there are.
+    fn vocabulary(&self) -> usize;
+
+    /// What an answer costs: multiplications of weights, and of keys and values, by count alone.
+    fn gas(&self, prompt: usize, tokens: usize) -> u64;
+}
+
+impl<B: Backend> Decode for Engine<B> {
+    fn extend(
+        &mut self,
+        sequence: &mut Sequence,
+        new: &[u32],
+        wanted: Wanted,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let mut logits = Engine::extend(self, &mut [(sequence, new)], wanted)?;
+        Ok(logits.pop().unwrap_or_default())
+    }
+
+    fn end(&mut self, sequence: Sequence) {
+        Engine::end(self, sequence);
+    }
+
+    fn device(&self) -> String {
+        self.decoder().backend().name()
+    }
+
+    fn profile(&self) -> Profile {
+        self.decoder().profile()
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.decoder().model().vocabulary
+    }
+
+    fn gas(&self, prompt: usize, tokens: usize) -> u64 {
+        self.decoder().model().gas(prompt, tokens)
+    }
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Finish {
+    /// The model chose a token that ends.
+    Stop,
+    /// It reached the number of tokens asked for.
+    Length,
+}
+
+/// What was asked of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The prompt; at least one token.
+    pub prompt: Vec<u32>,
+    /// How tokens are chosen.
+    pub settings: Settings,
+    /// Tokens wanted at most.
+    pub tokens_max: usize,
+    /// Tokens that end the answer.
+    pub stops: Vec<u32>,
+}
+
+/// An answer that can be checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    /// `weft-receipt-1`.
+    pub format: String,
+    /// The numerics and profile.
+    pub profile: String,
+    /// BLAKE3 of the model file, hexadecimal.
+    pub model: String,
+    /// The prompt.
+    pub prompt: Vec<u32>,
+    /// Bits of the temperature as f32.
+    pub temperature_bits: u32,
+    /// `top_k`.
+    pub top_k: u32,
+    /// Bits of `top_p` as f32.
+    pub top_p_bits: u32,
+    /// The seed, hexadecimal.
+    pub seed: String,
+    /// Tokens wanted at most.
+    pub tokens_max: usize,
+    /// Tokens that end the answer.
+    pub stops: Vec<u32>,
+    /// BLAKE3 of all of the above: the chain's beginning.
+    pub head: String,
+    /// The answer.
+    pub tokens: Vec<u32>,
+    /// Per token BLAKE3 of (link before, token, BLAKE3 of the logits' bits), hexadecimal.
+    pub chain: Vec<String>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// What it cost.
+    pub gas: u64,
+}
+
+/// The name of the receipts' format.
+pub const FORMAT: &str = "weft-receipt-1";
+
+/// BLAKE3 of logits: their bits, little-endian.
+pub fn logits_hash(logits: &[f32]) -> blake3::Hash {
+    let bytes: Vec<u8> = logits.iter().flat_map(|v| v.to_bits().to_le_bytes()).collect();
+    blake3::hash(&bytes)
+}
+
+/// The next link of a chain.
+fn link(before: &blake3::Hash, token: u32, logits: &[f32]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(before.as_bytes());
+    hasher.update(&token.to_le_bytes());
+    hasher.update(logits_hash(logits).as_bytes());
+    hasher.finalize()
+}
+
+impl Receipt {
+    fn new(model: &blake3::Hash, profile: Profile, request: &Request) -> Receipt {
+        let mut receipt = Receipt {
+            format: FORMAT.to_owned(),
+            profile: profile.name().to_owned(),
+            model: model.to_string(),
+            prompt: request.prompt.clone(),
+            temperature_bits: request.settings.temperature.to_bits(),
+            top_k: request.settings.top_k,
+            top_p_bits: request.settings.top_p.to_bits(),
+            seed: blake3::Hash::from_bytes(request.settings.seed).to_string(),
+            tokens_max: request.tokens_max,
+            stops: request.stops.clone(),
+            head: String::new(),
+            tokens: vec![],
+            chain: vec![],
+            finish: Finish::Length,
+            gas: 0,
+        };
+        receipt.head = receipt.head_hash().to_string();
+        receipt
+    }
+
+    /// The hash of everything that was asked: numbers little-endian, lists and texts after their 64-bit lengths.
+    fn head_hash(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        for text in [&self.format, &self.profile, &self.model, &self.seed] {
+            hasher
+                .update(&(text.len() as u64).to_le_bytes())
+                .update(text.as_bytes());
+        }
+        for list in [&self.prompt, &self.stops] {
+            hasher.update(&(list.len() as u64).to_le_bytes());
+            list.iter()
+                .for_each(|token| drop(hasher.update(&token.to_le_bytes())));
+        }
+        for number in [self.temperature_bits, self.top_k, self.top_p_bits] {
+            hasher.update(&number.to_le_bytes());
+        }
+        hasher.update(&(self.tokens_max as u64).to_le_bytes());
+        hasher.finalize()
+    }
+
+    fn settings(&self) -> Result<Settings, Error> {
+        let seed = blake3::Hash::from_hex(&self.seed).map_err(|_| wrong("seed", "is no hash"))?;
+        let settings = Settings {
+            temperature: f32::from_bits(self.temperature_bits),
+            top_k: self.top_k,
+            top_p: f32::from_bits(self.top_p_bits),
+            seed: *seed.as_bytes(),
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+}
+
+/// A forged or broken receipt: where, and what is wrong there.
+fn wrong(place: &str, why: &str) -> Error {
+    Error::format(format!("receipt, {place}"), why)
+}
+
+/// Answers a request, token by token.
+///
+/// # Errors
+/// A request out of its limits, or the engine's refusal. Nothing is held afterwards.
+pub fn generate(
+    engine: &mut dyn Decode,
+    model: &blake3::Hash,
+    request: &Request,
+    seen: &mut dyn FnMut(u32),
+) -> Result<Receipt, Error> {
+    request.settings.check()?;
+    if request.prompt.is_empty() || !(1..=TOKENS_MAX).contains(&request.tokens_max) {
+        return Err(Error::Invalid(format!(
+            "a prompt needs a token, an answer 1 to {TOKENS_MAX}"
+        )));
+    }
+    let mut sequence = Sequence::default();
+    let result = answer(engine, model, request, &mut sequence, seen);
+    engine.end(sequence);
+    result
+}
+
+fn answer(
+    engine: &mut dyn Decode,
+    model: &blake3::Hash,
+    request: &Request,
+    sequence: &mut Sequence,
+    seen: &mut dyn FnMut(u32),
+) -> Result<Receipt, Error> {
+    let mut receipt = Receipt::new(model, engine.profile(), request);
+    let mut before = receipt.head_hash();
+    let mut new = request.prompt.clone();
+    while receipt.tokens.len() < request.tokens_max {
+        let logits = engine.extend(sequence, &new, Wanted::Last)?;
+        let logits = logits.last().expect("the last token's logits were wanted");
+        let token = choose(logits, &request.settings, receipt.tokens.len() as u64);
+        before = link(&before, token, logits);
+        receipt.tokens.push(token);
+        receipt.chain.push(before.to_string());
+        seen(token);
+        if request.stops.contains(&token) {
+            receipt.finish = Finish::Stop;
+            break;
+        }
+        new = vec![token];
+    }
+    receipt.gas = engine.gas(receipt.prompt.len(), receipt.tokens.len());
+    Ok(receipt)
+}
+
+/// Checks a receipt by evaluating prompt and answer in passes of many tokens.
+///
+/// # Errors
+/// Names the first thing in it that is not what the model gives; or the engine's refusal.
+pub fn verify(engine: &mut dyn Decode, model: &blake3::Hash, receipt: &Receipt) -> Result<(), Error> {
+    head(engine, model, receipt)?;
+    let settings = receipt.settings()?;
+    let mut sequence = Sequence::default();
+    let result = chain(engine, receipt, &settings, &mut sequence);
+    engine.end(sequence);
+    result?;
+    let last = receipt
+        .tokens
+        .last()
+        .is_some_and(|token| receipt.stops.contains(token));
+    let early = receipt
+        .tokens
+        .iter()
+        .rev()
+        .skip(1)
+        .any(|token| receipt.stops.contains(token));
+    let finish = if last { Finish::Stop } else { Finish::Length };
+    if early
+        || receipt.finish != finish
+        || (finish == Finish::Length && receipt.tokens.len() != receipt.tokens_max)
+    {
+        return Err(wrong("finish", "is not how the answer ended"));
+    }
+    match receipt.gas == engine.gas(receipt.prompt.len(), receipt.tokens.len()) {
+        true => Ok(()),
+        false => Err(wrong("gas", "is not what the answer cost")),
+    }
+}
+
+/// Everything that needs no evaluation.
+fn head(engine: &dyn Decode, model: &blake3::Hash, receipt: &Receipt) -> Result<(), Error> {
+    let checks = [
+        (receipt.format == FORMAT, "format", "is not known"),
+        (
+            receipt.profile == engine.profile().name(),
+            "profile",
+            "is not the one the model was loaded in",
+        ),
+        (receipt.model == model.to_string(), "model", "is another model"),
+        (
+            receipt.head == receipt.head_hash().to_string(),
+            "head",
+            "is not the hash of what was asked",
+        ),
+        (!receipt.prompt.is_empty(), "prompt", "is empty"),
+        (
+            (1..=TOKENS_MAX).contains(&receipt.tokens.len()),
+            "tokens",
+            "are none, or too many",
+        ),
+        (
+            receipt.chain.len() == receipt.tokens.len(),
+            "chain",
+            "has not a link per token",
+        ),
+    ];
+    match checks.iter().find(|(good, _, _)| !good) {
+        Some((_, place, why)) => Err(wrong(place, why)),
+        None => Ok(()),
+    }
+}
+
+/// Every token and link.
+fn chain(
+    engine: &mut dyn Decode,
+    receipt: &Receipt,
+    settings: &Settings,
+    sequence: &mut Sequence,
+) -> Result<(), Error> {
+    let (last, rest) = receipt
+        .prompt
+        .split_last()
+        .expect("checked: the prompt is not empty");
+    if !rest.is_empty() {
+        engine.extend(sequence, rest, Wanted::Last)?;
+    }
+    let mut before = receipt.head_hash();
+    // A token that is none is not fed: the logits before it already show that the model chose another.
+    let known = receipt
+        .tokens
+        .iter()
+        .take_while(|token| (**token as usize) < engine.vocabulary())
+        .count();
+    let fed = [&[*last], &receipt.tokens[..known.min(receipt.tokens.len() - 1)]].concat();
+    for (part, fed) in fed.chunks(CHECK_TOKENS).enumerate() {
+        let logits = engine.extend(sequence, fed, Wanted::All)?;
+        for (at, logits) in logits.iter().enumerate() {
+            let index = part * CHECK_TOKENS + at;
+            let token = choose(logits, settings, index as u64);
+            let place = format!("token {index}");
+            if receipt.tokens[index] != token {
+                return Err(wrong(
+                    &place,
+                    &format!("is {}, the model chooses {token}", receipt.tokens[index]),
+                ));
+            }
+            before = link(&before, token, logits);
+            if receipt.chain[index] != before.to_string() {
+                return Err(wrong(
+                    &place,
+                    "its link is not the hash of the logits it was chosen from",
+                ));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,333 @@
+//! A decoder's tokens as its GGUF file lists them: texts to tokens and back.
+//!
+//! Two kinds: pieces with scores (`llama`), merged here; byte pairs (`gpt2`), merged by the pinned library. Not here:
+//! chat templates. Invariant: as `tokenizer.rs`; a text never yields a control token.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use serde_json::{Value as Json, json};
+
+use crate::error::Error;
+use crate::gguf::{Gguf, Value};
+use crate::tokenizer::{TEXT_BYTES_MAX, Tokenizer};
+
+/// What stands for a space inside pieces.
+const SPACE: &str = "\u{2581}";
+
+/// A vocabulary.
+pub struct Vocabulary {
+    pieces: Vec<Piece>,
+    kind: Kind,
+    before: Option<u32>,
+    stops: Vec<u32>,
+}
+
+struct Piece {
+    text: Box<str>,
+    /// Normal 1, unknown 2, control 3, defined by a user 4, unused 5, byte 6.
+    kind: i128,
+}
+
+enum Kind {
+    Scored {
+        numbers: HashMap<Box<str>, u32>,
+        scores: Vec<f32>,
+        prefix: bool,
+    },
+    Pairs(Box<Tokenizer>),
+}
+
+fn broken(why: impl Into<String>) -> Error {
+    Error::format("GGUF file, vocabulary", why)
+}
+
+impl Vocabulary {
+    /// Reads a file's vocabulary.
+    ///
+    /// # Errors
+    /// It is absent, inconsistent, or of a kind that is not supported.
+    pub fn read(file: &Gguf<'_>) -> Result<Vocabulary, Error> {
+        let tokens = file
+            .list("tokenizer.ggml.tokens")
+            .ok_or_else(|| broken("no list of tokens"))?;
+        let whole = |value| if let Value::Whole(n) = value { n } else { 1 };
+        let kinds: Vec<i128> = file
+            .list("tokenizer.ggml.token_type")
+            .map_or(vec![], |l| l.items().map(whole).collect());
+        let piece = |(i, text): (usize, &str)| Piece {
+            text: text.into(),
+            kind: kinds.get(i).copied().unwrap_or(1),
+        };
+        let pieces: Vec<Piece> = tokens.texts().enumerate().map(piece).collect();
+        let kind = match file.text("tokenizer.ggml.model") {
+            Some("llama") => scored(file, &pieces)?,
+            Some("gpt2") => Kind::Pairs(Box::new(Tokenizer::read(&pairs(file, &pieces)?)?)),
+            other => return Err(Error::Unsupported(format!("a vocabulary of kind {other:?}"))),
+        };
+        let number = |key: &str| match file.whole(&format!("tokenizer.ggml.{key}")).transpose() {
+            Ok(Some(n)) if n < pieces.len() as u64 => Ok(Some(n as u32)),
+            Ok(None) => Ok(None),
+            _ => Err(broken(format!("{key} is no token"))),
+        };
+        let default = matches!(kind, Kind::Scored { .. });
+        let adds = flag(file, "tokenizer.ggml.add_bos_token", default);
+        let before = number("bos_token_id")?.filter(|_| adds);
+        let stops = [number("eos_token_id")?, number("eot_token_id")?]
+            .into_iter()
+            .flatten()
+            .collect();
+        Ok(Vocabulary {
+            before,
+            stops,
+            pieces,
+            kind,
+        })
+    }
+
+    /// Tokens that end an answer.
+    pub fn stops(&self) -> &[u32] {
+        &self.stops
+    }
+
+    /// The tokens of a text, after the one that begins every text where there is one.
+    ///
+    /// # Errors
+    /// A text that is too long, or has a part that no token stands for.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        if text.len() > TEXT_BYTES_MAX {
+            let (actual, limit) = (text.len() as u64, TEXT_BYTES_MAX as u64);
+            return Err(Error::Limit {
+                what: "a text, in bytes",
+                actual,
+                limit,
+            });
+        }
+        let mut tokens: Vec<u32> = self.before.into_iter().collect();
+        tokens.extend(match &self.kind {
+            Kind::Scored {
+                numbers,
+                scores,
+                prefix,
+            } => {
+                let start = if *prefix && !text.is_empty() { SPACE } else { "" };
+                merge(&format!("{start}{}", text.replace(' ', SPACE)), numbers, scores)?
+            }
+            Kind::Pairs(tokenizer) => tokenizer.encode(text)?,
+        });
+        Ok(tokens)
+    }
+
+    /// The text of tokens, control tokens left out; bytes that are no UTF-8 are replaced.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, Error> {
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= self.pieces.len()) {
+            return Err(Error::Invalid(format!(
+                "token {token} of a vocabulary of {}",
+                self.pieces.len()
+            )));
+        }
+        let plain: Vec<u32> = tokens
+            .iter()
+            .copied()
+            .filter(|token| self.pieces[*token as usize].kind != 3)
+            .collect();
+        let bytes = match &self.kind {
+            Kind::Pairs(tokenizer) => tokenizer.decode(&plain)?,
+            Kind::Scored { .. } => plain
+                .iter()
+                .flat_map(|token| self.pieces[*token as usize].bytes())
+                .collect(),
+        };
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+impl Piece {
+    fn bytes(&self) -> Vec<u8> {
+        let byte = self
+            .text
+            .strip_prefix("<0x")
+            .and_then(|hex| u8::from_str_radix(hex.get(..2)?, 16).ok());
+        match byte {
+            Some(byte) if self.kind == 6 => vec![byte],
+            _ => self.text.replace(SPACE, " ").into_bytes(),
+        }
+    }
+}
+
+fn flag(file: &Gguf<'_>, key: &str, default: bool) -> bool {
+    match file.value(key) {
+        Some(Value::Bool(flag)) => flag,
+        _ => default,
+    }
+}
+
+fn scored(file: &Gguf<'_>, pieces: &[Piece]) -> Result<Kind, Error> {
+    let scores = file
+        .list("tokenizer.ggml.scores")
+        .ok_or_else(|| broken("no scores"))?;
+    let number = |value| {
+        if let Value::Float(v) = value {
+            Some(v as f32).filter(|v| v.is_finite())
+        } else {
+            None
+        }
+    };
+    let scores: Vec<f32> = scores.items().filter_map(number).collect();
+    if scores.len() != pieces.len() {
+        return Err(broken("not a finite score per token"));
+    }
+    // Of equal pieces the first counts; control tokens are not reached by text.
+    let reached = pieces
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, piece)| piece.kind != 3);
+    let numbers = reached.map(|(i, piece)| (piece.text.clone(), i as u32)).collect();
+    Ok(Kind::Scored {
+        numbers,
+        scores,
+        prefix: flag(file, "tokenizer.ggml.add_space_prefix", true),
+    })
+}
+
+/// A pair of neighbours that could become one piece: the best score first, then the leftmost.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Pair {
+    score: u32,
+    left: Reverse<usize>,
+    length: usize,
+}
+
+/// Merges characters to pieces, the pair with the best score first; what is no piece in the end becomes bytes.
+fn merge(text: &str, numbers: &HashMap<Box<str>, u32>, scores: &[f32]) -> Result<Vec<u32>, Error> {
+    // Lengths of the pieces by where they begin, 0 inside of one; `before` is where the piece on the left begins.
+    let (mut length, mut before) = (vec![0; text.len() + 1], vec![usize::MAX; text.len() + 1]);
+    let mut last = usize::MAX;
+    for (at, c) in text.char_indices() {
+        (length[at], before[at]) = (c.len_utf8(), last);
+        last = at;
+    }
+    let pair = |left: usize, length: &[usize]| {
+        let right = left + length[left];
+        let both = length[left] + *length.get(right).filter(|length| **length > 0)?;
+        let number = *numbers.get(text.get(left..left + both)?)?;
+        Some(Pair {
+            score: crate::math::key(scores[number as usize]),
+            left: Reverse(left),
+            length: both,
+        })
+    };
+    let mut heap: BinaryHeap<Pair> = text
+        .char_indices()
+        .filter_map(|(at, _)| pair(at, &length))
+        .collect();
+    while let Some(Pair {
+        left: Reverse(left),
+        length: both,
+        ..
+    }) = heap.pop()
+    {
+        let right = left + length[left];
+        // A pair whose halves have grown or gone since is no pair any more.
+        if length[left] == 0 || right >= text.len() || length[left] + length[right] != both {
+            continue;
+        }
+        (length[left], length[right]) = (both, 0);
+        before[left + both] = left;
+        heap.extend(pair(left, &length));
+        if before[left] != usize::MAX {
+            heap.extend(pair(before[left], &length));
+        }
+    }
+    let pieces = (0..text.len())
+        .filter(|at| length[*at] > 0)
+        .map(|at| &text[at..at + length[at]]);
+    let mut tokens = vec![];
+    for piece in pieces {
+        match numbers.get(piece) {
+            Some(number) => tokens.push(*number),
+            None => tokens.extend(bytes(piece, numbers)?),
+        }
+    }
+    Ok(tokens)
+}
+
+fn bytes(piece: &str, numbers: &HashMap<Box<str>, u32>) -> Result<Vec<u32>, Error> {
+    let token = |byte: u8| numbers.get(format!("<0x{byte:02X}>").as_str()).copied();
+    let tokens: Option<Vec<u32>> = piece.bytes().map(token).collect();
+    tokens.ok_or_else(|| Error::Invalid(format!("no token stands for {piece:?}")))
+}
+
+/// The vocabulary as the library reads it.
+fn pairs(file: &Gguf<'_>, pieces: &[Piece]) -> Result<Vec<u8>, Error> {
+    let merges = file
+        .list("tokenizer.ggml.merges")
+        .ok_or_else(|| broken("no merges"))?;
+    let merges: Vec<&str> = merges.texts().collect();
+    let pattern = match file.text("tokenizer.ggml.pre").unwrap_or("default") {
+        "llama-bpe" | "llama3" | "llama-v3" => LLAMA_3,
+        "qwen2" => QWEN_2,
+        "gpt-2" | "default" => GPT_2,
+        other => return Err(Error::Unsupported(format!("words cut as {other} does"))),
+    };
+    let vocabulary: serde_json::Map<String, Json> = pieces
+        .iter()
+        .enumerate()
+        .map(|(i, piece)| (piece.text.to_string(), json!(i)))
+        .collect();
+    let special = |(i, piece): (usize, &Piece)| {
+        json!({"id": i, "content": piece.text, "special": true, "single_word": false, "lstrip": false,
+               "rstrip": false, "normalized": false})
+    };
+    let added: Vec<Json> = pieces
+        .iter()
+        .enumerate()
+        .filter(|(_, piece)| piece.kind == 3)
+        .map(special)
+        .collect();
+    let whole = json!({
+        "version": "1.0",
+        "added_tokens": added,
+        "normalizer": (pattern == QWEN_2).then(|| json!({"type": "NFC"})),
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},
+            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
+        ]},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                  "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+                  "vocab": vocabulary, "merges": merges},
+    });
+    Ok(whole.to_string().into_bytes())
+}
+
+/// How families cut a text into words before byte pairs are merged.
+const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_score_merges_first() {
+        let pieces = ["a", "b", "c", "ab", "bc", "abc", "<0xC3>", "<0xA9>"];
+        let numbers: HashMap<Box<str>, u32> = pieces
+            .iter()
+            .enumerate()
+            .map(|(i, p)| ((*p).into(), i as u32))
+            .collect();
+        let scores = [0.0, 0.0, 0.0, -2.0, -1.0, -9.0, 0.0, 0.0];
+        let merged = |text: &str| merge(text, &numbers, &scores).unwrap();
+        assert_eq!(merged("abc"), [5]);
+        assert_eq!(merged("abcab"), [5, 3]);
+        assert_eq!(merged("bcé"), [4, 6, 7]);
+        assert!(merged("").is_empty());
+        assert!(merge("x", &numbers, &scores).is_err());
+    }
+}

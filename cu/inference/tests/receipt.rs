@@ -1,0 +1,123 @@
+//! Receipts: an honest one passes, every changed bit of one is caught and its place named.
+//! `WEFT_FORGERIES` sets how many forgeries are tried (default 300).
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use inference::Profile;
+use inference::backend::{Host, Level};
+use inference::decoder::Decoder;
+use inference::engine::Engine;
+use inference::generate::{Finish, Receipt, Request, generate, verify};
+use inference::gguf::Gguf;
+use inference::sample::Settings;
+use support::Random;
+use support::forge::{self, Shape};
+
+fn engine(host: Host, file: &[u8]) -> Engine<Host> {
+    let file = Gguf::parse(file).unwrap();
+    Engine::new(Decoder::load(host, &file, Profile::A16, 256).unwrap(), 256).unwrap()
+}
+
+fn request(temperature: f32, stops: Vec<u32>) -> Request {
+    let settings = Settings {
+        temperature,
+        top_k: 40,
+        top_p: 0.95,
+        seed: [9; 32],
+    };
+    Request {
+        prompt: vec![1, 70, 80, 90],
+        settings,
+        tokens_max: 24,
+        stops,
+    }
+}
+
+fn ask(engine: &mut Engine<Host>, request: &Request) -> Receipt {
+    generate(engine, &blake3::hash(b"model"), request, &mut |_| ()).unwrap()
+}
+
+#[test]
+fn an_honest_receipt_passes_on_another_level() {
+    let file = forge::llama(&Shape::tiny(), "Q8_0");
+    let mut best = engine(Host::new(Level::best(), 2), &file);
+    let mut scalar = engine(Host::scalar(), &file);
+    for temperature in [0.0, 0.9] {
+        let receipt = ask(&mut best, &request(temperature, vec![]));
+        assert_eq!(receipt.tokens.len(), 24);
+        verify(&mut scalar, &blake3::hash(b"model"), &receipt).unwrap();
+        assert_eq!(receipt, ask(&mut scalar, &request(temperature, vec![])));
+    }
+    assert_eq!(best.free(), 256);
+}
+
+#[test]
+fn a_stop_ends_an_answer() {
+    let mut engine = engine(Host::new(Level::best(), 1), &forge::llama(&Shape::tiny(), "Q8_0"));
+    let whole = ask(&mut engine, &request(0.9, vec![]));
+    let first = whole
+        .tokens
+        .iter()
+        .position(|token| *token == whole.tokens[7])
+        .unwrap();
+    let receipt = ask(&mut engine, &request(0.9, vec![whole.tokens[7]]));
+    assert_eq!(
+        (receipt.finish, &receipt.tokens[..]),
+        (Finish::Stop, &whole.tokens[..=first])
+    );
+    verify(&mut engine, &blake3::hash(b"model"), &receipt).unwrap();
+}
+
+/// Changes one bit of one field; gives the place that a check must name.
+fn forge_bit(receipt: &mut Receipt, random: &mut Random) -> String {
+    let hex = |text: &mut String, random: &mut Random| {
+        let at = random.below(text.len());
+        let digit = u32::from_str_radix(&text[at..=at], 16).unwrap() ^ (1 << random.below(4));
+        text.replace_range(at..=at, &format!("{digit:x}"));
+    };
+    let (token, bit) = (random.below(receipt.tokens.len()), random.below(32));
+    match random.below(9) {
+        0 => receipt.prompt[random.below(4)] ^= 1 << bit,
+        1 => receipt.temperature_bits ^= 1 << bit,
+        2 => receipt.top_k ^= 1 << bit,
+        3 => hex(&mut receipt.seed, random),
+        4 => hex(&mut receipt.head, random),
+        5 => {
+            hex(&mut receipt.model, random);
+            return "receipt, model".to_owned();
+        }
+        6 => {
+            receipt.gas ^= 1 << bit;
+            return "receipt, gas".to_owned();
+        }
+        7 => {
+            receipt.tokens[token] ^= 1 << bit;
+            return format!("receipt, token {token}:");
+        }
+        _ => {
+            hex(&mut receipt.chain[token], random);
+            return format!("receipt, token {token}:");
+        }
+    }
+    "receipt, head".to_owned()
+}
+
+#[test]
+fn every_changed_bit_is_caught_and_located() {
+    let tries = std::env::var("WEFT_FORGERIES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(300);
+    let mut engine = engine(Host::new(Level::best(), 1), &forge::llama(&Shape::tiny(), "Q8_0"));
+    let (honest, random) = (ask(&mut engine, &request(0.9, vec![])), &mut Random(5));
+    for _ in 0..tries {
+        let mut forged = honest.clone();
+        let place = forge_bit(&mut forged, random);
+        let error = verify(&mut engine, &blake3::hash(b"model"), &forged)
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with(&place), "{place}: {error}");
+    }
+    assert_eq!(engine.free(), 256);
+}

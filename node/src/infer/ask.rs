@@ -1,0 +1,110 @@
+//! `weft infer generate`, `logits` and `verify`: a decoder asked once. Not here: many askers at a time.
+
+use std::io::Write;
+
+use anyhow::{Context, Result, bail};
+use inference::engine::{Sequence, Wanted};
+use inference::generate::{self, Receipt, Request, logits_hash};
+use inference::rope::POSITIONS_MAX;
+use inference::sample::Settings;
+use serde_json::json;
+
+use super::args::{GenerateArgs, LogitsArgs, VerifyArgs};
+use super::{Loaded, load, read};
+
+/// `weft infer generate`
+pub fn generate(args: &GenerateArgs) -> Result<()> {
+    let mut loaded = load(&args.model, POSITIONS_MAX.min(8192))?;
+    let request = request(args, &loaded)?;
+    let mut out = std::io::stdout().lock();
+    let receipt = generate::generate(loaded.engine.as_mut(), &loaded.id, &request, &mut |_| ())?;
+    if let Some(path) = &args.receipt {
+        let text = serde_json::to_vec_pretty(&receipt)?;
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let text = loaded
+        .vocabulary
+        .as_ref()
+        .map(|v| v.decode(&receipt.tokens))
+        .transpose()?;
+    let device = loaded.engine.device();
+    match args.model.json {
+        true => writeln!(
+            out,
+            "{}",
+            json!({"text": text, "tokens": receipt.tokens, "finish": receipt.finish, "gas": receipt.gas,
+                   "device": device, "receipt": receipt})
+        )?,
+        false => match text {
+            Some(text) => writeln!(out, "{text}")?,
+            None => writeln!(out, "{:?}", receipt.tokens)?,
+        },
+    }
+    Ok(())
+}
+
+fn request(args: &GenerateArgs, loaded: &Loaded) -> Result<Request> {
+    let prompt = match (&args.prompt, &loaded.vocabulary) {
+        (None, _) => args.tokens.clone(),
+        (Some(text), Some(vocabulary)) => vocabulary.encode(text)?,
+        (Some(_), None) => {
+            bail!("the model has no vocabulary that is supported; give the prompt by --tokens")
+        }
+    };
+    // The draws' key: a hash, so that near seeds give draws that have nothing in common.
+    let seed = *blake3::hash(&args.seed.to_le_bytes()).as_bytes();
+    Ok(Request {
+        prompt,
+        settings: Settings {
+            temperature: args.temperature,
+            top_k: args.top_k,
+            top_p: args.top_p,
+            seed,
+        },
+        tokens_max: args.max_tokens,
+        stops: loaded.vocabulary.as_ref().map_or(vec![], |v| v.stops().to_vec()),
+    })
+}
+
+/// `weft infer logits`
+pub fn logits(args: &LogitsArgs) -> Result<()> {
+    let mut loaded = load(&args.model, args.tokens.len())?;
+    let logits = loaded
+        .engine
+        .extend(&mut Sequence::default(), &args.tokens, Wanted::Last)?;
+    let logits = logits.last().context("no tokens")?;
+    let (hash, device) = (logits_hash(logits).to_string(), loaded.engine.device());
+    let mut out = std::io::stdout().lock();
+    match args.model.json {
+        true => writeln!(
+            out,
+            "{}",
+            json!({"hash": hash, "logits": logits, "device": device})
+        )?,
+        false => writeln!(out, "{hash}\n{logits:?}")?,
+    }
+    Ok(())
+}
+
+/// `weft infer verify`
+pub fn verify(args: &VerifyArgs) -> Result<()> {
+    let receipt: Receipt = serde_json::from_slice(&read(&args.receipt)?)
+        .with_context(|| format!("{} is no receipt", args.receipt.display()))?;
+    let mut loaded = load(&args.model, receipt.prompt.len() + receipt.tokens.len())?;
+    let checked = generate::verify(loaded.engine.as_mut(), &loaded.id, &receipt);
+    let (tokens, device) = (receipt.tokens.len(), loaded.engine.device());
+    let mut out = std::io::stdout().lock();
+    if args.model.json {
+        let error = checked.as_ref().err().map(ToString::to_string);
+        writeln!(
+            out,
+            "{}",
+            json!({"ok": checked.is_ok(), "error": error, "tokens": tokens, "device": device})
+        )?;
+    }
+    checked?;
+    if !args.model.json {
+        writeln!(out, "{tokens} tokens are what the model gives")?;
+    }
+    Ok(())
+}
