@@ -248,6 +248,8 @@ pub enum BenchCommand {
     Verify(BenchArgs),
     /// Messages scheduled durably per second.
     Su(BenchSuArgs),
+    /// What uploading beside it costs the scheduler.
+    Upload(BenchSuArgs),
     /// Messages evaluated per second of one core's time.
     Cu(BenchCuArgs),
     /// Tests of a process per second.

@@ -73,6 +73,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(())
         }
         Command::Bench(BenchCommand::Su(args)) => bench::su::run(&args),
+        Command::Bench(BenchCommand::Upload(args)) => bench::su::run_upload(&args),
         Command::Bench(BenchCommand::Cu(args)) => bench::cu::run(&args),
         Command::Bench(BenchCommand::Test(args)) => bench::test::run(&args),
         Command::Bench(BenchCommand::Density(args)) => bench::density::run(&args),

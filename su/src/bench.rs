@@ -22,14 +22,14 @@ use crate::belongings::InWeave;
 use crate::{Config, Parts, Su};
 
 /// Callers at once.
-const CALLERS: usize = 64;
+pub(crate) const CALLERS: usize = 64;
 /// Threads of the runtime; the writers and the disk's threads come on top.
-const THREADS: usize = 2;
+pub(crate) const THREADS: usize = 2;
 /// Processes the messages are spread over.
 const PROCESSES: u8 = 16;
 /// Messages of one measurement.
 const RSA_MESSAGES: usize = 12_000;
-const ED25519_MESSAGES: usize = 50_000;
+pub(crate) const ED25519_MESSAGES: usize = 50_000;
 /// Acknowledgements waited for one after the other.
 const ACKNOWLEDGEMENTS: usize = 400;
 
@@ -50,7 +50,7 @@ fn message_tags(n: usize) -> Tags {
     tags
 }
 
-fn process_items() -> io::Result<Vec<DataItem>> {
+pub(crate) fn process_items() -> io::Result<Vec<DataItem>> {
     let owner = Signer::ed25519(&[1; 32]);
     let module = ItemId([7; 32]).to_string();
     let item = |n: u8| {
@@ -78,7 +78,7 @@ fn process_items() -> io::Result<Vec<DataItem>> {
 }
 
 /// Signs messages on two threads. Bytes, so that every measurement parses and verifies them anew.
-fn sign(signer: &Signer, processes: &[ProcessId], count: usize) -> io::Result<Vec<Bytes>> {
+pub(crate) fn sign(signer: &Signer, processes: &[ProcessId], count: usize) -> io::Result<Vec<Bytes>> {
     let one = |n: usize| {
         let target = Some(processes[n % processes.len()].0);
         let data = Bytes::from(format!("message number {n} of a benchmark of the scheduler"));
@@ -102,14 +102,14 @@ fn sign(signer: &Signer, processes: &[ProcessId], count: usize) -> io::Result<Ve
 }
 
 /// A node's weave and scheduler in a folder of their own, removed when dropped.
-struct Stage {
+pub(crate) struct Stage {
     su: Arc<Su>,
-    weave: Arc<weave::Weave>,
+    pub(crate) weave: Arc<weave::Weave>,
     folder: PathBuf,
 }
 
 impl Stage {
-    async fn open(folder: &Path, processes: &[DataItem]) -> io::Result<Stage> {
+    pub(crate) async fn open(folder: &Path, processes: &[DataItem], class: Class) -> io::Result<Stage> {
         let folder = folder.join(format!("weft-bench-su-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let weave = weave::Weave::open(weave::Config::default(), &folder).map_err(io::Error::other)?;
@@ -122,7 +122,7 @@ impl Stage {
             heights: Arc::new(move |ms| chain.chain().height_at(ms)),
             chain: weave.chain().describe(),
             boot_tags: Arc::new(|_| Box::pin(std::future::ready(Ok(Tags::new())))),
-            class: Class::Local,
+            class,
             belongings: Arc::new(InWeave {
                 weave: weave.clone(),
                 messenger: Address([0; 32]),
@@ -135,7 +135,7 @@ impl Stage {
         Ok(Stage { su, weave, folder })
     }
 
-    async fn close(self) -> io::Result<()> {
+    pub(crate) async fn close(self) -> io::Result<()> {
         let su = self.su;
         let closed = tokio::task::spawn_blocking(move || su.close())
             .await
@@ -164,9 +164,9 @@ impl Stage {
 
 /// How one measurement went.
 #[derive(Clone, Copy)]
-struct Rate {
-    per_s: f64,
-    cpu_us: f64,
+pub(crate) struct Rate {
+    pub(crate) per_s: f64,
+    pub(crate) cpu_us: f64,
 }
 
 /// Lets the callers work through all items.
@@ -212,7 +212,7 @@ fn cpu_time() -> io::Result<Duration> {
     Ok(Duration::from_millis(10 * ticks.sum::<u64>()))
 }
 
-async fn contract(stage: &Stage, items: &Arc<Vec<Bytes>>) -> io::Result<Rate> {
+pub(crate) async fn contract(stage: &Stage, items: &Arc<Vec<Bytes>>) -> io::Result<Rate> {
     let su = stage.su.clone();
     let call = move |bytes| {
         let su = su.clone();
@@ -259,7 +259,7 @@ async fn latency(stage: &Stage, items: &[Bytes]) -> io::Result<(Duration, Durati
     Ok((median(waits), median(bare)))
 }
 
-fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> T {
+pub(crate) fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> T {
     values.sort_by(|a, b| a.partial_cmp(b).expect("measurements are numbers"));
     values[values.len() / 2]
 }
@@ -300,7 +300,7 @@ pub fn run(folder: &Path, runs: usize) -> io::Result<()> {
         let mut waits = Vec::new();
         for _ in 0..runs.max(1) {
             for (kind, rates) in rates.iter_mut().enumerate() {
-                let stage = Stage::open(folder, &processes).await?;
+                let stage = Stage::open(folder, &processes, Class::Local).await?;
                 rates.push(match kind {
                     0 => contract(&stage, &ed25519).await?,
                     1 => contract(&stage, &rsa).await?,
@@ -308,7 +308,7 @@ pub fn run(folder: &Path, runs: usize) -> io::Result<()> {
                 });
                 stage.close().await?;
             }
-            let stage = Stage::open(folder, &processes).await?;
+            let stage = Stage::open(folder, &processes, Class::Local).await?;
             waits.push(latency(&stage, &ed25519).await?);
             stage.close().await?;
         }

@@ -8,6 +8,7 @@ pub mod assign;
 pub mod authority;
 pub mod belongings;
 pub mod bench;
+pub mod bench_upload;
 pub mod check;
 pub mod clock;
 pub mod config;

@@ -39,7 +39,9 @@ impl Uploader {
         };
         metrics::counter!("weave_upload_audits_total").increment(1);
         if trip.route == Route::L1 {
-            self.mend(carrier, trip, &round).await?;
+            // What was withheld since cannot be brought again; that it is gone counts all the same.
+            let mended = self.mend(carrier, trip, &round).await;
+            self.absorb(carrier.segment_item, mended)?;
         }
         if !round.gone.is_empty() {
             return self.doubt(carrier, trip).await;

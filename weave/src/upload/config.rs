@@ -11,6 +11,8 @@ pub struct Config {
     pub seal_age_l1_ms: u64,
     /// ... or this old, where it is a bundler.
     pub seal_age_bundler_ms: u64,
+    /// Bytes bundled a second on average, at most: hashing competes with scheduling. More only once the spool is high.
+    pub bundle_bytes_per_s_max: u64,
     /// Bytes of class permanent that are not permanent upstream, at most; beyond it the log refuses more as busy.
     pub spool_bytes_max: u64,
     /// Blocks from its own to the newest at which a transaction is permanent, if its data is proved.
@@ -71,6 +73,7 @@ impl Default for Config {
             seal_bytes_min: 256 << 10,
             seal_age_l1_ms: 60 * 60 * 1000,
             seal_age_bundler_ms: 60 * 1000,
+            bundle_bytes_per_s_max: 8 << 20,
             spool_bytes_max: 16 << 30,
             confirmations: 18,
             expiry_blocks: 50,

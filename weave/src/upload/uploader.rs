@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::log::{Log, Sealable};
 use crate::network::{BundlerService, Peer};
 use crate::record::{Position, Record};
+use crate::segment::Segment;
 
 /// Code of the refusal that ends what is done for a bundle that is void.
 pub(super) const AGAIN: &str = "bundled-again";
@@ -73,6 +74,13 @@ pub(super) struct Pending {
     pub(super) found_in: Option<(ItemId, u64)>,
 }
 
+/// A bundle, the note it was made from, and the file: another one after data in it was withheld.
+struct Loaded {
+    note: u64,
+    segment: Arc<Segment>,
+    bundle: Arc<Bundle>,
+}
+
 /// The uploader of one node.
 pub struct Uploader {
     pub(super) log: Arc<Log>,
@@ -88,8 +96,10 @@ pub struct Uploader {
     /// The chain's height as of this turn.
     pub(super) height: Option<u64>,
     pub(super) pending: BTreeMap<ItemId, Pending>,
-    /// The bundle used last, by the note it was made from.
-    loaded: Option<(u64, Arc<Bundle>)>,
+    /// The bundle used last.
+    loaded: Option<Loaded>,
+    /// No other segment is bundled before: the scheduler needs the processor, too.
+    bundle_due_ms: u64,
     pub(super) alarms: BTreeSet<Alarm>,
     raised: BTreeSet<Alarm>,
     preview: Option<Preview>,
@@ -139,6 +149,7 @@ impl Uploader {
             height: None,
             pending: BTreeMap::new(),
             loaded: None,
+            bundle_due_ms: 0,
             alarms: BTreeSet::new(),
             raised: BTreeSet::new(),
             preview: None,
@@ -187,7 +198,7 @@ impl Uploader {
         for sequence in open {
             self.tend(sequence).await?;
         }
-        while self.may_bundle() {
+        while self.may_bundle() && self.is_rested() {
             let Some(segment) = self.next_sealed() else { break };
             let sequence = self.ledger.next_sequence();
             self.bundle(sequence, &segment).await?;
@@ -250,6 +261,11 @@ impl Uploader {
         }
     }
 
+    /// Whether bundling is within its share of the machine, or the spool leaves no time for rests.
+    fn is_rested(&self) -> bool {
+        self.now_ms >= self.bundle_due_ms || self.is_spool_high()
+    }
+
     /// Makes the bundle of a segment, for the first time or because the segment was written anew.
     async fn bundle(&mut self, sequence: u64, known: &Sealable) -> Answer<()> {
         let before = sequence
@@ -266,8 +282,15 @@ impl Uploader {
             bytes = bundled.bundle_len,
             "a sealed segment is a bundle"
         );
+        let len = bundled.bundle_len;
         let position = self.tell(Told::Bundled(bundled)).await?;
-        self.loaded = Some((position.number(), Arc::new(bundle)));
+        self.loaded = Some(Loaded {
+            note: position.number(),
+            segment: known.segment.clone(),
+            bundle: Arc::new(bundle),
+        });
+        let rest_ms = len.saturating_mul(1000) / self.config.bundle_bytes_per_s_max.max(1);
+        self.bundle_due_ms = self.now_ms.saturating_add(rest_ms);
         Ok(())
     }
 
@@ -279,11 +302,9 @@ impl Uploader {
     pub(super) async fn load(&mut self, carrier: &Carrier) -> Answer<Arc<Bundle>> {
         let known = self.log.segment(carrier.segment);
         let known = known.ok_or_else(|| Refusal::internal("a carrier's segment is gone"))?;
-        if let Some((note, bundle)) = &self.loaded
-            && *note == carrier.note
-            && !self.is_rewritten(carrier, &known).await?
-        {
-            return Ok(bundle.clone());
+        let is_it = |held: &&Loaded| held.note == carrier.note && Arc::ptr_eq(&held.segment, &known.segment);
+        if let Some(held) = self.loaded.as_ref().filter(is_it) {
+            return Ok(held.bundle.clone());
         }
         let bundled = self.bundled(carrier)?;
         let segment = known.segment.clone();
@@ -291,7 +312,11 @@ impl Uploader {
         let sequence = carrier.sequence;
         if let Some(bundle) = loaded {
             let bundle = Arc::new(bundle);
-            self.loaded = Some((carrier.note, bundle.clone()));
+            self.loaded = Some(Loaded {
+                note: carrier.note,
+                segment: known.segment,
+                bundle: bundle.clone(),
+            });
             return Ok(bundle);
         }
         if carrier.is_settled() {
@@ -302,12 +327,6 @@ impl Uploader {
         let text = format!("data of carrier {sequence} was withheld: it is bundled again");
         tracing::warn!(sequence, "{text}");
         Err(Refusal::busy(AGAIN, text))
-    }
-
-    async fn is_rewritten(&self, carrier: &Carrier, known: &Sealable) -> Answer<bool> {
-        let segment = known.segment.clone();
-        let now = blocking(move || crate::skeleton::sha256(&segment)).await??;
-        Ok(now != carrier.segment_sha256)
     }
 
     fn bundled(&self, carrier: &Carrier) -> Answer<Bundled> {
@@ -539,9 +558,7 @@ impl Uploader {
         if waits && self.now_ms - since >= self.config.alarm_silent_ms {
             self.alarms.insert(Alarm::Silent);
         }
-        let spool = self.log.spool();
-        let most = spool.bytes_max.unwrap_or(u64::MAX) / 100 * self.config.alarm_spool_percent;
-        if spool.bytes > most {
+        if self.is_spool_high() {
             self.alarms.insert(Alarm::Spool);
         }
         self.measure();
@@ -552,11 +569,17 @@ impl Uploader {
         Next { at_ms: self.due_ms() }
     }
 
+    fn is_spool_high(&self) -> bool {
+        let spool = self.log.spool();
+        spool.bytes > spool.bytes_max.unwrap_or(u64::MAX) / 100 * self.config.alarm_spool_percent
+    }
+
     /// When something is due again.
     fn due_ms(&self) -> u64 {
         let pending = self.ledger.open().flat_map(|carrier| &carrier.trips);
         let pending = pending.filter_map(|trip| Some(self.pending.get(&trip.id)?.due_ms));
-        let soonest = pending.filter(|due_ms| *due_ms > self.now_ms).min();
+        let all = pending.chain([self.bundle_due_ms]);
+        let soonest = all.filter(|due_ms| *due_ms > self.now_ms).min();
         let poll_ms = self.now_ms + self.config.poll_ms;
         soonest.unwrap_or(poll_ms).min(poll_ms)
     }

@@ -377,12 +377,17 @@ impl World {
                 }
             }
         }
-        for one in &self.acknowledged {
-            assert!(
-                held.contains_key(&one.id),
-                "{one:?} was acknowledged and is not permanent"
-            );
-        }
+        let missing = self.acknowledged.iter().filter(|one| !held.contains_key(&one.id));
+        let missing: Vec<_> = missing.map(|one| (one, self.log().segment_of(one.at))).collect();
+        let ledger = self.uploader().ledger();
+        let carriers: Vec<_> = missing
+            .iter()
+            .filter_map(|(_, segment)| ledger.of_segment((*segment)?))
+            .collect();
+        assert!(
+            missing.is_empty(),
+            "acknowledged and not permanent: {missing:?} {carriers:?}"
+        );
         let report = self.uploader().report().unwrap();
         let all = self.acknowledged.len() as u64;
         assert_eq!(report.states.permanent.items, all, "each item is counted once");
