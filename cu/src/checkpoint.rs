@@ -270,6 +270,7 @@ mod tests {
             evaluations: 3,
             ms: 4,
             last: Some(ItemId([7; 32])),
+            bytes: 5,
         };
         assert_eq!(checkpoints.load(&key), None);
         checkpoints.save(&key, &stand, &since, b"image").unwrap();

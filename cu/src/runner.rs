@@ -22,7 +22,7 @@ use crate::following;
 use crate::message;
 use crate::permanent::confirm::{self, Report};
 use crate::permanent::item::Place;
-use crate::permanent::publish::{self, Making, Since};
+use crate::permanent::publish::{self, Made, Making, Since};
 use crate::program::Program;
 use crate::results::Results;
 use crate::runtime::Machine;
@@ -383,26 +383,38 @@ impl Runner {
 
     /// Has a permanent checkpoint made of a second machine, where one is due and may be made.
     async fn publish_if_due(&mut self) -> Answer<()> {
-        let settings = &self.shared.config.permanent;
-        let is_due = self.live.as_ref().is_some_and(|live| live.since.is_due(settings));
-        if !settings.makes || !self.is_owner() || !is_due {
+        if !self.is_owner() || !self.is_publishing_due() {
             return Ok(());
         }
-        let program = self.program()?.clone();
         match self.making.as_mut().map(Making::try_recv) {
             Some(Err(TryRecvError::Empty)) => return Ok(()),
-            Some(Ok(Some(made))) => self.live.iter_mut().for_each(|live| live.since.last = Some(made)),
-            Some(Ok(None) | Err(TryRecvError::Closed)) | None => {}
+            Some(Ok(made)) => self.note_made(made),
+            Some(Err(TryRecvError::Closed)) | None => {}
         }
         self.making = None;
-        let Some(turn) = publish::turn(&self.shared, &program) else {
+        let program = self.program()?.clone();
+        // The one before may have been larger than was known.
+        let turn = self.is_publishing_due().then(|| publish::turn(&self.shared, &program));
+        let Some(turn) = turn.flatten() else {
             return Ok(());
         };
         let fork = self.fork().await?;
         let Some(live) = &mut self.live else { return Ok(()) };
-        (live.since.evaluations, live.since.ms) = (0, 0);
+        live.since.restart();
         self.making = Some(publish::start(&self.shared, fork, live.since.last, turn));
         Ok(())
+    }
+
+    fn is_publishing_due(&self) -> bool {
+        let settings = &self.shared.config.permanent;
+        let live = self.live.as_ref().filter(|_| settings.makes);
+        live.is_some_and(|live| live.since.is_due(settings))
+    }
+
+    fn note_made(&mut self, made: Option<Made>) {
+        if let (Some(live), Some((id, bytes))) = (&mut self.live, made) {
+            (live.since.last, live.since.bytes) = (Some(id), bytes);
+        }
     }
 
     fn is_owner(&self) -> bool {

@@ -28,6 +28,8 @@ fn config(evaluations: u64) -> cu::Config {
     };
     config.permanent.evaluations = evaluations;
     config.permanent.evaluation_ms = u64::MAX;
+    config.permanent.evaluation_ms_max = u64::MAX;
+    config.permanent.bytes_per_second_saved = u64::MAX;
     config.permanent.lookup_slots_min = 1;
     config
 }

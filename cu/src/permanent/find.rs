@@ -33,6 +33,8 @@ pub struct Candidate {
     pub signer: Address,
     /// What it says.
     pub says: Statement,
+    /// Bytes of its data.
+    pub bytes: u64,
 }
 
 fn tag(name: &str, value: String) -> TagFilter {
@@ -88,6 +90,7 @@ fn candidate(item: &DataItem, process: ProcessId, signers: Option<&BTreeSet<Addr
         id: item.id(),
         signer,
         says,
+        bytes: item.data_len(),
     })
 }
 

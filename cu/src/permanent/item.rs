@@ -275,6 +275,16 @@ mod tests {
         }
     }
 
+    /// An item of the first version reads, and is what is signed today.
+    #[test]
+    fn version_1_reads() {
+        let vector = Bytes::from_static(include_bytes!("../../../spec/vectors/checkpoint_v1.item"));
+        let item = DataItem::parse_verified(vector).unwrap();
+        assert_eq!(Statement::read(&item), Ok(sample(3)));
+        let again = sample(3).sign("state".into(), &Signer::ed25519(&[1; 32])).unwrap();
+        assert_eq!((again.bytes(), &again.data()[..]), (item.bytes(), &b"state"[..]));
+    }
+
     #[test]
     fn a_missing_or_changed_tag_is_named() {
         let tags = sample(1).tags();

@@ -40,8 +40,13 @@ pub struct Settings {
     pub reads: bool,
     /// Evaluations after which one is made.
     pub evaluations: u64,
-    /// Evaluation time after which one is made, in ms: what a replay from it takes at most, more or less.
+    /// Evaluation time after which one is made, in ms.
     pub evaluation_ms: u64,
+    /// Bytes that a second of replay is worth: a larger last one asks for more time before the next.
+    pub bytes_per_second_saved: u64,
+    /// Evaluation time after which one is made whatever it costs, in ms: what a replay from it takes at most, more or
+    /// less.
+    pub evaluation_ms_max: u64,
     /// Bytes of all of them in a day; beyond it none is made.
     pub bytes_per_day_max: u64,
     /// Bytes of one; a larger one is neither made nor read.
@@ -65,6 +70,8 @@ impl Default for Settings {
             reads: true,
             evaluations: 20_000,
             evaluation_ms: 1_000,
+            bytes_per_second_saved: 1 << 20,
+            evaluation_ms_max: 5_000,
             bytes_per_day_max: 1 << 30,
             item_bytes_max: 64 << 20,
             full_every: 8,

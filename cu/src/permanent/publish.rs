@@ -28,13 +28,22 @@ pub struct Since {
     pub ms: u64,
     /// That checkpoint; `None` where this machine has made none that it knows of.
     pub last: Option<ItemId>,
+    /// Bytes of that checkpoint's data.
+    pub bytes: u64,
 }
 
 impl Since {
-    /// Whether a replay would take long enough to make another one.
+    /// Whether the replay that another one saves is long enough, and worth as many bytes as the last one had.
     pub fn is_due(&self, settings: &Settings) -> bool {
-        self.evaluations > 0
-            && (self.evaluations >= settings.evaluations || self.ms >= settings.evaluation_ms)
+        let is_long = self.evaluations >= settings.evaluations || self.ms >= settings.evaluation_ms;
+        let worth = self.ms.max(1).saturating_mul(settings.bytes_per_second_saved) / 1000;
+        let is_due = is_long && worth >= self.bytes || self.ms >= settings.evaluation_ms_max;
+        self.evaluations > 0 && is_due
+    }
+
+    /// Begins anew when one is being made.
+    pub fn restart(&mut self) {
+        (self.evaluations, self.ms) = (0, 0);
     }
 }
 
@@ -63,8 +72,11 @@ impl Budget {
     }
 }
 
-/// A checkpoint that is being made; answers with its id, or with nothing where it could not be made.
-pub type Making = oneshot::Receiver<Option<ItemId>>;
+/// A checkpoint that was made: its id, and the bytes of its data.
+pub type Made = (ItemId, u64);
+
+/// One that is being made; answers with nothing where it could not be made.
+pub type Making = oneshot::Receiver<Option<Made>>;
 
 /// A turn to make one, if one may be made now.
 pub fn turn(shared: &Shared, program: &Program) -> Option<OwnedSemaphorePermit> {
@@ -92,7 +104,7 @@ pub fn start(shared: &Arc<Shared>, fork: Fork, last: Option<ItemId>, turn: Owned
     making
 }
 
-async fn make(shared: &Arc<Shared>, fork: Fork, last: Option<ItemId>) -> Answer<Option<ItemId>> {
+async fn make(shared: &Arc<Shared>, fork: Fork, last: Option<ItemId>) -> Answer<Option<Made>> {
     let Some(publisher) = shared.checkpointing.publisher() else {
         return Ok(None);
     };
@@ -103,7 +115,7 @@ async fn make(shared: &Arc<Shared>, fork: Fork, last: Option<ItemId>) -> Answer<
         cron: fork.stand.cron.clone(),
     };
     let base = match base(shared, publisher, &fork.program, last, &place).await? {
-        Found::Newer(id) => return Ok(Some(id)),
+        Found::Newer(made) => return Ok(Some(made)),
         Found::Base(base) => Some(*base),
         Found::Nothing => None,
     };
@@ -119,7 +131,7 @@ async fn make(shared: &Arc<Shared>, fork: Fork, last: Option<ItemId>) -> Answer<
     append(shared, publisher, item, bytes as u64).await.map(Some)
 }
 
-async fn append(shared: &Shared, publisher: &Publisher, item: DataItem, bytes: u64) -> Answer<ItemId> {
+async fn append(shared: &Shared, publisher: &Publisher, item: DataItem, bytes: u64) -> Answer<Made> {
     let max = shared.config.permanent.item_bytes_max;
     if bytes > max {
         let text = format!("it would have {bytes} bytes, more than {max} (`item_bytes_max`)");
@@ -136,12 +148,12 @@ async fn append(shared: &Shared, publisher: &Publisher, item: DataItem, bytes: u
     shared.checkpointing.budget.spend(bytes);
     metrics::counter!("cu_permanent_checkpoints_total").increment(1);
     metrics::counter!("cu_permanent_checkpoint_bytes_total").increment(bytes);
-    Ok(id)
+    Ok((id, bytes))
 }
 
 enum Found {
     /// The weave has one of this place or a later one already.
-    Newer(ItemId),
+    Newer(Made),
     /// What to pack against.
     Base(Box<(Statement, ItemId, State)>),
     /// Nothing to pack against.
@@ -163,7 +175,9 @@ async fn base(
             let found = find::candidates(shared, program.key.process, Some(&own), 1).await?;
             let newest = found.into_iter().find(|one| one.says.is_of(program));
             match newest {
-                Some(one) if one.says.place.rank() >= place.rank() => return Ok(Found::Newer(one.id)),
+                Some(one) if one.says.place.rank() >= place.rank() => {
+                    return Ok(Found::Newer((one.id, one.bytes)));
+                }
                 newest => newest.map(|one| one.id),
             }
         }
