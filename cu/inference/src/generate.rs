@@ -187,8 +187,9 @@ impl Receipt {
         }
         for list in [&self.prompt, &self.stops] {
             hasher.update(&(list.len() as u64).to_le_bytes());
-            list.iter()
-                .for_each(|token| drop(hasher.update(&token.to_le_bytes())));
+            for token in list {
+                hasher.update(&token.to_le_bytes());
+            }
         }
         for number in [self.temperature_bits, self.top_k, self.top_p_bits] {
             hasher.update(&number.to_le_bytes());
@@ -353,7 +354,11 @@ fn chain(
         .iter()
         .take_while(|token| (**token as usize) < engine.vocabulary())
         .count();
-    let fed = [&[*last], &receipt.tokens[..known.min(receipt.tokens.len() - 1)]].concat();
+    let fed = [
+        &[*last][..],
+        &receipt.tokens[..known.min(receipt.tokens.len() - 1)],
+    ]
+    .concat();
     for (part, fed) in fed.chunks(CHECK_TOKENS).enumerate() {
         let logits = engine.extend(sequence, fed, Wanted::All)?;
         for (at, logits) in logits.iter().enumerate() {

@@ -82,3 +82,25 @@ fn vectors_do_not_depend_on_company_or_level() {
     let scalar = encoder(Host::scalar(), Profile::A16).unwrap();
     assert!(scalar.embed(&texts[..2]).unwrap() == together[..2]);
 }
+
+/// Texts and their tokens by PyPI `tokenizers` 0.23.3 from the same file.
+const GOLDEN: &str = include_str!("data/wordpiece.json");
+
+#[test]
+fn tokens_are_those_of_the_usual_library() {
+    let Some(tokenizer) = tokenizer() else { return };
+    let golden: Vec<(String, Vec<u32>)> = serde_json::from_str(GOLDEN).unwrap();
+    for (text, tokens) in golden {
+        let ours = tokenizer.encode_whole(&text, 512).unwrap();
+        match text.contains("[CLS]") {
+            // A text that spells a special token does not get it here.
+            true => assert!(
+                ours[1..ours.len() - 1]
+                    .iter()
+                    .all(|token| !(101..=103).contains(token)),
+                "{text}"
+            ),
+            false => assert_eq!(ours, tokens, "{text}"),
+        }
+    }
+}

@@ -7,7 +7,10 @@ mod support;
 use inference::Profile;
 use inference::backend::Host;
 use inference::decoder::Decoder;
+use inference::encoder::{Config, Encoder, Pooling};
 use inference::gguf::Gguf;
+use inference::safetensors::Safetensors;
+use inference::tokenizer::Tokenizer;
 use support::Random;
 use support::forge::{self, Shape};
 
@@ -84,4 +87,54 @@ fn broken_models_load_or_are_refused() {
     }
     println!("{refused} refused, {loaded} loaded");
     assert!(refused > 0 && loaded > 0);
+}
+
+#[test]
+fn broken_encoders_load_or_are_refused() {
+    let random = &mut Random(98);
+    let (config, whole) = forge::bert(32, 64, 50, 9);
+    let config = Config::read(&config).unwrap();
+    let (mut refused, mut loaded) = (0, 0);
+    for _ in 0..tries() {
+        let mut bytes = whole.clone();
+        mutate(&mut bytes, 1900, random);
+        let encoder = Safetensors::parse(&bytes).and_then(|file| {
+            Encoder::load(Host::scalar(), config.clone(), &file, Profile::A16, Pooling::Mean)
+        });
+        match encoder {
+            Ok(_) => loaded += 1,
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().len() < 4096, "a refusal that does not end");
+            }
+        }
+    }
+    println!("{refused} refused, {loaded} loaded");
+    assert!(refused > 0 && loaded > 0);
+}
+
+#[test]
+fn broken_tokenizers_load_or_are_refused() {
+    let random = &mut Random(97);
+    let whole = br####"{"version":"1.0","added_tokens":[{"id":0,"content":"[UNK]","special":true,"single_word":false,
+        "lstrip":false,"rstrip":false,"normalized":false}],"normalizer":{"type":"BertNormalizer","clean_text":true,
+        "handle_chinese_chars":true,"strip_accents":null,"lowercase":true},"pre_tokenizer":{"type":"BertPreTokenizer"},
+        "post_processor":{"type":"BertProcessing","sep":["[SEP]",2],"cls":["[CLS]",1]},
+        "decoder":{"type":"WordPiece","prefix":"##","cleanup":true},"model":{"type":"WordPiece","unk_token":"[UNK]",
+        "continuing_subword_prefix":"##","max_input_chars_per_word":100,"vocab":{"[UNK]":0,"[CLS]":1,"[SEP]":2,"a":3,
+        "##b":4,"b":5}}}"####;
+    let tokenizer = Tokenizer::read(whole).unwrap();
+    assert_eq!(tokenizer.encode_whole("ab b q", 9).unwrap(), [1, 3, 4, 5, 0, 2]);
+    let mut loaded = 0;
+    for _ in 0..tries() {
+        let mut bytes = whole.to_vec();
+        mutate(&mut bytes, whole.len(), random);
+        if let Ok(tokenizer) = Tokenizer::read(&bytes) {
+            loaded += 1;
+            // What it does with a text is its own business, as long as it ends in tokens or a refusal.
+            let _ = tokenizer.encode_whole("Ab [CLS] b\u{e9}", 16);
+        }
+    }
+    println!("{loaded} loaded");
+    assert!(loaded > 0);
 }

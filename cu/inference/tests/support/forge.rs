@@ -306,3 +306,67 @@ fn finish(w: Writer) -> Vec<u8> {
     out.extend(w.data);
     out
 }
+
+/// A BERT encoder with random weights: `config.json` and `model.safetensors`.
+pub fn bert(width: usize, inner: usize, vocabulary: usize, seed: u64) -> (Vec<u8>, Vec<u8>) {
+    let random = &mut Random(seed);
+    let config = format!(
+        r#"{{"model_type":"bert","hidden_size":{width},"intermediate_size":{inner},"num_hidden_layers":1,
+        "num_attention_heads":2,"max_position_embeddings":64,"vocab_size":{vocabulary},"layer_norm_eps":1e-12,
+        "hidden_act":"gelu"}}"#
+    );
+    let (mut header, mut data) = (vec![], vec![]);
+    for (name, rows, cols) in bert_tensors(width, inner, vocabulary) {
+        let from = data.len();
+        let middle = if name.ends_with("LayerNorm.weight") {
+            1.0
+        } else {
+            0.0
+        };
+        let size = 0.7 / (cols as f32).sqrt();
+        data.extend((0..rows * cols).flat_map(|_| (middle + random.normal() * size).to_le_bytes()));
+        let shape = if rows == 1 {
+            format!("[{cols}]")
+        } else {
+            format!("[{rows},{cols}]")
+        };
+        let to = data.len();
+        header.push(format!(
+            r#""{name}":{{"dtype":"F32","shape":{shape},"data_offsets":[{from},{to}]}}"#
+        ));
+    }
+    let header = format!("{{{}}}", header.join(","));
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.into_bytes());
+    file.extend(data);
+    (config.into_bytes(), file)
+}
+
+fn bert_tensors(width: usize, inner: usize, vocabulary: usize) -> Vec<(String, usize, usize)> {
+    let mut tensors = vec![
+        ("embeddings.word_embeddings.weight".to_owned(), vocabulary, width),
+        ("embeddings.position_embeddings.weight".to_owned(), 64, width),
+        ("embeddings.token_type_embeddings.weight".to_owned(), 2, width),
+    ];
+    let layer = "encoder.layer.0.";
+    for norm in [
+        "embeddings.",
+        "encoder.layer.0.attention.output.",
+        "encoder.layer.0.output.",
+    ] {
+        tensors.extend(["weight", "bias"].map(|part| (format!("{norm}LayerNorm.{part}"), 1, width)));
+    }
+    let linears = [
+        ("attention.self.query", width, width),
+        ("attention.self.key", width, width),
+        ("attention.self.value", width, width),
+        ("attention.output.dense", width, width),
+        ("intermediate.dense", inner, width),
+        ("output.dense", width, inner),
+    ];
+    for (name, rows, cols) in linears {
+        tensors.push((format!("{layer}{name}.weight"), rows, cols));
+        tensors.push((format!("{layer}{name}.bias"), 1, rows));
+    }
+    tensors
+}
