@@ -7,13 +7,16 @@
 pub mod backend;
 pub mod blocks;
 pub mod decoder;
+pub mod encoder;
 pub mod engine;
 mod error;
 pub mod gguf;
 pub mod math;
 pub mod model;
 pub mod rope;
+pub mod safetensors;
 pub mod sample;
+pub mod tokenizer;
 pub mod weight;
 
 pub use backend::Backend;

@@ -1,0 +1,357 @@
+//! The graph of a BERT encoder: tokens of several texts in, one vector per text out.
+//!
+//! Not here: tokenizing. Invariant: a text's vector depends on its own tokens alone; texts are evaluated together
+//! without padding, each seeing its own positions.
+
+use serde::Deserialize;
+
+use crate::Profile;
+use crate::backend::{Activation, Backend, Batch, CacheShape, Heads, PAGE, Place};
+use crate::error::Error;
+use crate::math::{canon, rsqrt, wide};
+use crate::safetensors::Safetensors;
+
+/// Rows that one pass evaluates at most: texts beyond it wait for the next.
+pub const ROWS_MAX: usize = 1024;
+
+/// What `config.json` says of an encoder.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// `bert`.
+    pub model_type: String,
+    /// Numbers of a token.
+    pub hidden_size: usize,
+    /// Numbers inside a feed-forward block.
+    pub intermediate_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Heads.
+    pub num_attention_heads: usize,
+    /// Positions.
+    pub max_position_embeddings: usize,
+    /// Tokens.
+    pub vocab_size: usize,
+    /// Added to variances.
+    pub layer_norm_eps: f32,
+    /// `gelu`.
+    pub hidden_act: String,
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// It is no configuration of an encoder, or a size is not supported.
+    pub fn read(json: &[u8]) -> Result<Config, Error> {
+        let config: Config =
+            serde_json::from_slice(json).map_err(|error| Error::format("config.json", error.to_string()))?;
+        let within = |n: usize, most: usize| (1..=most).contains(&n);
+        let sizes = within(config.hidden_size, 8192)
+            && within(config.intermediate_size, 32768)
+            && config.hidden_size.is_multiple_of(32)
+            && config.intermediate_size.is_multiple_of(32)
+            && within(config.num_hidden_layers, 64)
+            && within(config.num_attention_heads, 128)
+            && config.hidden_size.is_multiple_of(config.num_attention_heads)
+            && within(config.hidden_size / config.num_attention_heads, 512)
+            && within(config.max_position_embeddings, 8192)
+            && within(config.vocab_size, crate::model::VOCABULARY_MAX)
+            && (0.0..=0.1).contains(&config.layer_norm_eps);
+        match sizes && config.model_type == "bert" && config.hidden_act == "gelu" {
+            true => Ok(config),
+            false => Err(Error::Unsupported(format!("an encoder of {config:?}"))),
+        }
+    }
+}
+
+/// How the vectors of a text's tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean (MiniLM).
+    Mean,
+    /// The first one (bge).
+    First,
+}
+
+/// A model with its weights where a backend computes.
+pub struct Encoder<B: Backend> {
+    backend: B,
+    config: Config,
+    profile: Profile,
+    pooling: Pooling,
+    words: Vec<f32>,
+    positions: Vec<f32>,
+    norm: Norm<B>,
+    layers: Vec<Layer<B>>,
+}
+
+struct Norm<B: Backend>(B::Vector, B::Vector);
+
+struct Linear<B: Backend>(B::Matrix, B::Vector);
+
+struct Layer<B: Backend> {
+    query: Linear<B>,
+    key: Linear<B>,
+    value: Linear<B>,
+    attention_output: Linear<B>,
+    attention_norm: Norm<B>,
+    inner: Linear<B>,
+    output: Linear<B>,
+    output_norm: Norm<B>,
+}
+
+struct Loader<'a, B> {
+    file: &'a Safetensors<'a>,
+    prefix: &'static str,
+    backend: &'a B,
+}
+
+impl<B: Backend> Loader<'_, B> {
+    fn norm(&self, name: &str, size: usize) -> Result<Norm<B>, Error> {
+        let vector = |part| {
+            self.backend
+                .vector(&self.file.vector(&format!("{}{name}.{part}", self.prefix), size)?)
+        };
+        Ok(Norm(vector("weight")?, vector("bias")?))
+    }
+
+    fn linear(&self, name: &str, rows: usize, cols: usize) -> Result<Linear<B>, Error> {
+        let name = format!("{}{name}", self.prefix);
+        let matrix = self.file.matrix(&format!("{name}.weight"), rows, cols)?;
+        let bias = self.file.vector(&format!("{name}.bias"), rows)?;
+        Ok(Linear(self.backend.matrix(&matrix)?, self.backend.vector(&bias)?))
+    }
+
+    fn layer(&self, index: usize, width: usize, inner: usize) -> Result<Layer<B>, Error> {
+        let name = |part: &str| format!("encoder.layer.{index}.{part}");
+        Ok(Layer {
+            query: self.linear(&name("attention.self.query"), width, width)?,
+            key: self.linear(&name("attention.self.key"), width, width)?,
+            value: self.linear(&name("attention.self.value"), width, width)?,
+            attention_output: self.linear(&name("attention.output.dense"), width, width)?,
+            attention_norm: self.norm(&name("attention.output.LayerNorm"), width)?,
+            inner: self.linear(&name("intermediate.dense"), inner, width)?,
+            output: self.linear(&name("output.dense"), width, inner)?,
+            output_norm: self.norm(&name("output.LayerNorm"), width)?,
+        })
+    }
+}
+
+impl<B: Backend> Encoder<B> {
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// The file or the device refuses.
+    pub fn load(
+        backend: B,
+        config: Config,
+        file: &Safetensors<'_>,
+        profile: Profile,
+        pooling: Pooling,
+    ) -> Result<Encoder<B>, Error> {
+        let prefix = if file.has("bert.embeddings.LayerNorm.weight") {
+            "bert."
+        } else {
+            ""
+        };
+        let loader = Loader {
+            file,
+            prefix,
+            backend: &backend,
+        };
+        let (width, inner) = (config.hidden_size, config.intermediate_size);
+        let table = |name: &str, rows| file.table(&format!("{prefix}embeddings.{name}.weight"), rows, width);
+        let kinds = table("token_type_embeddings", 2)?;
+        let mut positions = table("position_embeddings", config.max_position_embeddings)?;
+        // Every text is of the first kind.
+        for row in positions.chunks_exact_mut(width) {
+            row.iter_mut()
+                .zip(&kinds)
+                .for_each(|(v, kind)| *v = canon(*v + kind));
+        }
+        Ok(Encoder {
+            words: table("word_embeddings", config.vocab_size)?,
+            positions,
+            norm: loader.norm("embeddings.LayerNorm", width)?,
+            layers: (0..config.num_hidden_layers)
+                .map(|i| loader.layer(i, width, inner))
+                .collect::<Result<_, _>>()?,
+            backend,
+            config,
+            profile,
+            pooling,
+        })
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What computes it.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// One vector of length one per text.
+    ///
+    /// # Errors
+    /// A text without tokens, with too many or with one outside the vocabulary; or the device failed.
+    pub fn embed(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
+        for text in texts {
+            self.admit(text)?;
+        }
+        let (mut vectors, mut rest) = (vec![], texts);
+        while !rest.is_empty() {
+            let mut rows = 0;
+            let fits = |text: &&&[u32]| {
+                rows += text.len();
+                rows <= ROWS_MAX
+            };
+            let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            vectors.extend(self.pass(now)?);
+            rest = later;
+        }
+        Ok(vectors)
+    }
+
+    fn admit(&self, text: &[u32]) -> Result<(), Error> {
+        let (actual, limit) = (text.len() as u64, self.config.max_position_embeddings as u64);
+        if actual > limit {
+            return Err(Error::Limit {
+                what: "a text's length in tokens",
+                actual,
+                limit,
+            });
+        }
+        match !text.is_empty()
+            && text
+                .iter()
+                .all(|token| (*token as usize) < self.config.vocab_size)
+        {
+            true => Ok(()),
+            false => Err(Error::Invalid(
+                "a text needs tokens, all of the vocabulary".to_owned(),
+            )),
+        }
+    }
+
+    fn pass(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
+        let (width, backend) = (self.config.hidden_size, &self.backend);
+        let batch = batch(texts);
+        let pages = batch.tables.iter().map(Vec::len).sum();
+        let heads = self.config.num_attention_heads;
+        let mut cache = backend.cache(CacheShape {
+            layers: 1,
+            heads,
+            dim: width / heads,
+            pages,
+        })?;
+        let rows = backend.rows(width, texts.iter().flat_map(|text| self.words(text)).collect());
+        let mut x = backend.layer_norm(&rows, &self.norm.0, &self.norm.1, self.config.layer_norm_eps);
+        for layer in &self.layers {
+            x = self.layer(layer, x, &mut cache, &batch);
+        }
+        let values = backend.read(&x)?;
+        let mut at = 0;
+        let pool = |text: &&[u32]| {
+            let rows = &values[at * width..][..text.len() * width];
+            at += text.len();
+            self.pool(rows)
+        };
+        Ok(texts.iter().map(pool).collect())
+    }
+
+    fn words(&self, text: &[u32]) -> Vec<f32> {
+        let width = self.config.hidden_size;
+        let row = |(position, token): (usize, &u32)| {
+            let word = &self.words[*token as usize * width..][..width];
+            let place = &self.positions[position * width..][..width];
+            word.iter()
+                .zip(place)
+                .map(|(w, p)| canon(w + p))
+                .collect::<Vec<f32>>()
+        };
+        text.iter().enumerate().flat_map(row).collect()
+    }
+
+    fn layer(&self, layer: &Layer<B>, mut x: B::Rows, cache: &mut B::Cache, batch: &Batch) -> B::Rows {
+        let (backend, config) = (&self.backend, &self.config);
+        let linear = |linear: &Linear<B>, acts: &B::Acts| backend.linear(&linear.0, acts, Some(&linear.1));
+        let norm =
+            |norm: &Norm<B>, x: &B::Rows| backend.layer_norm(x, &norm.0, &norm.1, config.layer_norm_eps);
+        let acts = backend.quantise(&x, self.profile);
+        let [q, k, v] = [&layer.query, &layer.key, &layer.value].map(|part| linear(part, &acts));
+        backend.store(cache, 0, &k, &v, batch);
+        let dim = config.hidden_size / config.num_attention_heads;
+        let heads = Heads {
+            query: config.num_attention_heads,
+            kv: config.num_attention_heads,
+            dim,
+            scale: 1.0 / (dim as f32).sqrt(),
+            cap: 0.0,
+            profile: self.profile,
+        };
+        let seen = backend.attend(&q, cache, 0, &heads, batch);
+        backend.add(
+            &mut x,
+            &linear(&layer.attention_output, &backend.quantise(&seen, self.profile)),
+        );
+        let mut x = norm(&layer.attention_norm, &x);
+        let mut inner = linear(&layer.inner, &backend.quantise(&x, self.profile));
+        backend.activate(Activation::GeluErf, &mut inner);
+        backend.add(
+            &mut x,
+            &linear(&layer.output, &backend.quantise(&inner, self.profile)),
+        );
+        norm(&layer.output_norm, &x)
+    }
+
+    /// A text's vector from its tokens', scaled to length one.
+    fn pool(&self, rows: &[f32]) -> Vec<f32> {
+        let width = self.config.hidden_size;
+        let sums: Vec<i64> = match self.pooling {
+            Pooling::First => rows[..width].iter().map(|v| fixed(*v)).collect(),
+            Pooling::Mean => (0..width)
+                .map(|i| rows.iter().skip(i).step_by(width).map(|v| fixed(*v)).sum())
+                .collect(),
+        };
+        unit(&sums)
+    }
+}
+
+/// A number of a token's vector in a sum: units of 2^-18, to 2^12 in magnitude.
+fn fixed(v: f32) -> i64 {
+    i64::from((v.clamp(-4096.0, 4096.0) * 262_144.0 + 0.5).floor() as i32)
+}
+
+/// A vector of length one in the direction of integers, which are brought to 22 bits first.
+fn unit(sums: &[i64]) -> Vec<f32> {
+    let most = sums.iter().map(|s| s.unsigned_abs()).max().unwrap_or(0);
+    let up = 22 - (64 - most.leading_zeros() as i32);
+    let numbers: Vec<i64> = sums
+        .iter()
+        .map(|s| if up < 0 { s >> -up } else { s << up })
+        .collect();
+    let squares: i64 = numbers.iter().map(|n| n * n).sum();
+    let inverse = rsqrt(wide(squares >> 12)) * f32::from_bits((127 - 6) << 23);
+    numbers.iter().map(|n| canon(*n as f32 * inverse)).collect()
+}
+
+/// Every text a sequence of its own, its tokens seeing each other in both directions.
+fn batch(texts: &[&[u32]]) -> Batch {
+    let (mut batch, mut page) = (Batch::default(), 0);
+    for (sequence, text) in texts.iter().enumerate() {
+        let (length, pages) = (text.len() as u32, text.len().div_ceil(PAGE) as u32);
+        let place = |position| Place {
+            sequence: sequence as u32,
+            position,
+            from: 0,
+            to: length,
+        };
+        batch.places.extend((0..length).map(place));
+        batch.tables.push((page..page + pages).collect());
+        page += pages;
+    }
+    batch
+}
