@@ -93,6 +93,17 @@ fn floats_in_free_order_give_other_bits() {
     }
 }
 
+/// A workgroup smaller than a subgroup leaves lanes out of its sums: as wrong as a bad driver would be.
+#[test]
+fn a_device_that_differs_is_refused() {
+    if !present() || gpu::devices().unwrap()[0].subgroup <= 4 {
+        return;
+    }
+    let device = shaped(|shape| (shape.workgroup, shape.lanes, shape.subgroup) = (4, 4, true));
+    let error = device.prove().unwrap_err().to_string();
+    assert!(error.contains("refused") && error.contains("differs"), "{error}");
+}
+
 #[test]
 fn a_lost_device_answers_nothing() {
     if !present() {
