@@ -54,7 +54,15 @@ fn shapes(facts: &Facts) -> Vec<Shape> {
             let tokens = tokens.max(at as u32 + 1);
             let workgroup = workgroup.min(usual.workgroup.max(64));
             let lanes = lanes.min(workgroup);
-            all.push(Shape { workgroup, lanes, tokens, subgroup, dot, soft: !facts.pinned, spans });
+            all.push(Shape {
+                workgroup,
+                lanes,
+                tokens,
+                subgroup,
+                dot,
+                soft: !facts.pinned,
+                spans,
+            });
         }
     }
     all.dedup();
@@ -81,17 +89,45 @@ fn speed(device: &Vulkan) -> Result<[f64; 2], Error> {
     Ok(best)
 }
 
-fn report(text: &mut String, device: &Vulkan, shapes: usize, tally: &Tally, seconds: f64) -> Result<(), Error> {
-    let Facts { subgroup, pinned, dot, .. } = device.facts();
+fn report(
+    text: &mut String,
+    device: &Vulkan,
+    shapes: usize,
+    tally: &Tally,
+    seconds: f64,
+) -> Result<(), Error> {
+    let Facts {
+        subgroup,
+        pinned,
+        dot,
+        ..
+    } = device.facts();
     let [free, products] = device.control()?;
     let [one, many] = speed(device)?;
     let shape = device.shape();
     let mut line = |line: String| writeln!(text, "{line}").expect("a string takes all");
     line(format!("\n## {}\n", device.name()));
-    line(format!("numerics `{NUMERICS}`, modules `{}`; subgroups of {subgroup}, rounding pinned: {pinned}, integer dot products: {dot}\n", shader::hash()));
-    line(format!("**{} values compared over {shapes} shapes in {seconds:.0} s, {} differ.**", tally.compared(), tally.wrong().iter().map(|(_, n)| n).sum::<u64>()));
-    line(format!("Control: {free} of {products} float products in free order differ from the same sums in order."));
-    line(format!("Chosen: workgroup {}, sums by {}. Product 4096 x 4096, 8-bit codes, A16: {one:.2} ms for one row, {many:.2} ms for 64.\n", shape.workgroup, if shape.subgroup { "subgroups" } else { "shared memory" }));
+    line(format!(
+        "numerics `{NUMERICS}`, modules `{}`; subgroups of {subgroup}, rounding pinned: {pinned}, integer dot products: {dot}\n",
+        shader::hash()
+    ));
+    line(format!(
+        "**{} values compared over {shapes} shapes in {seconds:.0} s, {} differ.**",
+        tally.compared(),
+        tally.wrong().iter().map(|(_, n)| n).sum::<u64>()
+    ));
+    line(format!(
+        "Control: {free} of {products} float products in free order differ from the same sums in order."
+    ));
+    line(format!(
+        "Chosen: workgroup {}, sums by {}. Product 4096 x 4096, 8-bit codes, A16: {one:.2} ms for one row, {many:.2} ms for 64.\n",
+        shape.workgroup,
+        if shape.subgroup {
+            "subgroups"
+        } else {
+            "shared memory"
+        }
+    ));
     line("| operator | values | differ |\n|---|---|---|".to_owned());
     for (name, [compared, differing]) in &tally.operators {
         line(format!("| {name} | {compared} | {differing} |"));
@@ -108,12 +144,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let device = Vulkan::shaped(Gpu::open(wanted.device)?, *shape)?;
         let share = wanted.values.div_ceil(shapes.len() as u64);
         let found = conformance::compare(&device, &Host::scalar(), 1000 + at as u64, share)?;
-        eprintln!("{shape:?}: {} values, wrong: {:?}", found.compared(), found.wrong());
+        eprintln!(
+            "{shape:?}: {} values, wrong: {:?}",
+            found.compared(),
+            found.wrong()
+        );
         tally.join(found);
     }
     let seconds = start.elapsed().as_secs_f64();
     let mut text = String::new();
-    report(&mut text, &Vulkan::open(wanted.device)?, shapes.len(), &tally, seconds)?;
+    report(
+        &mut text,
+        &Vulkan::open(wanted.device)?,
+        shapes.len(),
+        &tally,
+        seconds,
+    )?;
     print!("{text}");
     if let Some(path) = wanted.results {
         let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;

@@ -44,7 +44,10 @@ fn the_committed_modules_are_what_the_shaders_compile_to() {
         list,
         "shaders changed: BLESS=1"
     );
-    assert!(std::fs::read(pack_at).unwrap() == pack, "shaders changed: BLESS=1");
+    assert!(
+        std::fs::read(pack_at).unwrap() == pack,
+        "shaders changed: BLESS=1"
+    );
 }
 
 #[test]
@@ -58,7 +61,10 @@ fn every_module_of_din1_is_pinned_or_has_nothing_to_pin() {
             assert_eq!(found.arithmetic, found.decorated, "{name}: not all decorated");
         }
         if module.soft() {
-            assert_eq!(found.arithmetic, 0, "{name}: float arithmetic on a device that may round as it likes");
+            assert_eq!(
+                found.arithmetic, 0,
+                "{name}: float arithmetic on a device that may round as it likes"
+            );
         }
     }
 }

@@ -145,7 +145,10 @@ impl Vulkan {
     fn rows_per_binding(&self, words: usize) -> usize {
         let most = self.facts().binding_bytes.min(1 << 31) as usize / 4;
         let rows = most / words / arena::ALIGN * arena::ALIGN;
-        assert!(rows > 0, "a row of {words} words is beyond this device's bindings");
+        assert!(
+            rows > 0,
+            "a row of {words} words is beyond this device's bindings"
+        );
         rows
     }
 }

@@ -6,11 +6,15 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 /// The words of one module, pinned unless it is the control.
 pub fn words(source: &str, pinned: bool) -> Vec<u32> {
-    let mut module = naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(source)));
+    let mut module =
+        naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(source)));
     naga::compact::compact(&mut module, naga::compact::KeepUnused::No);
-    let info = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP | Capabilities::IMMEDIATES)
-        .validate(&module)
-        .unwrap_or_else(|e| panic!("{}", e.emit_to_string(source)));
+    let info = Validator::new(
+        ValidationFlags::all(),
+        Capabilities::SUBGROUP | Capabilities::IMMEDIATES,
+    )
+    .validate(&module)
+    .unwrap_or_else(|e| panic!("{}", e.emit_to_string(source)));
     let entry = spv::PipelineOptions {
         shader_stage: naga::ShaderStage::Compute,
         entry_point: "main".into(),

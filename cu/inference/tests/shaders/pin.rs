@@ -71,7 +71,9 @@ pub fn pin(words: &[u32]) -> Vec<u32> {
 }
 
 fn extension(name: &[u8; 24]) -> Vec<u32> {
-    let words = name.chunks(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
+    let words = name
+        .chunks(4)
+        .map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
     std::iter::once(7 << 16 | EXTENSION).chain(words).collect()
 }
 

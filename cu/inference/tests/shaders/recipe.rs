@@ -30,7 +30,11 @@ impl Module {
     pub fn source(&self, folder: &Path) -> String {
         let read = |part: &&str| std::fs::read_to_string(folder.join(format!("{part}.wgsl"))).unwrap();
         let text: String = self.parts.iter().map(read).collect();
-        if self.dot { format!("// native dot\n{text}") } else { text }
+        if self.dot {
+            format!("// native dot\n{text}")
+        } else {
+            text
+        }
     }
 }
 
@@ -62,7 +66,11 @@ pub fn modules() -> Vec<Module> {
             all.push(module(kernel, &[&head[..], &[kernel]].concat(), &variant, false));
         }
         for (kernel, shared) in DOTTING {
-            let tail: &[&str] = if shared == "math" { &[kernel] } else { &[shared, kernel] };
+            let tail: &[&str] = if shared == "math" {
+                &[kernel]
+            } else {
+                &[shared, kernel]
+            };
             let parts = [&head[..], tail].concat();
             all.push(module(kernel, &parts, &format!("{variant}-plain"), false));
             if float == "hard" {
@@ -83,9 +91,17 @@ fn module(kernel: &'static str, parts: &[&'static str], variant: &str, dot: bool
 }
 
 fn float_part(float: &str) -> &'static str {
-    if float == "hard" { "float_hard" } else { "float_soft" }
+    if float == "hard" {
+        "float_hard"
+    } else {
+        "float_soft"
+    }
 }
 
 fn reduce_part(reduce: &str) -> &'static str {
-    if reduce == "tree" { "reduce_tree" } else { "reduce_subgroup" }
+    if reduce == "tree" {
+        "reduce_tree"
+    } else {
+        "reduce_subgroup"
+    }
 }

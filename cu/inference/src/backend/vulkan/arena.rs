@@ -77,7 +77,9 @@ mod tests {
         arena.grow(64 * ALIGN);
         let (mut held, mut random) = (Vec::<Range>::new(), 7_u64);
         for _ in 0..2000 {
-            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            random = random
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             let size = 1 + (random >> 33) as usize % (9 * ALIGN);
             match arena.take(size) {
                 Some(range) if random >> 63 == 0 || held.is_empty() => held.push(range),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::backend::vulkan::Vulkan;
 use crate::backend::vulkan::gpu::{Step, Words};
 use crate::backend::vulkan::operators::{Rows, wide};
-use crate::backend::vulkan::stream::{Kept, Stream, part};
+use crate::backend::vulkan::stream::{Slot, Stream, part};
 use crate::backend::{Batch, CacheShape, Heads, PAGE};
 use crate::error::Error;
 
@@ -24,9 +24,9 @@ pub struct Cache {
 
 #[derive(Debug)]
 struct Layer {
-    keys: Kept,
-    values: Kept,
-    units: Kept,
+    keys: Slot,
+    values: Slot,
+    units: Slot,
 }
 
 impl Cache {
@@ -88,7 +88,11 @@ impl Vulkan {
 
     pub(super) fn put(&self, cache: &Cache, layer: usize, parts: [&Rows; 2], batch: &Batch) {
         let CacheShape { heads, dim, .. } = cache.shape;
-        assert!(parts.iter().all(|rows| rows.rows == batch.places.len() && rows.cols >= heads * dim));
+        assert!(
+            parts
+                .iter()
+                .all(|rows| rows.rows == batch.places.len() && rows.cols >= heads * dim)
+        );
         check(cache, batch, |place| place.position + 1);
         let laid = self.lay(batch);
         let layer = &cache.layers[layer];
@@ -125,7 +129,12 @@ impl Vulkan {
         let sums = self.slot(rows * heads.query * (4 + 2 * heads.dim));
         self.stream.push(Step::Zero(sums.words.clone()));
         let laid = self.lay(batch);
-        let seen = batch.places.iter().map(|place| place.to - place.from).max().unwrap_or(1);
+        let seen = batch
+            .places
+            .iter()
+            .map(|place| place.to - place.from)
+            .max()
+            .unwrap_or(1);
         let spans = seen.div_ceil(self.shaders.shape.workgroup).next_power_of_two();
         let spans = spans.min(self.shaders.shape.spans);
         let group = heads.query / heads.kv;
@@ -148,7 +157,10 @@ impl Vulkan {
 fn check(cache: &Cache, batch: &Batch, end: impl Fn(&crate::backend::Place) -> u32) {
     for place in &batch.places {
         let table = &batch.tables[place.sequence as usize];
-        assert!(end(place) as usize <= table.len() * PAGE, "a position beyond its pages");
+        assert!(
+            end(place) as usize <= table.len() * PAGE,
+            "a position beyond its pages"
+        );
     }
     let pages = batch.tables.iter().flatten();
     assert!(pages.into_iter().all(|page| (*page as usize) < cache.shape.pages));

@@ -39,7 +39,10 @@ pub fn fastest(device: Vulkan) -> Result<Vulkan, Error> {
         return Ok(device);
     }
     let first = time(&device)?;
-    let device = device.reshaped(Shape { subgroup: true, ..tree });
+    let device = device.reshaped(Shape {
+        subgroup: true,
+        ..tree
+    });
     let second = time(&device)?;
     match second <= first {
         true => Ok(device),

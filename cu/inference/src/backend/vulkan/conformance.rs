@@ -28,7 +28,9 @@ impl Tally {
     /// Operators with values that differ, and how many.
     pub fn wrong(&self) -> Vec<(&str, u64)> {
         let wrong = self.operators.iter().filter(|(_, [_, differing])| *differing > 0);
-        wrong.map(|(name, [_, differing])| (name.as_str(), *differing)).collect()
+        wrong
+            .map(|(name, [_, differing])| (name.as_str(), *differing))
+            .collect()
     }
 
     /// Adds what another run found.
@@ -41,7 +43,11 @@ impl Tally {
 
     fn add(&mut self, operator: &str, a: &[f32], b: &[f32]) {
         assert_eq!(a.len(), b.len(), "{operator}: sizes");
-        let differing = a.iter().zip(b).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+        let differing = a
+            .iter()
+            .zip(b)
+            .filter(|(a, b)| a.to_bits() != b.to_bits())
+            .count();
         let here = self.operators.entry(operator.to_owned()).or_default();
         *here = [here[0] + a.len() as u64, here[1] + differing as u64];
     }
@@ -82,9 +88,26 @@ impl Random {
     fn numbers(&mut self, count: usize) -> Vec<f32> {
         // The ends of the grid and their neighbours, ties of rounding, the limits of codes and functions.
         const EDGES: [u32; 20] = [
-            0, 0x0d80_0000, 0x8d80_0000, 0x0d80_0001, 0x5d80_0000, 0xdd80_0000, 0x5d7f_ffff, 0x3f80_0000, 0xbf80_0000,
-            0x3f7f_ffff, 0x3eff_ffff, 0x3f00_0000, 0x42ff_0000, 0x46fe_fe00, 0x46ff_ff00, 0xc280_0000, 0xc280_0001,
-            0x4180_0000, 0xc180_0001, 0x4b7f_ffff,
+            0,
+            0x0d80_0000,
+            0x8d80_0000,
+            0x0d80_0001,
+            0x5d80_0000,
+            0xdd80_0000,
+            0x5d7f_ffff,
+            0x3f80_0000,
+            0xbf80_0000,
+            0x3f7f_ffff,
+            0x3eff_ffff,
+            0x3f00_0000,
+            0x42ff_0000,
+            0x46fe_fe00,
+            0x46ff_ff00,
+            0xc280_0000,
+            0xc280_0001,
+            0x4180_0000,
+            0xc180_0001,
+            0x4b7f_ffff,
         ];
         let most = self.pick(&[2, 4, 12, 60]);
         let mut one = || match self.below(64) {
@@ -181,7 +204,10 @@ impl<A: Backend, B: Backend> Trial<'_, A, B> {
             let eps = self.random.pick(&[1e-5, 1e-6, 1e-12, 0.0]);
             let runs = 1 + self.random.below(5);
             let (x, y) = self.rows(self.length / 2 / (n * runs) + 2, n * runs);
-            let normed = (self.a.rms_norm(&x, &gain_a, eps), self.b.rms_norm(&y, &gain_b, eps));
+            let normed = (
+                self.a.rms_norm(&x, &gain_a, eps),
+                self.b.rms_norm(&y, &gain_b, eps),
+            );
             self.check("rms norm", &normed.0, &normed.1)?;
             let (x, y) = self.rows(self.length / 2 / n + 3, n);
             let normed = (
@@ -230,10 +256,21 @@ impl<A: Backend, B: Backend> Trial<'_, A, B> {
             let count = 9 + self.length / 1024;
             let places: Vec<Place> = (0..count).map(|_| place(&mut self.random, 1, 64)).collect();
             let (mut x, mut y) = self.rows(places.len(), 3 * dim);
-            let batch = Batch { places, tables: vec![vec![0, 1]] };
-            let table = Table { values: &values, dim: turned, pairs };
+            let batch = Batch {
+                places,
+                tables: vec![vec![0, 1]],
+            };
+            let table = Table {
+                values: &values,
+                dim: turned,
+                pairs,
+            };
             self.a.rotate(&mut x, dim, &table, &batch);
-            let table = Table { values: &values_b, dim: turned, pairs };
+            let table = Table {
+                values: &values_b,
+                dim: turned,
+                pairs,
+            };
             self.b.rotate(&mut y, dim, &table, &batch);
             self.check(&format!("rotate {pairs:?}"), &x, &y)?;
         }
@@ -268,9 +305,17 @@ impl<A: Backend, B: Backend> Trial<'_, A, B> {
         };
         let (mut cache, mut cache_b) = (self.a.cache(shape)?, self.b.cache(shape)?);
         for sequence in 0..batch.tables.len() as u32 {
-            let at = |position| Place { sequence, position, from: 0, to: position + 1 };
+            let at = |position| Place {
+                sequence,
+                position,
+                from: 0,
+                to: position + 1,
+            };
             let places = (0..length as u32).map(at).collect();
-            let fill = Batch { places, tables: batch.tables.clone() };
+            let fill = Batch {
+                places,
+                tables: batch.tables.clone(),
+            };
             let (keys, keys_b) = self.rows(length, heads.kv * heads.dim);
             let (values, values_b) = self.rows(length, heads.kv * heads.dim);
             self.a.store(&mut cache, 1, &keys, &values, &fill);
@@ -298,7 +343,9 @@ fn place(random: &mut Random, sequences: usize, length: usize) -> Place {
 /// Rows of three sequences of that length, whose pages lie mixed in the cache.
 fn crowd(random: &mut Random, length: usize) -> Batch {
     let pages = length.div_ceil(PAGE) as u32;
-    let tables = (0..3).map(|s| (0..pages).map(|page| page * 3 + (s + page) % 3).collect()).collect();
+    let tables = (0..3)
+        .map(|s| (0..pages).map(|page| page * 3 + (s + page) % 3).collect())
+        .collect();
     let count = random.pick(&[1, 4, 13, 40]);
     Batch {
         places: (0..count).map(|_| place(random, 3, length)).collect(),
@@ -316,10 +363,14 @@ fn matrix(random: &mut Random, rows: usize, cols: usize, width: Width) -> Matrix
         Width::Five => (-16, 15),
         Width::Four => (0, 255),
     };
-    w.codes = (0..blocks * width.bytes()).map(|_| random.range(low, high) as u8).collect();
+    w.codes = (0..blocks * width.bytes())
+        .map(|_| random.range(low, high) as u8)
+        .collect();
     let extreme = random.below(3) == 0;
     let multiplier = |random: &mut Random| if extreme { 4095 } else { random.range(-4095, 4095) };
-    w.multipliers = (0..blocks * width.multipliers()).map(|_| multiplier(random) as i16).collect();
+    w.multipliers = (0..blocks * width.multipliers())
+        .map(|_| multiplier(random) as i16)
+        .collect();
     if matches!(width, Width::Five | Width::Four) && random.below(2) == 1 {
         w.offsets = (0..blocks).map(|_| random.range(-32767, 32767) as i16).collect();
     }

@@ -28,7 +28,10 @@ impl Vulkan {
             products.fold(0.0_f32, |sum, product| sum + product)
         });
         let free = self.read(&out)?;
-        let differing = free.iter().zip(ordered).filter(|(free, ordered)| free.to_bits() != ordered.to_bits());
+        let differing = free
+            .iter()
+            .zip(ordered)
+            .filter(|(free, ordered)| free.to_bits() != ordered.to_bits());
         Ok([differing.count() as u64, ROWS as u64])
     }
 }

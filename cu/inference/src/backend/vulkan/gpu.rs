@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use vulkano::buffer::{Buffer, BufferCreateInfo, BufferUsage, Subbuffer};
 use vulkano::command_buffer::allocator::StandardCommandBufferAllocator;
-use vulkano::command_buffer::{AutoCommandBufferBuilder, CommandBufferUsage, CopyBufferInfo, PrimaryAutoCommandBuffer};
+use vulkano::command_buffer::{
+    AutoCommandBufferBuilder, CommandBufferUsage, CopyBufferInfo, PrimaryAutoCommandBuffer,
+};
 use vulkano::descriptor_set::allocator::StandardDescriptorSetAllocator;
 use vulkano::descriptor_set::{DescriptorSet, WriteDescriptorSet};
 use vulkano::device::physical::{PhysicalDevice, PhysicalDeviceType, SubgroupFeatures};
@@ -18,7 +20,9 @@ use vulkano::instance::{Instance, InstanceCreateFlags, InstanceCreateInfo};
 use vulkano::memory::allocator::{AllocationCreateInfo, MemoryTypeFilter, StandardMemoryAllocator};
 use vulkano::pipeline::compute::ComputePipelineCreateInfo;
 use vulkano::pipeline::layout::PipelineDescriptorSetLayoutCreateInfo;
-use vulkano::pipeline::{ComputePipeline, Pipeline, PipelineBindPoint, PipelineLayout, PipelineShaderStageCreateInfo};
+use vulkano::pipeline::{
+    ComputePipeline, Pipeline, PipelineBindPoint, PipelineLayout, PipelineShaderStageCreateInfo,
+};
 use vulkano::query::{QueryPool, QueryPoolCreateInfo, QueryResultFlags, QueryType};
 use vulkano::shader::{ShaderModule, ShaderModuleCreateInfo, ShaderStages};
 use vulkano::sync::{self, GpuFuture, PipelineStage};
@@ -137,27 +141,46 @@ fn physical() -> Result<Vec<Arc<PhysicalDevice>>, Error> {
 fn facts(device: &PhysicalDevice) -> Facts {
     let (p, has) = (device.properties(), device.supported_features());
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
-    let compute = p.subgroup_supported_stages.is_some_and(|s| s.intersects(ShaderStages::COMPUTE));
-    let sums = p.subgroup_supported_operations.is_some_and(|o| o.contains(SubgroupFeatures::ARITHMETIC));
-    let driver = format!("{} {} ({:#x})", text(&p.driver_name), text(&p.driver_info), p.driver_version);
+    let compute = p
+        .subgroup_supported_stages
+        .is_some_and(|s| s.intersects(ShaderStages::COMPUTE));
+    let sums = p
+        .subgroup_supported_operations
+        .is_some_and(|o| o.contains(SubgroupFeatures::ARITHMETIC));
+    let driver = format!(
+        "{} {} ({:#x})",
+        text(&p.driver_name),
+        text(&p.driver_info),
+        p.driver_version
+    );
     Facts {
         name: p.device_name.clone(),
         driver,
         pinned: p.shader_rounding_mode_rte_float32 == Some(true)
             && p.shader_signed_zero_inf_nan_preserve_float32 == Some(true),
-        subgroup: if compute && sums { p.subgroup_size.unwrap_or(0) } else { 0 },
+        subgroup: if compute && sums {
+            p.subgroup_size.unwrap_or(0)
+        } else {
+            0
+        },
         dot: device.api_version() >= Version::V1_3 && has.shader_integer_dot_product,
         binding_bytes: u64::from(p.max_storage_buffer_range),
-        workgroup: p.max_compute_work_group_invocations.min(p.max_compute_work_group_size[0]),
+        workgroup: p
+            .max_compute_work_group_invocations
+            .min(p.max_compute_work_group_size[0]),
         timestamps: family(device).is_some_and(|at| {
-            device.queue_family_properties()[at as usize].timestamp_valid_bits.is_some()
+            device.queue_family_properties()[at as usize]
+                .timestamp_valid_bits
+                .is_some()
         }),
     }
 }
 
 fn family(device: &PhysicalDevice) -> Option<u32> {
     let families = device.queue_family_properties();
-    let at = families.iter().position(|f| f.queue_flags.contains(QueueFlags::COMPUTE))?;
+    let at = families
+        .iter()
+        .position(|f| f.queue_flags.contains(QueueFlags::COMPUTE))?;
     Some(at as u32)
 }
 
@@ -200,8 +223,14 @@ impl Gpu {
         let queue = queues.next().ok_or_else(|| failed("gave no queue".to_owned()))?;
         Ok(Gpu {
             memory: Arc::new(StandardMemoryAllocator::new_default(device.clone())),
-            sets: Arc::new(StandardDescriptorSetAllocator::new(device.clone(), Default::default())),
-            commands: Arc::new(StandardCommandBufferAllocator::new(device.clone(), Default::default())),
+            sets: Arc::new(StandardDescriptorSetAllocator::new(
+                device.clone(),
+                Default::default(),
+            )),
+            commands: Arc::new(StandardCommandBufferAllocator::new(
+                device.clone(),
+                Default::default(),
+            )),
             facts,
             device,
             queue,
@@ -249,7 +278,9 @@ impl Gpu {
         // constants and the size of the workgroup are replaced, by values that the callers keep within limits.
         let module = unsafe { ShaderModule::new(self.device.clone(), ShaderModuleCreateInfo::new(words)) }
             .map_err(|e| self.error(e))?;
-        let entry = module.entry_point("main").ok_or_else(|| self.error("a module without main"))?;
+        let entry = module
+            .entry_point("main")
+            .ok_or_else(|| self.error("a module without main"))?;
         let stage = PipelineShaderStageCreateInfo::new(entry);
         let layout = PipelineDescriptorSetLayoutCreateInfo::from_stages([&stage])
             .into_pipeline_layout_create_info(self.device.clone())
@@ -340,12 +371,14 @@ impl Gpu {
         // SAFETY: the pool is new and no other command buffer knows it.
         unsafe { builder.reset_query_pool(pool.clone(), 0..2) }.map_err(|e| self.error(e))?;
         // SAFETY: query 0 was reset just above.
-        unsafe { builder.write_timestamp(pool.clone(), 0, PipelineStage::TopOfPipe) }.map_err(|e| self.error(e))?;
+        unsafe { builder.write_timestamp(pool.clone(), 0, PipelineStage::TopOfPipe) }
+            .map_err(|e| self.error(e))?;
         for step in steps {
             self.add(&mut builder, step)?;
         }
         // SAFETY: query 1 was reset with query 0 and has not been written since.
-        unsafe { builder.write_timestamp(pool.clone(), 1, PipelineStage::BottomOfPipe) }.map_err(|e| self.error(e))?;
+        unsafe { builder.write_timestamp(pool.clone(), 1, PipelineStage::BottomOfPipe) }
+            .map_err(|e| self.error(e))?;
         self.submit(&Recording(builder.build().map_err(|e| self.error(e))?))?;
         let mut ticks = [0_u64; 2];
         pool.get_results(0..2, &mut ticks, QueryResultFlags::WAIT)

@@ -95,7 +95,13 @@ impl Vulkan {
             let [from, to] = [x, &y].map(|rows| part(&rows.slot.words, at * n, count * n));
             let args = [n as u32, eps.to_bits(), (1.0 / n as f32).to_bits(), count as u32];
             let groups = [count.min(AXIS) as u32, count.div_ceil(AXIS) as u32, 1];
-            self.run("norm", &[(LAYER, layer)], &[&from, &gain.kept.words, bias, &to], &args, groups);
+            self.run(
+                "norm",
+                &[(LAYER, layer)],
+                &[&from, &gain.kept.words, bias, &to],
+                &args,
+                groups,
+            );
         }
         y
     }
@@ -212,14 +218,25 @@ impl Backend for Vulkan {
     fn rotate(&self, x: &mut Rows, dim: usize, table: &Table<'_, Vector>, batch: &Batch) {
         assert!(x.rows == batch.places.len() && x.cols.is_multiple_of(dim) && table.dim <= dim);
         let positions = table.values.length / table.dim;
-        assert!(batch.places.iter().all(|place| (place.position as usize) < positions));
+        assert!(
+            batch
+                .places
+                .iter()
+                .all(|place| (place.position as usize) < positions)
+        );
         let count = x.rows * (x.cols / dim) * (table.dim / 2);
         let adjacent = u32::from(table.pairs == Pairs::Adjacent);
         let args = [count, x.cols, dim, table.dim].map(|n| n as u32);
         let laid = self.lay(batch);
         let bound = [&x.slot.words, &table.values.kept.words, &laid.words];
         if count > 0 {
-            self.run("rotate", &[], &bound, &[&args[..], &[adjacent]].concat(), self.groups(count));
+            self.run(
+                "rotate",
+                &[],
+                &bound,
+                &[&args[..], &[adjacent]].concat(),
+                self.groups(count),
+            );
         }
     }
 

@@ -98,7 +98,9 @@ fn patch(words: &mut [u32], values: &[(u32, u32)], workgroup: u32) {
 impl Shaders {
     /// No kernels yet.
     pub fn new(stream: Arc<Stream>, shape: Shape) -> Shaders {
-        let powers = [shape.workgroup, shape.lanes, shape.spans].iter().all(|n| n.is_power_of_two());
+        let powers = [shape.workgroup, shape.lanes, shape.spans]
+            .iter()
+            .all(|n| n.is_power_of_two());
         assert!(powers && shape.workgroup <= 256 && shape.lanes <= shape.workgroup);
         assert!((1..=8).contains(&shape.tokens));
         Shaders {
@@ -111,8 +113,16 @@ impl Shaders {
     /// The name of a kernel's module in this shape.
     fn name(&self, kernel: &str) -> String {
         let float = if self.shape.soft { "soft" } else { "hard" };
-        let sums = if self.shape.subgroup && !self.shape.soft { "subgroup" } else { "tree" };
-        let dot = if self.shape.dot && !self.shape.soft { "dot" } else { "plain" };
+        let sums = if self.shape.subgroup && !self.shape.soft {
+            "subgroup"
+        } else {
+            "tree"
+        };
+        let dot = if self.shape.dot && !self.shape.soft {
+            "dot"
+        } else {
+            "plain"
+        };
         match kernel {
             "select" | "control" => kernel.to_owned(),
             "element" | "rotate" | "attend_end" => format!("{kernel}-{float}"),

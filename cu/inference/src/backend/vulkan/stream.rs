@@ -171,7 +171,9 @@ impl Stream {
     pub fn read(&self, words: &Words) -> Result<Vec<u32>, Error> {
         let mut state = self.state();
         let count = words.len() as usize;
-        let to = state.download(&self.gpu, count).map_err(|error| state.fail(&error));
+        let to = state
+            .download(&self.gpu, count)
+            .map_err(|error| state.fail(&error));
         if let (Ok(to), None) = (&to, &state.lost) {
             state.steps.push(Step::Copy(words.clone(), to.clone()));
         }
@@ -199,14 +201,15 @@ impl Stream {
         self.alive().map(|()| kept)
     }
 
-    /// Memory that stays, filled with zeros.
+    /// Memory filled with zeros. It is short-lived memory all the same: a cache made for one pass comes to lie where
+    /// the last pass had its own, and the pass is a replay.
     ///
     /// # Errors
     /// No room, or the device failed.
-    pub fn zeros(self: &Arc<Self>, count: usize) -> Result<Kept, Error> {
-        let kept = self.keep(count)?;
-        self.push(Step::Zero(kept.words.clone()));
-        self.alive().map(|()| kept)
+    pub fn zeros(self: &Arc<Self>, count: usize) -> Result<Slot, Error> {
+        let slot = self.slot(count);
+        self.push(Step::Zero(slot.words.clone()));
+        self.alive().map(|()| slot)
     }
 
     fn keep(self: &Arc<Self>, count: usize) -> Result<Kept, Error> {
@@ -269,20 +272,29 @@ impl State {
             }
         };
         let words = self.chunks[range.chunk].clone();
-        Ok((words.slice(range.at as u64..(range.at + count.max(1)) as u64), range))
+        Ok((
+            words.slice(range.at as u64..(range.at + count.max(1)) as u64),
+            range,
+        ))
     }
 
     /// Any words at all; a device that has none left was given up before it had any.
     fn spare(&mut self, gpu: &Gpu) -> Words {
         if self.chunks.is_empty() {
-            let words = gpu.words(Place::Download, ALIGN).expect("a few words of host memory");
+            let words = gpu
+                .words(Place::Download, ALIGN)
+                .expect("a few words of host memory");
             return words;
         }
         self.chunks[0].clone()
     }
 
     fn download(&mut self, gpu: &Gpu, count: usize) -> Result<Words, Error> {
-        if self.download.as_ref().is_none_or(|words| (words.len() as usize) < count) {
+        if self
+            .download
+            .as_ref()
+            .is_none_or(|words| (words.len() as usize) < count)
+        {
             self.download = Some(gpu.words(Place::Download, count.next_power_of_two())?);
         }
         let words = self.download.clone().expect("made above");
@@ -328,7 +340,8 @@ impl Ring {
             self.at = 0;
         }
         if self.chunk == self.chunks.len() {
-            self.chunks.push(gpu.words(Place::Upload, count.max(UPLOAD_WORDS))?);
+            self.chunks
+                .push(gpu.words(Place::Upload, count.max(UPLOAD_WORDS))?);
         }
         let words = self.chunks[self.chunk].clone();
         let words = words.slice(self.at as u64..(self.at + count) as u64);

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use crate::Profile;
 use crate::backend::cpu::drop_bits;
+use crate::backend::vulkan::Vulkan;
 use crate::backend::vulkan::gpu::Words;
 use crate::backend::vulkan::operators::{Acts, Rows, Vector, wide};
 use crate::backend::vulkan::shader::{KIND, TOKENS};
 use crate::backend::vulkan::stream::{Kept, Stream, part};
-use crate::backend::vulkan::Vulkan;
 use crate::error::Error;
 use crate::weight::{self, BLOCK, Width};
 
@@ -130,12 +130,36 @@ impl Vulkan {
         let out = part(&y.slot.words, at * w.rows, tokens * w.rows);
         let bias_words = bias.map_or(&self.nothing, |bias| &bias.kept.words);
         let offsets_at = if w.offsets { slab.offsets_at } else { 0 };
-        let numbers = [blocks, slab.rows, tokens, w.rows, slab.first, offsets_at, slab.exponents_at];
+        let numbers = [
+            blocks,
+            slab.rows,
+            tokens,
+            w.rows,
+            slab.first,
+            offsets_at,
+            slab.exponents_at,
+        ];
         let exponent = w.exponents[usize::from(x.profile == Profile::A8)];
         let values = [(TOKENS, tile), (KIND, w.width.bits()), wide(x.profile)];
-        let bound = [&slab.codes.words, &slab.scales.words, &high, &low, &facts, bias_words, &out];
-        let args = [&numbers.map(|n| n as u32)[..], &[exponent, u32::from(bias.is_some())]].concat();
-        let groups = [(slab.rows as u32).div_ceil(self.shaders.teams()), (tokens as u32).div_ceil(tile), 1];
+        let bound = [
+            &slab.codes.words,
+            &slab.scales.words,
+            &high,
+            &low,
+            &facts,
+            bias_words,
+            &out,
+        ];
+        let args = [
+            &numbers.map(|n| n as u32)[..],
+            &[exponent, u32::from(bias.is_some())],
+        ]
+        .concat();
+        let groups = [
+            (slab.rows as u32).div_ceil(self.shaders.teams()),
+            (tokens as u32).div_ceil(tile),
+            1,
+        ];
         self.run("linear", &values, &bound, &args, groups);
     }
 }
