@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use spec::contract::{Answer, Class, Content, LogEntry, Scheduler, Span};
@@ -19,6 +20,8 @@ use super::run::{Upload, now_ms};
 const SLOTS_MAX: u64 = 100_000;
 /// Slots read at once.
 const PAGE_SLOTS: usize = 500;
+/// How long a turn of the uploader that is under way is waited for, ms.
+const TURN_TIME_MS: u64 = 10_000;
 /// Processes whose counts are kept.
 const TALLIES_MAX: usize = 1_024;
 
@@ -228,7 +231,9 @@ impl Board {
                 .map(|segment| (segment, place(segment)))
                 .collect()
         };
-        upload.look(see).await
+        let looked = tokio::time::timeout(Duration::from_millis(TURN_TIME_MS), upload.look(see)).await;
+        let text = "the uploader is waiting for its upstreams; ask again";
+        looked.unwrap_or_else(|_| Err(Refusal::busy("turn-under-way", text)))
     }
 }
 
