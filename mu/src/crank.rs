@@ -286,7 +286,9 @@ impl Crank {
                 tracing::warn!(process = %self.process, item = %delivery.item_id(), to = %lane, "not delivered: {refusal}");
                 self.settle(&lane, &delivery, format!("refused: {refusal}"));
             }
-            Attempt::Again(refusal) if tries.attempts + 1 >= self.shared.config.attempts_max => {
+            Attempt::Again(refusal)
+                if tries.attempts + 1 >= self.shared.config.attempts_max && !is_suspended(&refusal) =>
+            {
                 metrics::counter!("mu_given_up").increment(1);
                 tracing::error!(process = %self.process, item = %delivery.item_id(), to = %lane, "given up: {refusal}");
                 self.settle(
@@ -296,7 +298,8 @@ impl Crank {
                 );
             }
             Attempt::Again(refusal) => {
-                tries.attempts += 1;
+                // A scheduler that waits for its operator may take days: nothing is given up over that.
+                tries.attempts = tries.attempts.saturating_add(1);
                 tries.due_ms = now_ms() + self.shared.config.backoff(tries.attempts).as_millis() as u64;
                 self.lanes.again(&lane, tries);
                 metrics::counter!("mu_retries").increment(1);
@@ -378,4 +381,8 @@ impl Crank {
             now_ms: now_ms(),
         });
     }
+}
+/// Whether a scheduler gives no slots until its operator says so.
+fn is_suspended(refusal: &Refusal) -> bool {
+    refusal.code == "scheduling-suspended"
 }

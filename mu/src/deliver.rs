@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use spec::contract::{Answer, Class, Query, TagFilter};
+use spec::contract::{Answer, Class, LogEntry, Query, TagFilter};
 use spec::{DataItem, ItemId, ProcessId, Refusal};
 
 use crate::delivery::{Assign, Delivery, What};
@@ -135,10 +135,43 @@ async fn keep(shared: &Shared, sender: ProcessId, item: &DataItem) -> Answer<&'s
     let process = shared.units.scheduler.process(sender).await?;
     let class = match process.assignment.item.tag("Storage") {
         Some("permanent") => Class::Permanent,
+        _ if is_widened(shared, &process).await? => Class::Permanent,
         _ => Class::Local,
     };
     shared.units.permanent.append(vec![item.clone()], class).await?;
     Ok("kept in the weave: its target is no process")
+}
+
+/// Whether a local process was turned permanent: a message of its owner says so, and its scheduler took
+/// it so.
+async fn is_widened(shared: &Shared, process: &LogEntry) -> Answer<bool> {
+    let Some(item) = process.item() else {
+        return Ok(false);
+    };
+    let query = Query {
+        owners: vec![item.owner_address()],
+        recipients: vec![*item.id().bytes()],
+        tags: vec![TagFilter {
+            name: "Storage".into(),
+            values: vec!["permanent".into()],
+        }],
+        first: 100,
+        ascending: true,
+        ..Query::default()
+    };
+    for hit in shared.units.permanent.find(query).await?.hits {
+        let entry = shared
+            .units
+            .scheduler
+            .message(process.assignment.process, hit.stored.id())
+            .await;
+        match entry {
+            Ok(entry) if entry.assignment.item.tag("Storage") == Some("permanent") => return Ok(true),
+            Err(refusal) if refusal.is_retryable() => return Err(refusal),
+            _ => {}
+        }
+    }
+    Ok(false)
 }
 
 async fn spawn(shared: &Shared, sender: ProcessId, origin: ItemId, item: &DataItem) -> Answer<&'static str> {

@@ -13,10 +13,12 @@ use axum::http::HeaderMap;
 use axum::routing::post;
 use spec::contract::{Answer, Class, Permanent};
 use spec::{DataItem, ItemId, ItemParts, Refusal};
+use weave::upload::Preview;
 use wire::server::{Limits, Params, Peer, Reject};
 
 use crate::assemble::Node;
 use crate::module::Description;
+use crate::upload::Board;
 
 /// The header that marks a request as the operator's.
 pub const ADMIN_HEADER: &str = "x-weft-admin";
@@ -25,6 +27,8 @@ pub const ADMIN_HEADER: &str = "x-weft-admin";
 pub fn router(node: Arc<Node>, limits: &Limits) -> Router {
     Router::new()
         .route("/weft/modules", post(add_module))
+        .route("/weft/seal", post(seal))
+        .route("/weft/upload/preview", post(preview))
         .layer(DefaultBodyLimit::max(limits.body_bytes_max))
         .with_state(node)
 }
@@ -55,6 +59,34 @@ fn names_loopback(headers: &HeaderMap) -> bool {
         .map_or(host, |(name, _)| name)
         .trim_matches(['[', ']']);
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn board(node: &Node) -> Answer<&Board> {
+    let text = "this node has no weave, so there is nothing to upload";
+    node.board
+        .as_deref()
+        .ok_or_else(|| Refusal::invalid("no-weave", text))
+}
+
+/// Seals what is open, so that it goes up at once.
+async fn seal(
+    State(node): State<Arc<Node>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Result<Json<serde_json::Value>, Reject> {
+    check(&peer, &headers)?;
+    board(&node)?.upload()?.seal().await?;
+    Ok(Json(serde_json::json!({ "sealed": true })))
+}
+
+/// Asks what everything that waits would cost.
+async fn preview(
+    State(node): State<Arc<Node>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Result<Json<Preview>, Reject> {
+    check(&peer, &headers)?;
+    Ok(Json(board(&node)?.upload()?.preview().await?))
 }
 
 /// Stores a module signed by the node, or registers its bytes under a published id.

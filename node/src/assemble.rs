@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use axum::Router;
 use spec::contract::{Class, Compute, Permanent, Scheduler};
 use spec::{Address, Signer};
@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::events::{self, Feeds};
 use crate::mainnet::{self, Mainnet};
 use crate::spawn_rules::{self, SpawnRules};
+use crate::upload::{self, Board, Upload};
 use crate::wallet;
 
 /// The units of this program.
@@ -31,6 +32,8 @@ pub struct Node {
     pub mu: Option<Arc<mu::Mu>>,
     /// The outcomes of processes as they happen, where a compute unit is here.
     pub feeds: Option<Arc<Feeds>>,
+    /// Tells how far the permanent log got; there with the weave.
+    pub board: Option<Arc<Board>>,
     /// What the mainnet routes speak to; there with the messenger.
     pub mainnet: Option<Arc<Mainnet>>,
     /// Accounts of the units that run here.
@@ -57,7 +60,8 @@ pub struct Addresses {
 /// The units' keys.
 struct UnitKeys {
     mu: Arc<Signer>,
-    su: Signer,
+    /// It signs what carriers say of themselves, too.
+    su: Arc<Signer>,
     cu: Signer,
 }
 
@@ -74,8 +78,15 @@ impl Node {
             true => (Some(open_weave(config, &data).await?), None),
             false => (None, Some(lock(&data)?)),
         };
+        let upload = match &weave {
+            Some(weave) => open_upload(config, weave, keys.su.clone(), &data).await?,
+            None if config.upload.is_on() => {
+                bail!("--upstream: only a node with a weave uploads; add the role su or gateway")
+            }
+            None => None,
+        };
         let su = match config.has(Role::Su) {
-            true => Some(open_su(config, weave.as_ref(), keys.su, own.0, &data)?),
+            true => Some(open_su(config, weave.as_ref(), keys.su, own.0, &data).await?),
             false => None,
         };
         let neighbours = || {
@@ -106,6 +117,16 @@ impl Node {
             compute: units.compute,
             scheduler_address: su.is_some().then_some(own.1),
         });
+        let board = weave.clone().map(|weave| {
+            let scheduler = su.clone().map(|su| su as Arc<dyn Scheduler>);
+            let (upload, wallet) = upload.unzip();
+            Arc::new(Board::new(
+                weave,
+                scheduler,
+                upload,
+                (config.upload.clone(), wallet),
+            ))
+        });
         let addresses = Addresses {
             mu: mu.is_some().then_some(own.0),
             su: su.is_some().then_some(own.1),
@@ -117,6 +138,7 @@ impl Node {
             cu,
             mu,
             feeds: feeds.map(Arc::new),
+            board,
             mainnet: mainnet.map(Arc::new),
             addresses,
             signer: keys.mu,
@@ -131,6 +153,9 @@ impl Node {
         if let Some(weave) = self.weave.as_ref().filter(|_| config.has(Role::Gateway)) {
             let stand_ins = spawn_rules::stand_ins(cu::kernel_id(), self.signer.address());
             router = router.merge(weave::http::router_with(weave.clone(), stand_ins));
+        }
+        if let Some(board) = &self.board {
+            router = router.merge(upload::http::router(board.clone()));
         }
         if let Some(su) = &self.su {
             router = router.nest("/su", su::http::router(su.clone()));
@@ -172,6 +197,9 @@ impl Node {
                 tracing::warn!("the scheduler's index was not written and will be rebuilt: {error}");
             }
         }
+        if let Some(Ok(upload)) = self.board.as_ref().map(|board| board.upload()) {
+            upload.close().await;
+        }
         if let Some(weave) = &self.weave {
             weave.close().await;
         }
@@ -187,7 +215,7 @@ impl UnitKeys {
         };
         Ok(UnitKeys {
             mu: Arc::new(read(&config.keys.mu, "mu.json")?),
-            su: read(&config.keys.su, "su.json")?,
+            su: Arc::new(read(&config.keys.su, "su.json")?),
             cu: read(&config.keys.cu, "cu.json")?,
         })
     }
@@ -253,21 +281,57 @@ async fn open_weave(config: &Config, data: &Path) -> Result<Arc<weave::Weave>> {
     Ok(weave)
 }
 
-fn open_su(
+/// Sets the uploader to work, where the configuration has a route.
+async fn open_upload(
+    config: &Config,
+    weave: &Arc<weave::Weave>,
+    node: Arc<Signer>,
+    data: &Path,
+) -> Result<Option<(Arc<Upload>, Address)>> {
+    let settings = &config.upload;
+    if !settings.is_on() {
+        return Ok(None);
+    }
+    let wallet = Arc::new(settings.signer()?);
+    let owner = wallet
+        .transaction_owner()
+        .context("the settings checked the key")?;
+    let parts = weave::upload::Parts {
+        log: weave.log().clone(),
+        cache: Some(data.join("cache")),
+        node,
+        wallet,
+        peers: settings.peers()?,
+        bundlers: settings.bundlers()?,
+    };
+    let limits = settings.config.clone();
+    let opened = tokio::task::spawn_blocking(move || weave::upload::Uploader::open(parts, limits)).await??;
+    Ok(Some((Arc::new(Upload::start(opened)?), owner.address())))
+}
+
+async fn open_su(
     config: &Config,
     weave: Option<&Arc<weave::Weave>>,
-    signer: Signer,
+    signer: Arc<Signer>,
     messenger: Address,
     data: &Path,
 ) -> Result<Arc<su::Su>> {
     let weave = weave.expect("a scheduler's node has a weave");
+    if config.resume_scheduling {
+        resume(config, weave, &signer, data).await?;
+    }
     let chain = weave.clone();
+    let keys = su::resume::keys(&config.su, data, &**weave.log())?;
+    let before = keys.iter().map(|link| link.from);
     let rules = Arc::new(SpawnRules {
-        own: own_accounts(config, signer.address(), messenger),
+        own: own_accounts(config, signer.address(), messenger)
+            .into_iter()
+            .chain(before)
+            .collect(),
         listen: config.listen(),
         weave: weave.clone(),
         kernel: cu::kernel_id(),
-        shipped: cu::shipped::items(),
+        uploads: config.upload.is_on(),
     });
     let parts = su::Parts {
         signer,
@@ -280,10 +344,29 @@ fn open_su(
             let rules = rules.clone();
             Box::pin(async move { rules.notes(&process).await })
         }),
-        // Nothing is uploaded without an upload route, and this node has none.
-        class: Class::Local,
+        // Nothing is uploaded without an upload route.
+        class: match config.upload.is_on() {
+            true => Class::Permanent,
+            false => Class::Local,
+        },
+        belongings: Arc::new(su::belongings::InWeave {
+            weave: weave.clone(),
+            messenger,
+        }),
     };
     Ok(su::Su::open(config.su.clone(), data, parts)?)
+}
+
+/// Ends a suspension, where there is one.
+async fn resume(config: &Config, weave: &Arc<weave::Weave>, signer: &Arc<Signer>, data: &Path) -> Result<()> {
+    match su::resume::resume(&config.su, data, &**weave.log(), signer).await? {
+        Some(resumed) => eprintln!(
+            "scheduling goes on under epoch {}, after the last published slot of each of {} processes",
+            resumed.epoch, resumed.processes
+        ),
+        None => eprintln!("--resume-scheduling: scheduling is not suspended here; nothing was done"),
+    }
+    Ok(())
 }
 
 /// Whom a process may name as its scheduler without being adopted: the scheduler, and the messenger

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::client;
 use crate::client::args::DevOptions;
 use crate::test::{BenchTestArgs, NewArgs, TestArgs};
+use crate::upload;
 
 /// Weft: a permanent-storage actor compute node.
 #[derive(Parser, Debug)]
@@ -46,9 +47,24 @@ Examples:
     Completions(CompletionsArgs),
     /// Run a node: messenger, scheduler, compute unit and gateway, all or some of them.
     Node(NodeArgs),
+    /// Print how far the permanent log got: items and bytes by state, age, cost, what is wrong.
+    #[command(after_help = "\
+Examples:
+  weft status                     the whole node
+  weft status --json
+  weft status --process ID        one process")]
+    Status(upload::command::StatusArgs),
+    /// Seal the open part of the permanent log, so that it is uploaded now.
+    Seal(upload::command::AskArgs),
+    /// Uploading: what it would cost.
+    #[command(subcommand)]
+    Upload(upload::command::UploadCommand),
     /// Modules: the programs that processes run.
     #[command(subcommand)]
     Module(ModuleCommand),
+    /// The units' keys: one takes another's place.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Wallets: keys that sign.
     #[command(subcommand)]
     Wallet(WalletCommand),
@@ -104,6 +120,9 @@ pub struct NodeArgs {
     /// Print the ready line as JSON, and logs too.
     #[arg(long)]
     pub json: bool,
+    /// Schedule again in a folder that `weft rebuild` made; this key's scheduler must run nowhere else.
+    #[arg(long)]
+    pub resume_scheduling: bool,
     /// Key of the scheduler unit (JWK). Default DATA/keys/su.json, made at the first start.
     #[arg(long, value_name = "FILE")]
     pub su_key: Option<PathBuf>,
@@ -134,6 +153,31 @@ pub struct NodeArgs {
     /// Sign and pay nothing: only tell what would be uploaded and what it would cost.
     #[arg(long, help_heading = "Upload")]
     pub upload_dry_run: bool,
+}
+
+/// `weft keys`
+#[derive(Subcommand, Debug)]
+pub enum KeysCommand {
+    /// Let a new key sign for the scheduler from now on, in the name of the one that does so far.
+    #[command(after_help = "\
+The node must be stopped. The old key signs who follows it, in the permanent part of the log; readers accept
+assignments of the new key from there on. The old key's file is kept beside it, under its address.
+
+Examples:
+  weft keys succeed --data ./data                    with a new key
+  weft keys succeed --data ./data --new-key su.json  with one made before")]
+    Succeed(SucceedArgs),
+}
+
+/// `weft keys succeed`
+#[derive(Args, Debug)]
+pub struct SucceedArgs {
+    /// Data folder of the node.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Key that follows (JWK). Default: a new Ed25519 key.
+    #[arg(long, value_name = "FILE")]
+    pub new_key: Option<PathBuf>,
 }
 
 /// `weft module`

@@ -27,6 +27,9 @@ pub struct Config {
     pub roles: Vec<Role>,
     /// Log filter in the `RUST_LOG` language.
     pub log: Option<String>,
+    /// End a suspension of scheduling at this start. A flag only: the next start must not do it unasked.
+    #[serde(skip)]
+    pub resume_scheduling: bool,
     /// Files of the units' keys.
     pub keys: Keys,
     /// Where units are that are not among the roles.
@@ -80,6 +83,7 @@ impl Config {
             Some(path) => Config::read(path)?,
             None => Config::default(),
         };
+        config.resume_scheduling = args.resume_scheduling;
         replace(&mut config.data, &args.data);
         replace(&mut config.listen, &args.listen);
         replace(&mut config.keys.su, &args.su_key);

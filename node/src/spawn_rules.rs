@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use spec::assignment::{ADOPTED_FROM, MODULE_USED};
-use spec::contract::{Answer, Class, Permanent};
-use spec::{Address, DataItem, ModuleId, Refusal, Tag, Tags, tags};
+use spec::contract::Answer;
+use spec::{Address, DataItem, ModuleId, Refusal, Tag, Tags};
 use weave::Weave;
 use weave::http::{StandIn, StandIns};
 
@@ -37,8 +37,8 @@ pub struct SpawnRules {
     pub weave: Arc<Weave>,
     /// What runs a process whose published module is not at hand.
     pub kernel: ModuleId,
-    /// Modules that come with the program.
-    pub shipped: Vec<DataItem>,
+    /// Whether what is permanent is uploaded: then nothing is decided that only this machine could follow.
+    pub uploads: bool,
 }
 
 impl SpawnRules {
@@ -61,19 +61,7 @@ impl SpawnRules {
         if notes.len() > decided {
             notes.push(Tag::new("Storage", "local"));
         }
-        let module = tags::first(&notes, MODULE_USED).or(process.tag("Module"));
-        self.keep(module.unwrap_or("")).await?;
         Ok(notes)
-    }
-
-    /// A module that comes with the program goes into the log with the first process that runs it:
-    /// the program's next version may come with another.
-    async fn keep(&self, module: &str) -> Answer<()> {
-        let shipped = self.shipped.iter().find(|item| item.id().to_string() == module);
-        match shipped {
-            Some(item) => self.weave.append(vec![item.clone()], Class::Permanent).await,
-            None => Ok(()),
-        }
     }
 
     /// The foreign scheduler that a process names, if it does.
@@ -104,6 +92,9 @@ impl SpawnRules {
 
     /// What runs a process that names a published module which nobody has added.
     async fn module_used(&self, process: &DataItem) -> Answer<Option<ModuleId>> {
+        if self.uploads {
+            return Ok(None);
+        }
         let named = process.tag("Module").unwrap_or("");
         let Some(named) = published().find(|id| id.to_string() == named) else {
             return Ok(None);
@@ -155,7 +146,7 @@ mod tests {
             listen: listen.parse().unwrap(),
             weave: Weave::open(weave::Config::default(), folder).unwrap(),
             kernel: cu::kernel_id(),
-            shipped: cu::shipped::items(),
+            uploads: false,
         }
     }
 
@@ -209,23 +200,19 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let wanted = [pair("Module-Used", &kernel), pair("Storage", "local")];
         assert_eq!(noted(&rules, &item).await, wanted);
+        let uploading = SpawnRules {
+            uploads: true,
+            ..super::tests::rules(&folder.path().join("uploading"), "127.0.0.1:1")
+        };
+        assert_eq!(
+            noted(&uploading, &item).await,
+            [],
+            "others must be able to follow"
+        );
         let unpublished = process(&Address([3; 32]).to_string(), &OWN.to_string());
         assert_eq!(noted(&rules, &unpublished).await, []);
         let (id, data) = (PUBLISHED[0].parse().unwrap(), Bytes::from_static(b"bytes"));
         rules.weave.register(id, Tags::new(), data, OWN).await.unwrap();
         assert_eq!(noted(&rules, &item).await, []);
-    }
-
-    #[tokio::test]
-    async fn what_comes_along_is_kept_with_whom_it_runs() {
-        let folder = tempfile::tempdir().unwrap();
-        let rules = rules(folder.path(), "127.0.0.1:1");
-        let kernel = cu::kernel_id();
-        assert!(rules.weave.fetch(kernel.into()).await.is_err());
-        rules
-            .notes(&process(&kernel.to_string(), &OWN.to_string()))
-            .await
-            .unwrap();
-        assert!(rules.weave.fetch(kernel.into()).await.is_ok());
     }
 }

@@ -72,6 +72,17 @@ pub fn read(path: &Path) -> Result<Signer> {
     Ok(signer)
 }
 
+/// Copies a key to a new file with mode 0600, durably.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let text = fs::read(from).map(Zeroizing::new);
+    let text = text.with_context(|| format!("cannot read the key {}", from.display()))?;
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(to);
+    let mut file = file.with_context(|| format!("cannot create {}", to.display()))?;
+    let written = file.write_all(&text).and_then(|()| file.sync_all());
+    written.with_context(|| format!("cannot write a key to {}", to.display()))
+}
+
 /// Reads a unit's key, making it at the first start.
 pub fn read_or_create(path: &Path) -> Result<Signer> {
     match path.exists() {

@@ -14,6 +14,7 @@ use crate::item::DataItem;
 use crate::outcome::Outcome;
 use crate::refusal::Refusal;
 use crate::tags::Tags;
+use crate::transaction::Transaction;
 use crate::withheld::Withheld;
 
 /// Every answer across a contract.
@@ -96,6 +97,17 @@ pub enum Stored {
     Withheld(Withheld),
     /// Bytes that somebody registered under a published id; the id proves nothing about them.
     Registered(Arc<Registered>),
+    /// A transaction of the base layer that was posted to this node.
+    Posted(Arc<Posted>),
+}
+
+/// A base-layer transaction; its signature was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    /// Its header.
+    pub transaction: Transaction,
+    /// Its data; `None` as long as chunks are missing.
+    pub data: Option<Bytes>,
 }
 
 /// Bytes held under an id on an operator's word.
@@ -118,6 +130,7 @@ impl Stored {
             Stored::Item(item) => item.id(),
             Stored::Withheld(withheld) => withheld.id(),
             Stored::Registered(registered) => registered.id,
+            Stored::Posted(posted) => posted.transaction.id,
         }
     }
 
@@ -127,15 +140,17 @@ impl Stored {
             Stored::Item(item) => item.tags().to_vec(),
             Stored::Withheld(withheld) => withheld.tags().unwrap_or_default(),
             Stored::Registered(registered) => registered.tags.clone(),
+            Stored::Posted(posted) => posted.transaction.content.tags.clone(),
         }
     }
 
-    /// The data, unless it was withheld.
+    /// The data, unless it was withheld or has not come yet.
     pub fn data(&self) -> Option<Bytes> {
         match self {
             Stored::Item(item) => Some(item.data()),
             Stored::Withheld(_) => None,
             Stored::Registered(registered) => Some(registered.data.clone()),
+            Stored::Posted(posted) => posted.data.clone(),
         }
     }
 
@@ -153,6 +168,7 @@ impl Stored {
             Stored::Item(item) => item.signer_text().into(),
             Stored::Withheld(withheld) => withheld.owner_text(),
             Stored::Registered(registered) => registered.by.to_string(),
+            Stored::Posted(posted) => posted.transaction.owner.address().to_string(),
         }
     }
 }
@@ -177,6 +193,8 @@ pub struct Query {
     pub recipients: Vec<[u8; 32]>,
     /// Every one of these.
     pub tags: Vec<TagFilter>,
+    /// Directly in any of these bundles.
+    pub bundled_in: Vec<ItemId>,
     /// Lowest height, inclusive.
     pub height_min: Option<u64>,
     /// Highest height, inclusive.

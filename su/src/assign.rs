@@ -5,7 +5,9 @@
 
 use spec::assignment::{AssignmentError, Chain};
 use spec::contract::{Class, Field, Tick};
-use spec::{Assignment, Draft, ItemId, ProcessId, Signer, Tags};
+use spec::{Address, Assignment, Draft, ItemId, ProcessId, Tags};
+
+use crate::authority::Authority;
 
 /// Where a process's log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +20,14 @@ pub struct Head {
     pub chain: Chain,
     /// The last assignment's tick; zero before the first.
     pub tick: Tick,
-    /// Where the process's items go; fixed at spawn.
+    /// Where the process's items go; local ones may become permanent.
     pub class: Class,
+    /// The last assignment's epoch; the first one before there is any.
+    pub epoch: u64,
+    /// Who signed the last assignment; before the first, who may be expected to.
+    pub signer: Address,
+    /// The last assignment.
+    pub last: Option<ItemId>,
 }
 
 /// What asks for a slot.
@@ -35,7 +43,7 @@ pub struct Ask {
 
 impl Head {
     /// The head of a process that has no log yet.
-    pub fn unborn(process: ProcessId, class: Class) -> Head {
+    pub fn unborn(process: ProcessId, class: Class, signer: Address) -> Head {
         let (chain, tick) = (Chain::first(process), Tick::default());
         Head {
             process,
@@ -43,6 +51,9 @@ impl Head {
             chain,
             tick,
             class,
+            epoch: 0,
+            signer,
+            last: None,
         }
     }
 
@@ -54,6 +65,9 @@ impl Head {
             chain: last.chain.next(last.item.id()),
             tick: last.tick,
             class,
+            epoch: last.epoch,
+            signer: last.item.owner_address(),
+            last: Some(last.item.id()),
         }
     }
 
@@ -61,7 +75,12 @@ impl Head {
     ///
     /// # Errors
     /// Only the key's: then the head is as it was.
-    pub fn assign(&mut self, ask: Ask, tick: Tick, signer: &Signer) -> Result<Assignment, AssignmentError> {
+    pub fn assign(
+        &mut self,
+        ask: Ask,
+        tick: Tick,
+        authority: &Authority,
+    ) -> Result<Assignment, AssignmentError> {
         assert_eq!(
             ask.message.is_none(),
             self.next_slot == 0,
@@ -75,6 +94,12 @@ impl Head {
             tick.block_height >= self.tick.block_height,
             "heights never decrease"
         );
+        assert!(self.epoch <= authority.epoch(), "epochs never fall");
+        let is_turn = self.epoch != authority.epoch() || self.signer != authority.address();
+        let mut notes = ask.notes;
+        if is_turn {
+            notes.extend(authority.evidence(self));
+        }
         let draft = Draft {
             process: self.process,
             slot: self.next_slot,
@@ -82,11 +107,19 @@ impl Head {
             tick,
             message: ask.message,
             exclude: ask.exclude,
-            notes: ask.notes,
+            notes,
             anchor: anchor(self.next_slot),
         };
-        let assignment = draft.sign(signer)?;
-        *self = Head::after(&assignment, self.class);
+        let assignment = draft.sign_in(authority.epoch(), authority.signer())?;
+        *self = Head {
+            next_slot: self.next_slot + 1,
+            chain: self.chain.next(assignment.item.id()),
+            tick,
+            epoch: authority.epoch(),
+            signer: authority.address(),
+            last: Some(assignment.item.id()),
+            ..*self
+        };
         Ok(assignment)
     }
 }
@@ -107,6 +140,13 @@ fn anchor(slot: u64) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    use spec::Signer;
+
+    fn authority() -> Authority {
+        Authority::first(Arc::new(Signer::ed25519(&[1; 32])))
+    }
 
     fn ask(n: u8) -> Ask {
         Ask {
@@ -124,9 +164,9 @@ mod tests {
 
     #[test]
     fn slots_follow_each_other_and_the_chain_covers_them() {
-        let signer = Signer::ed25519(&[1; 32]);
+        let signer = authority();
         let process = ProcessId([9; 32]);
-        let mut head = Head::unborn(process, Class::Local);
+        let mut head = Head::unborn(process, Class::Local, signer.address());
         let first = head.assign(Ask::default(), tick(5), &signer).unwrap();
         let second = head.assign(ask(1), tick(6), &signer).unwrap();
         assert_eq!((first.slot, second.slot, head.next_slot), (0, 1, 2));
@@ -143,8 +183,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "strictly increase")]
     fn a_timestamp_never_repeats() {
-        let signer = Signer::ed25519(&[1; 32]);
-        let mut head = Head::unborn(ProcessId([9; 32]), Class::Local);
+        let signer = authority();
+        let mut head = Head::unborn(ProcessId([9; 32]), Class::Local, signer.address());
         head.assign(Ask::default(), tick(5), &signer).unwrap();
         let _ = head.assign(ask(1), tick(5), &signer);
     }

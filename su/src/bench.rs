@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use spec::contract::{Class, Scheduler};
-use spec::{DataItem, ItemId, ItemParts, ProcessId, Signer, Tag, Tags};
+use spec::{Address, DataItem, ItemId, ItemParts, ProcessId, Signer, Tag, Tags};
 use wire::client::Http;
 
+use crate::belongings::InWeave;
 use crate::{Config, Parts, Su};
 
 /// Callers at once.
@@ -114,7 +115,7 @@ impl Stage {
         let weave = weave::Weave::open(weave::Config::default(), &folder).map_err(io::Error::other)?;
         let chain = weave.clone();
         let parts = Parts {
-            signer: Signer::ed25519(&[2; 32]),
+            signer: Arc::new(Signer::ed25519(&[2; 32])),
             journal: weave.log().clone(),
             permanent: weave.clone(),
             now: crate::clock::wall_clock(),
@@ -122,6 +123,10 @@ impl Stage {
             chain: weave.chain().describe(),
             boot_tags: Arc::new(|_| Box::pin(std::future::ready(Ok(Tags::new())))),
             class: Class::Local,
+            belongings: Arc::new(InWeave {
+                weave: weave.clone(),
+                messenger: Address([0; 32]),
+            }),
         };
         let su = Su::open(Config::default(), &folder, parts).map_err(io::Error::other)?;
         for item in processes {

@@ -4,8 +4,9 @@
 //! duplicates, and whether a process exists. The checks stand in the order in which the field's
 //! scheduler makes them, so that of several faults the same one is named.
 
+use spec::assignment::MODULE_USED;
 use spec::contract::{Answer, Class};
-use spec::{Address, DataItem, ItemId, ProcessId, Refusal, Tag};
+use spec::{Address, Assignment, DataItem, ItemId, ProcessId, Refusal, Tag};
 
 /// What an item wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +134,33 @@ pub const fn class_name(class: Class) -> &'static str {
         Class::Local => "local",
         Class::Permanent => "permanent",
     }
+}
+
+/// Whether a message asks that its process be kept for ever. What a messenger pushed does not: a
+/// process chose its tags, and everybody's pushes carry the messenger's signature.
+pub fn asks_for_permanence(item: &DataItem) -> bool {
+    item.tag("Storage") == Some(class_name(Class::Permanent)) && !is_pushed(item)
+}
+
+/// Whether a local process can become permanent, by its first assignment.
+///
+/// # Errors
+/// An adopted one cannot.
+pub fn widenable(first: &Assignment) -> Answer<()> {
+    let why = match (first.adopted_from(), first.item.tag(MODULE_USED)) {
+        (Some(named), _) => format!(
+            "it names the scheduler {named}: what this node published of it would contradict that scheduler's own log"
+        ),
+        (None, Some(used)) => format!(
+            "this node runs it on {used} in place of the module it names: nobody else would come to the same results"
+        ),
+        (None, None) => return Ok(()),
+    };
+    let text = format!(
+        "the process {} cannot become permanent: {why}; spawn a new one",
+        first.process
+    );
+    Err(Refusal::invalid("adopted-process", text))
 }
 
 /// The transaction a process wants to read when it boots, if it names one.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use spec::Refusal;
 use spec::assignment::AssignmentError;
+use spec::{Address, Refusal};
 
 /// Why the scheduler could not start or do something. Cheap to clone: one failure refuses many.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -27,6 +27,17 @@ pub enum Error {
     /// The scheduler's key cannot sign.
     #[error("the scheduler's key cannot sign an assignment: {0}")]
     Sign(#[from] AssignmentError),
+    /// The log names another key than the one given.
+    #[error("this log's scheduler is {named}, the key given is {given}'s; start with the key that succeeded")]
+    Key {
+        /// Who may go on.
+        named: Address,
+        /// Whose key was given.
+        given: Address,
+    },
+    /// Scheduling cannot go on, or be handed on.
+    #[error("{0}")]
+    Turn(Arc<str>),
     /// The writer has stopped.
     #[error("the scheduler is shutting down")]
     Closed,

@@ -430,7 +430,9 @@ impl View<'_> {
 
     /// How far a process that was turned permanent has come; `None` if it never was.
     pub fn stage(&self, process: ProcessId) -> Result<Option<Stage>> {
-        let known = self.memory().filter_map(|layer| layer.stages.get(&process).copied());
+        let known = self
+            .memory()
+            .filter_map(|layer| layer.stages.get(&process).copied());
         let found = self.stages.get(process.bytes()).map_err(Error::index)?;
         let found = found.map(|stage| Stage::decode(stage.value()));
         Ok(known.chain(found).reduce(Stage::later))

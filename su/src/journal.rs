@@ -7,7 +7,7 @@
 use std::pin::Pin;
 
 use spec::contract::Class;
-use weave::{Position, Record};
+use weave::{Piece, Position, Record};
 
 /// An append under way; it ends when the group is durable.
 pub type Pending = Pin<Box<dyn Future<Output = weave::error::Result<Vec<Position>>> + Send>>;
@@ -18,6 +18,8 @@ pub type Replay<'a> = Box<dyn Iterator<Item = weave::error::Result<(Position, Re
 pub trait Journal: Send + Sync {
     /// Starts to append a group of records.
     fn append(&self, records: Vec<Record>, class: Class) -> Pending;
+    /// Starts to append a group that holds copies of what stands in the log.
+    fn append_pieces(&self, pieces: Vec<Piece>, class: Class) -> Pending;
     /// The record at a position.
     fn read(&self, at: Position) -> weave::error::Result<Record>;
     /// The records after a position, or all of them.
@@ -27,6 +29,10 @@ pub trait Journal: Send + Sync {
 impl Journal for weave::Log {
     fn append(&self, records: Vec<Record>, class: Class) -> Pending {
         Box::pin(weave::Log::append(self, records, class))
+    }
+
+    fn append_pieces(&self, pieces: Vec<Piece>, class: Class) -> Pending {
+        Box::pin(weave::Log::append_pieces(self, pieces, class))
     }
 
     fn read(&self, at: Position) -> weave::error::Result<Record> {

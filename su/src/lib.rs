@@ -5,10 +5,13 @@
 //! timestamps strictly increase; the index is derived from the log and may be deleted.
 
 pub mod assign;
+pub mod authority;
+pub mod belongings;
 pub mod bench;
 pub mod check;
 pub mod clock;
 pub mod config;
+mod copies;
 pub mod error;
 pub mod http;
 pub mod index;
@@ -16,6 +19,7 @@ pub mod journal;
 pub mod note;
 mod read;
 mod rebuild;
+pub mod resume;
 mod writer;
 
 use std::path::Path;
@@ -24,8 +28,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
+use spec::assignment::MODULE_USED;
 use spec::contract::{
-    Answer, Class, Field, LogEntry, LogPage, Permanent, Scheduled, Scheduler, Span, Stored, Tick,
+    Answer, Class, Content, Field, LogEntry, LogPage, Permanent, Scheduled, Scheduler, Span, Stored, Tick,
 };
 use spec::{Address, DataItem, ItemId, ProcessId, Refusal, Signer, Tag, Tags};
 
@@ -33,6 +38,8 @@ pub use config::Config;
 pub use error::Error;
 
 use crate::assign::Ask;
+use crate::authority::Authority;
+use crate::belongings::Belongings;
 use crate::check::Wish;
 use crate::clock::{Clock, Heights, WallClock};
 use crate::error::Result;
@@ -51,7 +58,7 @@ pub type BootDecision = Pin<Box<dyn Future<Output = Answer<Tags>> + Send>>;
 /// What a scheduler works with.
 pub struct Parts {
     /// The scheduler's key.
-    pub signer: Signer,
+    pub signer: Arc<Signer>,
     /// The log.
     pub journal: Arc<dyn Journal>,
     /// Where items to assign are found.
@@ -66,6 +73,8 @@ pub struct Parts {
     pub boot_tags: BootTags,
     /// Where the items of processes go that do not say so themselves.
     pub class: Class,
+    /// Finds what must be in a process's class beside its log.
+    pub belongings: Arc<dyn Belongings>,
 }
 
 /// A running scheduler.
@@ -79,6 +88,10 @@ pub struct Su {
     chain: String,
     boot_tags: BootTags,
     class: Class,
+    belongings: Arc<dyn Belongings>,
+    authority: Arc<Authority>,
+    /// Nothing gets a slot until somebody says that it may.
+    is_suspended: bool,
 }
 
 impl Su {
@@ -102,12 +115,18 @@ impl Su {
             chain,
             boot_tags,
             class,
+            belongings,
         } = parts;
-        let signer = Arc::new(signer);
-        let address = signer.address();
-        let clock = Clock::new(now, heights, config.lease_ms, index.past());
+        let past = index.past();
+        let authority = Arc::new(Authority::read(signer, &*journal, past.turns)?);
+        let clock = Clock::new(now, heights, config.lease_ms, past);
+        let is_suspended = past.turns.is_suspended();
+        if is_suspended {
+            tracing::warn!("{SUSPENDED}");
+        }
         let parts = writer::Parts {
-            signer,
+            authority: authority.clone(),
+            belongings: belongings.clone(),
             journal: journal.clone(),
             index: index.clone(),
             clock,
@@ -120,7 +139,7 @@ impl Su {
         };
         Ok(Arc::new(Su {
             config,
-            address,
+            address: authority.address(),
             writer: Mutex::new(Some(Arc::new(writer))),
             thread: Mutex::new(Some(thread)),
             reader,
@@ -128,12 +147,31 @@ impl Su {
             chain,
             boot_tags,
             class,
+            belongings,
+            authority,
+            is_suspended,
         }))
     }
 
     /// The account that signs assignments.
     pub fn address(&self) -> Address {
         self.address
+    }
+
+    /// The accounts that signed assignments before [`Su::address`] did, oldest first.
+    pub fn predecessors(&self) -> Vec<Address> {
+        self.authority.predecessors()
+    }
+
+    /// The epoch of the assignments it makes.
+    pub fn epoch(&self) -> u64 {
+        self.authority.epoch()
+    }
+
+    /// Whether nothing gets a slot: the folder was made from what was published, and nobody has said
+    /// that it may go on.
+    pub fn is_suspended(&self) -> bool {
+        self.is_suspended
     }
 
     /// The scheduler's configuration.
@@ -190,6 +228,10 @@ impl Su {
         let mut notes = (self.boot_tags)(item.clone()).await?;
         let decided = spec::tags::first(&notes, "Storage").and_then(check::class_of);
         let class = decided.map_or_else(|| check::class(&item, self.class), Ok)?;
+        let mut needs = copies::needs(item.tags());
+        let used = spec::tags::first(&notes, MODULE_USED);
+        needs.extend(used.and_then(|id| id.parse::<ItemId>().ok()));
+        self.belongings.keep(needs, class).await?;
         for (name, value) in [
             ("Chain", self.chain.as_str()),
             ("Storage", check::class_name(class)),
@@ -204,11 +246,49 @@ impl Su {
             spawn: Some(class),
             item: Some(item),
             pushed: None,
+            widens: false,
             ask: Ask {
                 notes,
                 ..Ask::default()
             },
         })
+    }
+
+    /// A suspended scheduler still tells a message that has its slot from one that has none.
+    fn check_suspended(&self, process: ProcessId, id: ItemId, pushed: Option<Key>) -> Answer<()> {
+        if !self.is_suspended {
+            return Ok(());
+        }
+        let view = self.reader.index.view()?;
+        if view.place(Key::of_id(process, id))?.is_some() {
+            return Err(writer::message_exists());
+        }
+        let is_known = pushed.map(|key| view.place(key)).transpose()?.flatten();
+        match is_known {
+            Some(_) => Err(writer::deep_hash_exists()),
+            None => Err(Refusal::busy("scheduling-suspended", SUSPENDED)),
+        }
+    }
+
+    /// Whether a message turns its process permanent: its owner sent it, and the process is local.
+    ///
+    /// # Errors
+    /// The owner asks for a process whose log is another scheduler's to publish.
+    fn may_widen(&self, process: ProcessId, item: &DataItem) -> Answer<bool> {
+        // An unknown process is refused in its turn.
+        let Ok(first) = self.reader.at(process, Some(0)) else {
+            return Ok(false);
+        };
+        let owner = match &first.content {
+            Content::Item(process) => process.owner(),
+            Content::Withheld(process) => process.owner(),
+            Content::Elsewhere => return Ok(false),
+        };
+        if owner != item.owner() || self.reader.is_permanent(&first.assignment)? {
+            return Ok(false);
+        }
+        check::widenable(&first.assignment)?;
+        Ok(true)
     }
 
     async fn entries(&self, process: ProcessId, span: Span, limit: usize) -> Answer<LogPage> {
@@ -223,6 +303,11 @@ impl Su {
         read.unwrap_or_else(|error| Err(Refusal::internal(error.to_string())))
     }
 }
+
+/// What a suspended scheduler answers.
+const SUSPENDED: &str = "scheduling is suspended: this data folder was made from what was published, and its scheduler \
+     may have given slots that were not; make sure that it runs nowhere else, then start this node once with \
+     --resume-scheduling";
 
 impl Drop for Su {
     fn drop(&mut self) {
@@ -278,11 +363,16 @@ impl Scheduler for Su {
             .target()
             .map_or(item.id().into(), |target| ProcessId(*target));
         let pushed = self.verify(process, &item).await?;
-        let work = match check::wish(&item)? {
+        let wish = check::wish(&item)?;
+        self.check_suspended(process, item.id(), pushed)?;
+        let work = match wish {
             Wish::Spawn => self.spawn_work(item).await?,
             Wish::Message(process) => {
+                let widens = check::asks_for_permanence(&item) && self.may_widen(process, &item)?;
+                let notes = widens.then(|| Tag::new("Storage", check::class_name(Class::Permanent)));
                 let ask = Ask {
                     message: Some(item.id()),
+                    notes: notes.into_iter().collect(),
                     ..Ask::default()
                 };
                 Work {
@@ -291,6 +381,7 @@ impl Scheduler for Su {
                     item: Some(item),
                     spawn: None,
                     pushed,
+                    widens,
                     ask,
                 }
             }
@@ -309,6 +400,7 @@ impl Scheduler for Su {
         let stored = self.permanent.fetch(id).await?;
         assignable(&stored, &exclude)?;
         let pushed = stored.item().and_then(|item| pushed(process, item));
+        self.check_suspended(process, id, pushed)?;
         let exclude = Field::ALL
             .into_iter()
             .filter(|field| exclude.contains(field))
@@ -324,6 +416,7 @@ impl Scheduler for Su {
             item: None,
             spawn: None,
             pushed,
+            widens: false,
             ask,
         };
         self.writer()?.slot(work).await

@@ -210,7 +210,9 @@ fn copied(bytes: &[u8]) -> Option<Told> {
     Some(Told::Copied {
         process: ProcessId(*process),
         first: u64::from_le_bytes(*first),
-        is_last: [false, true].into_iter().find(|flag| u8::from(*flag) == *is_last)?,
+        is_last: [false, true]
+            .into_iter()
+            .find(|flag| u8::from(*flag) == *is_last)?,
         marks: marks(rest)?,
     })
 }

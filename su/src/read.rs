@@ -119,6 +119,12 @@ impl Reader {
         Ok(self.entry(process, slot, &row)?)
     }
 
+    /// Whether a process is permanent, or on its way there; its first assignment is at hand.
+    pub fn is_permanent(&self, first: &Assignment) -> Result<bool> {
+        let view = self.index.view()?;
+        Ok(class(&view, first)? == Class::Permanent || view.stage(first.process)?.is_some())
+    }
+
     fn entry(&self, process: ProcessId, slot: u64, row: &Row) -> Result<LogEntry> {
         let assignment = assignment(&*self.journal, row.assignment)?;
         if (assignment.process, assignment.slot) != (process, slot) {
@@ -146,7 +152,7 @@ impl Reader {
 }
 
 /// The assignment at a position.
-fn assignment(journal: &dyn Journal, at: Position) -> Result<Assignment> {
+pub fn assignment(journal: &dyn Journal, at: Position) -> Result<Assignment> {
     let record = journal.read(at)?;
     let item = record
         .item()
@@ -166,12 +172,19 @@ pub fn head(journal: &dyn Journal, view: &View<'_>, process: ProcessId) -> Resul
         assignment(journal, row.assignment)
     };
     let (first, last) = (at(0)?, at(last)?);
-    let class = first
-        .item
-        .tag("Storage")
-        .and_then(check::class_of)
-        .unwrap_or(Class::Local);
+    let class = class(view, &first)?;
     Ok(Some(Head::after(&last, class)))
+}
+
+/// The class of a process, by its first assignment and what came since.
+pub fn class(view: &View<'_>, first: &Assignment) -> Result<Class> {
+    let at_spawn = first.item.tag("Storage").and_then(check::class_of);
+    let has_arrived = || Ok::<_, Error>(view.stage(first.process)?.is_some_and(|stage| stage.is_done));
+    match at_spawn {
+        Some(Class::Permanent) => Ok(Class::Permanent),
+        _ if has_arrived()? => Ok(Class::Permanent),
+        _ => Ok(Class::Local),
+    }
 }
 
 fn unknown_process(process: ProcessId) -> Refusal {

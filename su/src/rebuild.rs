@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use spec::{Assignment, ProcessId};
 use weave::{Position, Record};
 
+use crate::authority;
 use crate::error::{Error, Result};
 use crate::index::{Change, Index, Key, Placed, Row, Stage};
 use crate::journal::Journal;
@@ -21,7 +22,12 @@ const CHUNK: usize = 4096;
 /// # Errors
 /// A log that breaks off inside a group, or says what the scheduler never says.
 pub fn catch_up(index: &Index, journal: &dyn Journal) -> Result<u64> {
-    let mut replay = Replay::default();
+    let resumed = index.past().turns.resumed;
+    let resumed = resumed.map(|at| authority::resumed(journal, at)).transpose()?;
+    let mut replay = Replay {
+        epoch: resumed.map_or(0, |(epoch, _)| epoch),
+        ..Replay::default()
+    };
     let mut total = 0;
     for entry in journal.replay(index.cursor()) {
         let (position, record) = entry?;
@@ -50,6 +56,8 @@ pub fn catch_up(index: &Index, journal: &dyn Journal) -> Result<u64> {
 /// Where a replay stands.
 #[derive(Default)]
 struct Replay {
+    /// The epoch of what is scheduled here.
+    epoch: u64,
     /// Assignments announced and not seen yet.
     expected: VecDeque<Mark>,
     /// The message before the assignment that comes next.
@@ -82,7 +90,13 @@ impl Replay {
             Told::Scheduled(marks) => self.expected = marks.into(),
             Told::Lease(until_ms) => self.change.lease = self.change.lease.max(Some(until_ms)),
             Told::Suspended => turns.suspended = Some(position),
-            Told::Resumed { .. } => turns.resumed = Some(position),
+            Told::Resumed { epoch, .. } => {
+                if epoch <= self.epoch {
+                    let why = format!("epoch {epoch} is resumed after epoch {}", self.epoch);
+                    return Err(contradiction(position, &why));
+                }
+                (self.epoch, turns.resumed) = (epoch, Some(position));
+            }
             Told::Succeeded(_) => turns.succeeded = Some(position),
             Told::Copied {
                 process,
@@ -132,9 +146,19 @@ impl Replay {
         };
         let assignment =
             Assignment::read(item).map_err(|error| contradiction(position, &error.to_string()))?;
+        if self.copies.is_none() && assignment.epoch != self.epoch {
+            let why = format!(
+                "slot {} of {} is of epoch {}, which was not resumed",
+                assignment.slot, assignment.process, assignment.epoch
+            );
+            return Err(contradiction(position, &why));
+        }
         let other = |(process, ..): &(ProcessId, usize, Stage)| *process != assignment.process;
         if self.copies.as_ref().is_some_and(other) {
-            return Err(contradiction(position, "a copy is of another process than its note says"));
+            return Err(contradiction(
+                position,
+                "a copy is of another process than its note says",
+            ));
         }
         let message = self.message.take();
         if message.is_some_and(|(_, id)| id != assignment.subject()) {
@@ -144,8 +168,7 @@ impl Replay {
             ));
         }
         self.expected.pop_front();
-        let is_known = self.copies.as_mut().is_some_and(|(process, known, _)| {
-            
+        let is_known = self.copies.as_mut().is_some_and(|(_, known, _)| {
             let is_known = *known > 0;
             *known = known.saturating_sub(1);
             is_known

@@ -7,20 +7,24 @@
 //! assignment before it.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use futures_util::future::{JoinAll, join_all};
 use spec::assignment::AssignmentError;
 use spec::contract::{Answer, Class, Scheduled, Tick};
-use spec::{Assignment, DataItem, ItemId, ProcessId, Refusal, Signer};
+use spec::{Address, Assignment, DataItem, ItemId, ProcessId, Refusal};
 use tokio::sync::{mpsc, oneshot};
-use weave::{Position, Record};
+use weave::{Piece, Position, Record};
 
 use crate::assign::{Ask, Head};
+use crate::authority::Authority;
+use crate::belongings::Belongings;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::copies::{self, Plan};
 use crate::error::{Error, Result};
 use crate::index::{Change, Index, Key, Placed, Row, View};
 use crate::journal::{Journal, Pending};
@@ -29,6 +33,11 @@ use crate::read;
 
 /// Requests drafted before the writer looks up again.
 const DRAFT_MAX: usize = 16;
+
+/// Local processes that are copied at once.
+const WIDENING_MAX: usize = 4;
+/// How long copying waits after a failure: the spool may be full.
+const COPY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Asked once: the answer is read from files.
 static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -46,6 +55,8 @@ pub struct Work {
     pub spawn: Option<Class>,
     /// By what a pushed message is known again.
     pub pushed: Option<Key>,
+    /// Whether the message turns its process permanent.
+    pub widens: bool,
     /// What else the assignment says.
     pub ask: Ask,
 }
@@ -76,18 +87,24 @@ impl Writer {
     pub fn start(parts: Parts, config: &Config) -> Result<(Writer, std::thread::JoinHandle<()>)> {
         let (queue, requests) = mpsc::channel(config.queue_max.max(1));
         let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let (heads, lost) = (HashMap::new(), false);
+        let widening = parts.index.view()?.widening()?.into_iter().collect();
         let desk = Desk {
             parts,
             config: config.clone(),
-            heads,
-            lost,
+            heads: HashMap::new(),
+            lost: false,
+            widening,
+            arrived: HashSet::new(),
+            // What an earlier run left unfinished goes on at once.
+            copy_after: Some(Instant::now()),
             requests,
             queued_bytes: queued_bytes.clone(),
         };
         let thread = std::thread::Builder::new().name("su-writer".into());
         // Only to wait on two things at once: no other task runs on it.
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
         let runtime = runtime.map_err(|error| Error::Thread(error.to_string().into()))?;
         let thread = thread.spawn(move || runtime.block_on(desk.run()));
         let thread = thread.map_err(|error| Error::Thread(error.to_string().into()))?;
@@ -133,6 +150,16 @@ impl Writer {
     }
 }
 
+/// The item has a slot in the process.
+pub fn message_exists() -> Refusal {
+    Refusal::invalid("message-exists", "Message already exists")
+}
+
+/// The pushed message has a slot in the process, under another id.
+pub fn deep_hash_exists() -> Refusal {
+    Refusal::invalid("deep-hash-exists", "Deep hash already exists")
+}
+
 fn busy(limit: &str) -> Refusal {
     Refusal::busy(
         "scheduler-busy",
@@ -142,8 +169,10 @@ fn busy(limit: &str) -> Refusal {
 
 /// What the writer works with.
 pub struct Parts {
-    /// The scheduler's key.
-    pub signer: Arc<Signer>,
+    /// Who gives slots.
+    pub authority: Arc<Authority>,
+    /// Finds what must be permanent beside the log.
+    pub belongings: Arc<dyn Belongings>,
     /// The log.
     pub journal: Arc<dyn Journal>,
     /// Where things stand in it.
@@ -167,6 +196,27 @@ struct Lane {
     /// The tick of the last placement.
     last: Tick,
     placements: Vec<Placement>,
+}
+
+impl Lane {
+    fn check(&self, process: ProcessId) {
+        let last = self
+            .placements
+            .last()
+            .and_then(|placement| placement.assignment.as_ref());
+        let next = last.map(|last| (last.process, last.slot + 1));
+        assert_eq!(
+            next,
+            Some((process, self.head.next_slot)),
+            "a lane ends where its head begins"
+        );
+    }
+
+    /// Whether items that live elsewhere must be made permanent for it.
+    fn needs_others(&self) -> bool {
+        let is_elsewhere = |placement: &Placement| placement.work.item.is_none();
+        self.head.class == Class::Permanent && self.placements.iter().any(is_elsewhere)
+    }
 }
 
 /// Requests with what will be answered, before it is durable.
@@ -209,8 +259,38 @@ impl Batch {
 
 /// What one append carries.
 struct Group {
+    /// Copies that come first: of the one lane, if there is one.
+    copies: Option<Plan>,
     lanes: Vec<Lane>,
     lease: Option<u64>,
+}
+
+impl Group {
+    fn of(copies: Option<Plan>, lanes: Vec<Lane>) -> Group {
+        Group {
+            copies,
+            lanes,
+            lease: None,
+        }
+    }
+
+    /// The process whose log this copies, and nothing else.
+    fn is_background(&self) -> bool {
+        self.copies.is_some() && self.lanes.is_empty()
+    }
+
+    /// Items that live elsewhere and must be in the group's class before it.
+    fn needs(&self, class: Class) -> Vec<ItemId> {
+        if class == Class::Local {
+            return Vec::new();
+        }
+        let copied = self.copies.iter().flat_map(|plan| plan.needs.iter().copied());
+        let placements = self.lanes.iter().flat_map(|lane| &lane.placements);
+        let elsewhere = placements.filter(|placement| placement.work.item.is_none());
+        copied
+            .chain(elsewhere.map(|placement| placement.work.subject))
+            .collect()
+    }
 }
 
 /// A batch whose appends are under way.
@@ -227,6 +307,8 @@ enum Event {
     Requests(Vec<Request>),
     /// The flight's appends have ended.
     Landed(Vec<weave::error::Result<Vec<Position>>>),
+    /// It is time to copy again.
+    Copy,
     /// All callers are gone, and nothing is under way.
     Closed,
 }
@@ -238,6 +320,12 @@ struct Desk {
     heads: HashMap<ProcessId, Head>,
     /// The index missed something that is in the log; only a restart can tell where logs end.
     lost: bool,
+    /// Local processes that are being copied into the permanent class.
+    widening: BTreeSet<ProcessId>,
+    /// Those that arrived there since the start: heads drafted before do not know it.
+    arrived: HashSet<ProcessId>,
+    /// Copying failed and waits until then.
+    copy_after: Option<Instant>,
     requests: mpsc::Receiver<Request>,
     queued_bytes: Arc<AtomicUsize>,
 }
@@ -261,9 +349,10 @@ impl Desk {
                         self.draft(&mut batch, again, None);
                     }
                 }
+                Event::Copy => {}
                 Event::Closed => return,
             }
-            if flight.is_none() && !batch.is_empty() {
+            if flight.is_none() && (!batch.is_empty() || self.is_copying()) {
                 flight = Some(self.launch(std::mem::take(&mut batch)));
             }
         }
@@ -272,7 +361,7 @@ impl Desk {
     /// Waits for the flight to land or, where the batch has room, for requests.
     async fn next(&mut self, flight: Option<&mut Flight>, room: bool) -> Event {
         let Some(flight) = flight else {
-            return self.requests().await.map_or(Event::Closed, Event::Requests);
+            return self.requests_or_copies().await;
         };
         if !room {
             return Event::Landed((&mut flight.landing).await);
@@ -285,6 +374,26 @@ impl Desk {
                 None => Event::Landed((&mut flight.landing).await),
             },
         }
+    }
+
+    /// Waits for requests or, if copying failed, until it may be tried again.
+    async fn requests_or_copies(&mut self) -> Event {
+        let at = self.copy_after.filter(|_| !self.widening.is_empty());
+        let Some(at) = at else {
+            return self.requests().await.map_or(Event::Closed, Event::Requests);
+        };
+        tokio::select! {
+            biased;
+            requests = self.requests() => requests.map_or(Event::Closed, Event::Requests),
+            () = tokio::time::sleep_until(at.into()) => Event::Copy,
+        }
+    }
+
+    /// Whether there is something to copy now. Whoever closes the scheduler does not wait for it.
+    fn is_copying(&self) -> bool {
+        !self.widening.is_empty()
+            && !self.requests.is_closed()
+            && self.copy_after.is_none_or(|at| at <= Instant::now())
     }
 
     /// Some requests: few enough that a flight which lands meanwhile does not wait long. `None`: all
@@ -319,7 +428,7 @@ impl Desk {
                 }
             }
         }
-        let signed = sign(&mut batch.lanes, &self.parts.signer);
+        let signed = sign(&mut batch.lanes, &self.parts.authority);
         batch.failed = batch
             .failed
             .take()
@@ -343,12 +452,12 @@ impl Desk {
         };
         let id = Key::of_id(work.process, work.subject);
         if known(id, batch)? {
-            return Err(Refusal::invalid("message-exists", "Message already exists"));
+            return Err(message_exists());
         }
         if let Some(pushed) = work.pushed
             && known(pushed, batch)?
         {
-            return Err(Refusal::invalid("deep-hash-exists", "Deep hash already exists"));
+            return Err(deep_hash_exists());
         }
         if let Entry::Vacant(vacant) = batch.lanes.entry(work.process) {
             let head = self.head(work, view)?;
@@ -375,9 +484,12 @@ impl Desk {
             return Ok(*head);
         }
         if let Some(class) = work.spawn {
-            return Ok(Head::unborn(work.process, class));
+            return Ok(Head::unborn(work.process, class, self.named_by(work)));
         }
         let head = read::head(&*self.parts.journal, view, work.process)?;
+        if let Some(head) = &head {
+            self.parts.authority.check(head)?;
+        }
         head.ok_or_else(|| {
             let text = format!(
                 "Process {} is not scheduled here; spawn it here, or ask its own scheduler",
@@ -385,6 +497,16 @@ impl Desk {
             );
             Refusal::not_found("unknown-process", text)
         })
+    }
+
+    /// Who may be expected to sign slot 0: the scheduler that the process names, if its key led to ours.
+    fn named_by(&self, work: &Work) -> Address {
+        let named = work.item.as_ref().and_then(|item| item.tag("Scheduler"));
+        let named = named.and_then(|text| text.parse().ok());
+        let authority = &self.parts.authority;
+        named
+            .filter(|named| authority.steps_from(*named).is_some())
+            .unwrap_or(authority.address())
     }
 
     fn place(&mut self, work: Box<Work>, reply: Reply<Scheduled>, batch: &mut Batch) {
@@ -400,7 +522,7 @@ impl Desk {
         });
     }
 
-    /// Starts the appends of a batch, one per class.
+    /// Starts the appends of a batch: one per class, and one for each process that needs more than that.
     fn launch(&mut self, mut batch: Batch) -> Flight {
         if batch.failed.is_some() {
             return Flight {
@@ -413,35 +535,109 @@ impl Desk {
             // All but those of this batch can be read again: nothing else is under way.
             self.heads.retain(|process, _| batch.lanes.contains_key(process));
         }
+        let mut plans = self.plans();
         let mut lanes: HashMap<Class, Vec<Lane>> = HashMap::new();
-        for (process, lane) in batch.lanes.drain() {
-            let last = lane
-                .placements
-                .last()
-                .and_then(|placement| placement.assignment.as_ref());
-            let next = last.map(|last| (last.process, last.slot + 1));
-            assert_eq!(
-                next,
-                Some((process, lane.head.next_slot)),
-                "a lane ends where its head begins"
-            );
-            lanes.entry(lane.head.class).or_default().push(lane);
+        let mut groups = Vec::new();
+        for (process, mut lane) in batch.lanes.drain() {
+            lane.check(process);
+            if !self.arrived.is_empty() && self.arrived.contains(&process) {
+                lane.head.class = Class::Permanent;
+            }
+            // The last copies and what comes next are one group: either all is permanent or nothing.
+            let arrives = |plan: &Plan| plan.process == process && plan.stage.is_done;
+            let copies = plans.extract_if(.., |plan| arrives(plan)).next();
+            if copies.is_some() || lane.needs_others() {
+                let class = copies.as_ref().map_or(lane.head.class, |_| Class::Permanent);
+                groups.push((class, Group::of(copies, vec![lane])));
+            } else {
+                lanes.entry(lane.head.class).or_default().push(lane);
+            }
         }
         let mut lease = self.parts.clock.lease().filter(|_| !batch.ticks.is_empty());
         if lease.is_some() {
             lanes.entry(Class::Local).or_default();
         }
-        let (mut groups, mut appends) = (Vec::new(), Vec::new());
         for (class, lanes) in lanes {
             let lease = lease.take_if(|_| class == Class::Local);
-            appends.push(self.parts.journal.append(records(&lanes, lease), class));
-            groups.push(Group { lanes, lease });
+            let group = Group {
+                lease,
+                ..Group::of(None, lanes)
+            };
+            groups.push((class, group));
         }
+        groups.extend(
+            plans
+                .into_iter()
+                .map(|plan| (Class::Permanent, Group::of(Some(plan), Vec::new()))),
+        );
+        let appends: Vec<Pending> = groups
+            .iter_mut()
+            .map(|(class, group)| self.append(group, *class))
+            .collect();
         Flight {
             landing: join_all(appends),
-            groups,
+            groups: groups.into_iter().map(|(_, group)| group).collect(),
             rest: batch,
         }
+    }
+
+    /// What is copied with the next flight. Nothing is under way: all slots given are durable.
+    fn plans(&mut self) -> Vec<Plan> {
+        if !self.is_copying() {
+            return Vec::new();
+        }
+        let mut plans = Vec::new();
+        let chosen: Vec<_> = self.widening.iter().copied().take(WIDENING_MAX).collect();
+        for process in chosen {
+            match copies::plan(&self.parts.index, &*self.parts.journal, process) {
+                Ok(Some(plan)) => plans.push(plan),
+                Ok(None) => drop(self.widening.remove(&process)),
+                Err(error) => {
+                    tracing::error!(%process, "its log cannot be copied into the permanent class: {error}");
+                    self.copy_after = Some(Instant::now() + COPY_AGAIN);
+                }
+            }
+        }
+        plans
+    }
+
+    /// Starts the append of a group, after what it needs is where it must be.
+    fn append(&self, group: &mut Group, class: Class) -> Pending {
+        let needs = group.needs(class);
+        let records = records(&group.lanes, group.lease);
+        let Some(plan) = &mut group.copies else {
+            if needs.is_empty() {
+                return self.parts.journal.append(records, class);
+            }
+            let pieces = records.into_iter().map(Piece::New).collect();
+            return self.append_after(needs, None, pieces, class);
+        };
+        let mut pieces = std::mem::take(&mut plan.pieces);
+        plan.count = pieces.len();
+        pieces.extend(records.into_iter().map(Piece::New));
+        let sender = plan.is_first.then_some(plan.process);
+        self.append_after(needs, sender, pieces, class)
+    }
+
+    fn append_after(
+        &self,
+        needs: Vec<ItemId>,
+        sender: Option<ProcessId>,
+        pieces: Vec<Piece>,
+        class: Class,
+    ) -> Pending {
+        let (belongings, journal) = (self.parts.belongings.clone(), self.parts.journal.clone());
+        Box::pin(async move {
+            if !needs.is_empty() {
+                let kept = belongings.keep(needs, class).await;
+                kept.map_err(weave::Error::Refused)?;
+            }
+            if let Some(process) = sender {
+                let kept = belongings.keep_sent(process).await;
+                kept.map_err(weave::Error::Refused)?;
+            }
+            journal.append_pieces(pieces, class).await
+        })
     }
 
     /// Answers a batch whose appends have ended. False if any of it failed: heads are forgotten then,
@@ -451,24 +647,31 @@ impl Desk {
         assert_eq!(groups.len(), answers.len(), "each append has its answer");
         let mut failure = rest.failed.take();
         let mut durable = Vec::new();
-        for (Group { lanes, lease }, answer) in groups.into_iter().zip(answers) {
+        for (group, answer) in groups.into_iter().zip(answers) {
             match answer {
-                Ok(positions) => durable.push((lanes, lease, positions)),
+                Ok(positions) => durable.push((group, positions)),
                 Err(error) => {
+                    if group.copies.is_some() {
+                        tracing::warn!("copying into the permanent class waits: {error}");
+                        self.copy_after = Some(Instant::now() + COPY_AGAIN);
+                    }
+                    if group.is_background() {
+                        continue;
+                    }
                     let refusal = Refusal::from(error);
-                    refuse(lanes, &refusal);
+                    refuse(group.lanes, &refusal);
                     failure = Some(refusal);
                 }
             }
         }
         // All groups at once: the index's cursor must not pass one that is not in it.
         match self.enter(&durable) {
-            Ok(()) => durable.into_iter().for_each(|(lanes, _, _)| answer(lanes)),
+            Ok(()) => durable.into_iter().for_each(|(group, _)| answer(group.lanes)),
             Err(error) => {
                 let refusal = Refusal::from(error);
                 durable
                     .into_iter()
-                    .for_each(|(lanes, _, _)| refuse(lanes, &refusal));
+                    .for_each(|(group, _)| refuse(group.lanes, &refusal));
                 failure = Some(refusal);
             }
         }
@@ -480,21 +683,20 @@ impl Desk {
     }
 
     /// Makes durable assignments visible.
-    fn enter(&mut self, durable: &[(Vec<Lane>, Option<u64>, Vec<Position>)]) -> Result<()> {
-        let Some(end) = durable
-            .iter()
-            .filter_map(|(_, _, positions)| positions.last())
-            .max()
-        else {
+    fn enter(&mut self, durable: &[(Group, Vec<Position>)]) -> Result<()> {
+        let ends = durable.iter().filter_map(|(_, positions)| positions.last());
+        let Some(end) = ends.max() else {
             return Ok(());
         };
         let placed = durable
             .iter()
-            .flat_map(|(lanes, lease, positions)| placed(lanes, *lease, positions));
+            .flat_map(|(group, positions)| placed(group, positions));
         let placed: Vec<Placed> = placed.collect();
-        let lease = durable.iter().find_map(|(_, lease, _)| *lease);
+        let lease = durable.iter().find_map(|(group, _)| group.lease);
+        let copies = durable.iter().filter_map(|(group, _)| group.copies.as_ref());
         let change = Change {
             lease,
+            stages: copies.map(|plan| (plan.process, plan.stage)).collect(),
             ..Change::default()
         };
         let entered = self
@@ -502,6 +704,11 @@ impl Desk {
             .index
             .apply(&placed, &change, *end)
             .and_then(|()| self.parts.index.maintain());
+        let widened = placed.iter().filter(|placed| placed.widens);
+        self.widening.extend(widened.map(|placed| placed.process));
+        for (process, _) in change.stages.iter().filter(|(_, stage)| stage.is_done) {
+            self.arrive(*process);
+        }
         // In the log but not in the index: a head read from the index would reuse slots.
         self.lost |= entered.is_err();
         if let Some(until_ms) = lease {
@@ -510,6 +717,18 @@ impl Desk {
         metrics::counter!("su_scheduled_total").increment(placed.len() as u64);
         metrics::histogram!("su_batch_assignments").record(placed.len() as f64);
         entered
+    }
+}
+
+impl Desk {
+    /// All of a process is permanent, and so is what comes next.
+    fn arrive(&mut self, process: ProcessId) {
+        self.widening.remove(&process);
+        self.arrived.insert(process);
+        if let Some(head) = self.heads.get_mut(&process) {
+            head.class = Class::Permanent;
+        }
+        tracing::info!(%process, "the process is permanent now, with all that came before");
     }
 }
 
@@ -522,12 +741,15 @@ fn size(request: &Request) -> usize {
 
 /// Signs every lane: each in order, since each assignment covers the one before. A slow key (RSA)
 /// signs several lanes at once.
-fn sign(lanes: &mut HashMap<ProcessId, Lane>, signer: &Signer) -> std::result::Result<(), AssignmentError> {
-    let slow = signer.signature_type() == spec::SignatureType::Arweave;
+fn sign(
+    lanes: &mut HashMap<ProcessId, Lane>,
+    authority: &Authority,
+) -> std::result::Result<(), AssignmentError> {
+    let slow = authority.signer().signature_type() == spec::SignatureType::Arweave;
     let threads = if slow { CORES.min(lanes.len()) } else { 1 };
     let next = std::sync::Mutex::new(lanes.values_mut());
     let take = || next.lock().expect("no holder of this lock panics").next();
-    let work = || std::iter::from_fn(take).try_for_each(|lane| sign_lane(lane, signer));
+    let work = || std::iter::from_fn(take).try_for_each(|lane| sign_lane(lane, authority));
     if threads < 2 {
         return work();
     }
@@ -539,7 +761,7 @@ fn sign(lanes: &mut HashMap<ProcessId, Lane>, signer: &Signer) -> std::result::R
     })
 }
 
-fn sign_lane(lane: &mut Lane, signer: &Signer) -> std::result::Result<(), AssignmentError> {
+fn sign_lane(lane: &mut Lane, authority: &Authority) -> std::result::Result<(), AssignmentError> {
     let unsigned = lane
         .placements
         .iter_mut()
@@ -547,7 +769,7 @@ fn sign_lane(lane: &mut Lane, signer: &Signer) -> std::result::Result<(), Assign
     for placement in unsigned {
         // Kept, in case all this must be drafted again.
         let ask = placement.work.ask.clone();
-        placement.assignment = Some(lane.head.assign(ask, placement.tick, signer)?);
+        placement.assignment = Some(lane.head.assign(ask, placement.tick, authority)?);
     }
     Ok(())
 }
@@ -568,7 +790,7 @@ fn records(lanes: &[Lane], lease: Option<u64>) -> Vec<Record> {
     let mark = |(placement, _): (&Placement, _)| Mark {
         with_message: placement.work.item.is_some(),
         pushed: placement.work.pushed.map(|key| key.0),
-        widens: false,
+        widens: placement.work.widens,
     };
     let marks: Vec<Mark> = signed(lanes).map(mark).collect();
     let mut records = Vec::with_capacity(2 + 2 * marks.len());
@@ -584,8 +806,10 @@ fn records(lanes: &[Lane], lease: Option<u64>) -> Vec<Record> {
 }
 
 /// Where the records of a group landed.
-fn placed(lanes: &[Lane], lease: Option<u64>, positions: &[Position]) -> Vec<Placed> {
-    let notes = usize::from(lease.is_some()) + usize::from(!lanes.is_empty());
+fn placed(group: &Group, positions: &[Position]) -> Vec<Placed> {
+    let Group { copies, lanes, lease } = group;
+    let copies = copies.as_ref().map_or(0, |plan| plan.count);
+    let notes = copies + usize::from(lease.is_some()) + usize::from(!lanes.is_empty());
     let mut positions = positions.iter().copied().skip(notes);
     let mut next = || {
         positions
@@ -609,7 +833,7 @@ fn placed(lanes: &[Lane], lease: Option<u64>, positions: &[Position]) -> Vec<Pla
             tick,
             ids,
             pushed,
-            widens: false,
+            widens: placement.work.widens,
         }
     };
     let placed = signed(lanes).map(place).collect();

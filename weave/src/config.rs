@@ -46,6 +46,10 @@ pub struct Config {
     pub graphql_depth_max: usize,
     /// Fields of a GraphQL query at most; a list counts 50 besides its fields.
     pub graphql_complexity_max: usize,
+    /// Longest data of a transaction that is posted chunk by chunk, in bytes.
+    pub posted_bytes_max: u64,
+    /// Most items of a bundle that is posted, those of bundles inside it included.
+    pub unfold_items_max: usize,
     /// Blocks looked through, from the newest back, for a block's id.
     pub block_search_max: usize,
     /// Milliseconds between blocks of the dev chain; fixed when a data folder is made.
@@ -76,6 +80,8 @@ impl Default for Config {
             graphql_bytes_max: 256 << 10,
             graphql_depth_max: 16,
             graphql_complexity_max: 1_000,
+            posted_bytes_max: 256 << 20,
+            unfold_items_max: 10_000,
             block_search_max: 100_000,
             chain_interval_ms: 10_000,
         }

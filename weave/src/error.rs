@@ -64,6 +64,14 @@ pub enum Error {
     /// No record begins at a position.
     #[error("no record at position {0:?}")]
     NoRecord(Position),
+    /// A note of ours that cannot be, after those before it.
+    #[error("the note at position {at:?}: {why}. Remedy: {RESTORE}")]
+    Note {
+        /// Where it stands.
+        at: Position,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The derived index failed.
     #[error("the index failed: {0}; stop the node and delete the folder `cache` to have it rebuilt")]
     Index(Arc<str>),

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use spec::contract::{Query, Stored};
 use spec::{Address, ItemId, Tag, signature};
 
-use crate::record::Record;
+use crate::base_layer::chunk::Root;
+use crate::base_layer::note;
+use crate::record::{Note, Record};
 use crate::registered;
 
 /// A hash of one thing that can be asked for.
@@ -17,6 +19,8 @@ pub type Term = u64;
 
 /// The term of everything that can be listed at all.
 pub const ANY: Term = 0;
+/// The term of every transaction of the base layer.
+pub const POSTED: Term = 1;
 
 /// What can be asked about a record.
 pub struct Facts<'a> {
@@ -50,14 +54,28 @@ impl Facts<'_> {
                 tags: Cow::Owned(withheld.tags().unwrap_or_default()),
                 is_signed: true,
             }),
-            Record::Note(note) => registered::read(note).map(|registered| Facts {
-                id: registered.id,
-                owner: registered.by,
-                target: None,
-                tags: Cow::Owned(registered.tags),
-                is_signed: false,
-            }),
+            Record::Note(note) => Facts::of_note(note),
         }
+    }
+
+    fn of_note(note: &Note) -> Option<Facts<'static>> {
+        if let Some(posted) = note::posted(note) {
+            let transaction = posted.transaction;
+            return Some(Facts {
+                id: transaction.id,
+                owner: transaction.owner.address(),
+                target: transaction.content.target.map(|target| target.0),
+                tags: Cow::Owned(transaction.content.tags),
+                is_signed: true,
+            });
+        }
+        registered::read(note).map(|registered| Facts {
+            id: registered.id,
+            owner: registered.by,
+            target: None,
+            tags: Cow::Owned(registered.tags),
+            is_signed: false,
+        })
     }
 
     /// Hands every term to `each`; the same one may come twice.
@@ -94,7 +112,10 @@ pub fn identity(record: &Record) -> Option<(ItemId, bool)> {
     match record {
         Record::Item(item) => Some((item.id(), true)),
         Record::Withheld(withheld) => Some((withheld.id(), true)),
-        Record::Note(note) => registered::read(note).map(|registered| (registered.id, false)),
+        Record::Note(note) => match note::head(note) {
+            Some(head) => Some((head.id, true)),
+            None => registered::read(note).map(|registered| (registered.id, false)),
+        },
     }
 }
 
@@ -103,10 +124,54 @@ pub fn stored(record: Record) -> Option<Stored> {
     match record {
         Record::Item(item) => Some(Stored::Item(item)),
         Record::Withheld(withheld) => Some(Stored::Withheld(withheld)),
-        Record::Note(note) => {
-            registered::read(&note).map(|registered| Stored::Registered(Arc::new(registered)))
-        }
+        Record::Note(note) => match note::posted(&note) {
+            Some(posted) => Some(Stored::Posted(Arc::new(posted))),
+            None => registered::read(&note).map(|registered| Stored::Registered(Arc::new(registered))),
+        },
     }
+}
+
+/// Hands every term by which a record is found to `each`: those of its facts, and those of a note about the base layer.
+pub fn terms(record: &Record, mut each: impl FnMut(Term)) {
+    if let Some(facts) = Facts::of(record) {
+        facts.terms(&mut each);
+    }
+    let Some(note) = record.note() else { return };
+    if let Some(head) = note::head(note) {
+        each(POSTED);
+        each(posted_by_term(&head.owner));
+        head.root.iter().for_each(|root| each(root_term(root)));
+    } else if let Some(piece) = note::piece(note) {
+        each(chunk_term(&piece.root, piece.start));
+    } else if let Some(unfolded) = note::bundle(note) {
+        each(bundle_term(&unfolded.bundle));
+        unfolded.items.iter().for_each(|item| each(member_term(item)));
+    }
+}
+
+/// The term of a transaction by its data's root.
+pub fn root_term((root, size): &Root) -> Term {
+    hashed(&[b"root", root, &size.to_le_bytes()])
+}
+
+/// The term of an account's transactions.
+pub fn posted_by_term(owner: &Address) -> Term {
+    folded(owner.bytes(), 3)
+}
+
+/// The term of a chunk.
+pub fn chunk_term((root, size): &Root, start: u64) -> Term {
+    hashed(&[b"chunk", root, &size.to_le_bytes(), &start.to_le_bytes()])
+}
+
+/// The term of what lies in a bundle.
+pub fn bundle_term(bundle: &ItemId) -> Term {
+    folded(bundle.bytes(), 4)
+}
+
+/// The term of the bundle that an item lies in.
+pub fn member_term(item: &ItemId) -> Term {
+    folded(item.bytes(), 5)
 }
 
 /// The term of an id. Ids and accounts are hashes already.
@@ -146,7 +211,7 @@ fn hashed(parts: &[&[u8]]) -> Term {
 }
 
 fn not_any(term: Term) -> Term {
-    term.max(ANY + 1)
+    term.max(POSTED + 1)
 }
 
 #[cfg(test)]

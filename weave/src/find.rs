@@ -3,10 +3,13 @@
 //! Not here: where terms are kept. The invariant: a hit is checked on the record itself, an id is
 //! listed once, and a cursor names a position, so pages stay what they are while the log grows.
 
+use std::borrow::Cow;
+
 use spec::contract::{Hit, Hits, Query};
 use spec::ids::{base64url, from_base64url};
 use spec::{ItemId, Refusal};
 
+use crate::base_layer::note;
 use crate::chain::Chain;
 use crate::error::{Error, Result};
 use crate::facts::{self, ANY, Facts, Term};
@@ -61,6 +64,67 @@ impl Finder<'_> {
         }
     }
 
+    /// What `read` makes of records that bear a term, at most so many, from the oldest or the newest on.
+    pub fn noted<T>(
+        &self,
+        term: Term,
+        newest_first: bool,
+        most: usize,
+        read: impl Fn(&Entry) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        // What moves into the index meanwhile is then seen twice, not missed.
+        let recent = self.recent.snapshot();
+        let view = self.index.view()?;
+        let fresh = recent.iter().flat_map(|chunk| chunk.iter());
+        let fresh = fresh.filter(|entry| Some(entry.position.0) > view.end());
+        let mut fresh: Vec<T> = fresh.filter_map(&read).collect();
+        let mut found = Vec::new();
+        if newest_first {
+            fresh.reverse();
+            found.append(&mut fresh);
+        }
+        let step = |at: u64| match newest_first {
+            true => view.last_up_to(term, at),
+            false => view.first_from(term, at),
+        };
+        let mut at = Some(if newest_first { u64::MAX } else { 0 });
+        while let Some(from) = at.filter(|_| found.len() < most) {
+            let Some(position) = step(from)? else { break };
+            found.extend(read(&self.log.entry(Position(position))?));
+            at = if newest_first {
+                position.checked_sub(1)
+            } else {
+                position.checked_add(1)
+            };
+        }
+        found.append(&mut fresh);
+        found.truncate(most);
+        Ok(found)
+    }
+
+    /// The query with the bundles asked for as the ids that lie in them; `None` if nothing can meet it.
+    fn unfolded<'q>(&self, query: &'q Query) -> Result<Option<Cow<'q, Query>>> {
+        if query.bundled_in.is_empty() {
+            return Ok(Some(Cow::Borrowed(query)));
+        }
+        let mut ids = Vec::new();
+        for bundle in &query.bundled_in {
+            let read = |entry: &Entry| {
+                let unfolded = entry.record.note().and_then(note::bundle)?;
+                (unfolded.bundle == *bundle).then_some(unfolded.items)
+            };
+            let lists = self.noted(facts::bundle_term(bundle), false, usize::MAX, read)?;
+            ids.extend(lists.into_iter().flatten());
+        }
+        if !query.ids.is_empty() {
+            ids.retain(|id| query.ids.contains(id));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        let is_met = !ids.is_empty();
+        Ok(is_met.then(|| Cow::Owned(Query { ids, ..query.clone() })))
+    }
+
     /// Every position of an id.
     pub fn positions(&self, id: &ItemId) -> Result<Vec<Position>> {
         let of_id = |entry: &Entry| Facts::of(&entry.record).is_some_and(|facts| facts.id == *id);
@@ -90,6 +154,7 @@ impl Finder<'_> {
     pub fn page(&self, query: &Query) -> Result<Hits> {
         let values = query.tags.iter().map(|filter| filter.values.len()).sum::<usize>();
         let values = values + query.ids.len() + query.owners.len() + query.recipients.len();
+        let values = values + query.bundled_in.len();
         if values > self.values_max {
             return Err(Error::Limit {
                 what: "the number of values of a query",
@@ -99,8 +164,11 @@ impl Finder<'_> {
         }
         let after = query.after.as_deref().map(read_cursor).transpose()?;
         let first = query.first.min(PAGE_MAX);
+        let Some(query) = self.unfolded(query)? else {
+            return Ok(Hits::default());
+        };
         // One more than asked for says whether more follow.
-        let (mut hits, is_cut) = self.hits(query, after, first + 1)?;
+        let (mut hits, is_cut) = self.hits(&query, after, first + 1)?;
         assert!(hits.len() <= first + 1, "a page is bounded");
         let has_next_page = hits.len() > first || is_cut;
         hits.truncate(first);

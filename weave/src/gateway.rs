@@ -8,7 +8,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use spec::contract::Stored;
 use spec::ids::base64url;
-use spec::{Refusal, Tag};
+use spec::signature::SignatureType;
+use spec::transaction::Owner;
+use spec::{Refusal, Tag, Transaction};
 use wire::server::Reject;
 
 use crate::chain::Chain;
@@ -68,6 +70,13 @@ const SANDBOX: &str = "sandbox allow-scripts allow-forms allow-popups allow-down
 /// The data under an id, whole or the range asked for.
 pub fn data(found: &Found, request: &HeaderMap) -> Response {
     let Some(data) = found.stored.data() else {
+        if let Stored::Posted(posted) = &found.stored {
+            let text = format!(
+                "chunks of {} are missing; its header is at /tx/{0}",
+                posted.transaction.id
+            );
+            return Reject(Refusal::not_found("data-missing", text)).into_response();
+        }
         let text = format!(
             "the data of {} was withheld; its header is at /tx/{0}",
             found.stored.id()
@@ -169,6 +178,10 @@ fn is_known(request: &HeaderMap, etag: &str) -> bool {
 
 /// The fields of what is held, in the form of a transaction of Arweave's nodes; without the data.
 pub fn transaction(stored: &Stored) -> Value {
+    if let Stored::Posted(posted) = stored {
+        let json = posted.transaction.to_json(None);
+        return serde_json::from_str(&json).expect("our own JSON");
+    }
     let tags: Vec<_> = stored.tags().iter().map(tag_json).collect();
     let fields = Fields::of(stored);
     json!({
@@ -202,7 +215,7 @@ pub struct Fields<'a> {
     pub signature_type: u16,
     /// Whom it is for.
     pub target: &'a [u8],
-    /// The anchor.
+    /// The anchor; of a transaction its `last_tx`.
     pub anchor: &'a [u8],
     /// Bytes of the data.
     pub data_len: u64,
@@ -236,6 +249,25 @@ impl Fields<'_> {
                 anchor: &[],
                 data_len: registered.data.len() as u64,
             },
+            Stored::Posted(posted) => Fields::of_transaction(&posted.transaction),
+        }
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn of_transaction(transaction: &'a Transaction) -> Fields<'a> {
+        let (owner, signature_type): (&[u8], _) = match &transaction.owner {
+            Owner::Rsa(modulus) => (modulus, SignatureType::Arweave),
+            Owner::Secp256k1(key) => (key, SignatureType::Ethereum),
+        };
+        let content = &transaction.content;
+        Fields {
+            owner,
+            signature: &transaction.signature,
+            signature_type: signature_type.number(),
+            target: content.target.as_ref().map_or(&[], |target| &target.0[..]),
+            anchor: &content.last_tx,
+            data_len: content.data_size,
         }
     }
 }

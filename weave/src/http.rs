@@ -19,6 +19,7 @@ use spec::{DataItem, ItemId, Refusal};
 use wire::permanent::Uploaded;
 use wire::server::Reject;
 
+use crate::base_layer;
 use crate::gateway;
 use crate::graphql::{self, Schema};
 pub use crate::graphql::{StandIn, StandIns};
@@ -48,15 +49,16 @@ pub fn router_with(weave: Arc<Weave>, stand_ins: StandIns) -> Router {
         .route("/tx/{id}", get(transaction))
         .route("/tx/{id}/status", get(status))
         .route("/tx/{id}/data", get(data_text))
-        .route("/tx/arweave", post(upload))
+        .route("/tx/arweave", post(upload_permanent))
         .route("/tx", post(upload))
         .route("/tx/local", post(upload_local))
         .route("/info", get(info))
         .route("/height", get(height))
         .route("/block/height/{height}", get(block))
         .route("/block/current", get(current_block))
-        .with_state(weave)
+        .with_state(weave.clone())
         .merge(graphql)
+        .merge(base_layer::http::router(weave))
 }
 
 async fn find(weave: &Weave, id: &str) -> Answer<Found> {
@@ -202,8 +204,21 @@ async fn block(State(weave): State<Arc<Weave>>, Path(height): Path<String>) -> R
     Ok(Json(gateway::block(weave.chain(), number)))
 }
 
-async fn upload(State(weave): State<Arc<Weave>>, body: Bytes) -> Reply<Json<Uploaded>> {
-    store(&weave, body, Class::Permanent).await
+async fn upload(State(weave): State<Arc<Weave>>, body: Bytes) -> Reply<Response> {
+    // A transaction is JSON; an item begins with the number of its signature type, which is no brace.
+    if body.first() == Some(&b'{') {
+        return base_layer::http::post_transaction(&weave, body).await;
+    }
+    // Nobody said that it is to be uploaded: it goes up once a permanent process needs it.
+    Ok(store(&weave, body, Class::Local).await?.into_response())
+}
+
+/// As [`upload`], for items that are to be uploaded whether a process needs them or not.
+async fn upload_permanent(State(weave): State<Arc<Weave>>, body: Bytes) -> Reply<Response> {
+    if body.first() == Some(&b'{') {
+        return base_layer::http::post_transaction(&weave, body).await;
+    }
+    Ok(store(&weave, body, Class::Permanent).await?.into_response())
 }
 
 /// For items that must not leave this machine; other gateways have no such route.

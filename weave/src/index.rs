@@ -15,7 +15,7 @@ use redb::{
 };
 
 use crate::error::{Error, Result};
-use crate::facts::{Facts, Term};
+use crate::facts::{self, Term};
 use crate::frame::u64_at;
 use crate::record::{Entry, Position};
 
@@ -255,9 +255,7 @@ impl Batch {
         self.records += 1;
         self.first.get_or_insert(position);
         self.last = Some(position);
-        if let Some(facts) = Facts::of(&entry.record) {
-            facts.terms(|term| self.pairs.push((term, position)));
-        }
+        facts::terms(&entry.record, |term| self.pairs.push((term, position)));
     }
 }
 

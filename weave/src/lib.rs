@@ -4,6 +4,7 @@
 //! Not here: slots, processes, evaluation. The invariant: what [`Log::append`] acknowledged is
 //! durable, and everything in `DATA/cache` can be deleted and is built again.
 
+pub mod base_layer;
 pub mod chain;
 pub mod config;
 pub mod error;
@@ -28,6 +29,7 @@ mod segment;
 pub mod skeleton;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod upload;
 pub mod weave;
 mod writer;
 
@@ -38,4 +40,4 @@ pub use frame::SegmentHead;
 pub use log::{Append, Log, Sealable, Spool};
 pub use record::{Entry, Note, NoteKind, Piece, Position, Record};
 pub use segment::{Content, Segment, Span};
-pub use weave::{Found, Weave};
+pub use weave::{Found, Held, Weave};

@@ -99,9 +99,7 @@ impl Map {
             bytes: 0,
             items: Some(0),
         };
-        self.segments
-            .entry(segment.head().number)
-            .or_insert_with(new)
+        self.segments.entry(segment.head().number).or_insert_with(new)
     }
 
     /// A segment's footer stands.
@@ -115,7 +113,10 @@ impl Map {
     /// Puts a segment's new extents in the place of its old ones.
     pub(crate) fn replace(&mut self, segment: &Arc<Segment>, spans: &[Span]) {
         let number = segment.head().number;
-        let known = self.segments.get_mut(&number).expect("what is replaced was written");
+        let known = self
+            .segments
+            .get_mut(&number)
+            .expect("what is replaced was written");
         assert_eq!(
             spans.iter().map(|span| span.len).sum::<u64>(),
             known.bytes,
@@ -435,10 +436,14 @@ impl Log {
     /// The segments by number, the ones being written included; a sealed one has a footer.
     pub fn segments(&self) -> Vec<Arc<Segment>> {
         let map = self.map();
-        map.segments
-            .values()
-            .map(|known| known.segment.clone())
-            .collect()
+        map.segments.values().map(|known| known.segment.clone()).collect()
+    }
+
+    /// The number of the segment that a record stands in.
+    pub fn segment_of(&self, position: Position) -> Option<u64> {
+        let map = self.map();
+        let extent = &map.extents[map.find(position)?];
+        Some(extent.segment.head().number)
     }
 
     /// The segment of a number, if anything was written to it.
@@ -458,6 +463,27 @@ impl Log {
             .collect()
     }
 
+    /// How many items a segment holds, whole or without their data. Reads it the first time if it was sealed before
+    /// the log was opened.
+    ///
+    /// # Errors
+    /// Damage to the segment.
+    pub fn items_of(&self, known: &Sealable) -> Result<u64> {
+        if let Some(items) = known.items {
+            return Ok(items);
+        }
+        let content = known.segment.footer()?;
+        let items = known
+            .segment
+            .count_items(content.map_or(0, |content| content.end))?;
+        let number = known.segment.head().number;
+        let mut map = self.map_mut();
+        if let Some(known) = map.segments.get_mut(&number) {
+            known.items = Some(items);
+        }
+        Ok(items)
+    }
+
     /// Bounds the bytes of class permanent that are not settled; without this call nothing does. `is_settled` tells
     /// of each permanent segment written so far.
     pub fn bound_spool(&self, bytes_max: u64, is_settled: impl Fn(u64) -> bool) {
@@ -465,7 +491,12 @@ impl Log {
         let open = |(number, known): &(&u64, &Sealable)| {
             known.segment.head().class == Class::Permanent && !is_settled(**number)
         };
-        let bytes = map.segments.iter().filter(open).map(|(_, known)| known.bytes).sum();
+        let bytes = map
+            .segments
+            .iter()
+            .filter(open)
+            .map(|(_, known)| known.bytes)
+            .sum();
         map.spool = Spool {
             bytes,
             bytes_max: Some(bytes_max),

@@ -213,13 +213,6 @@ impl Segment {
 
     /// Reads the frame at an offset and checks it; answers with its payload.
     pub(crate) fn frame(&self, at: u64) -> Result<(FrameHead, Bytes)> {
-        let (head, mut frame) = self.raw_frame(at)?;
-        frame.advance(frame::FRAME_LEN);
-        Ok((head, frame))
-    }
-
-    /// As [`Segment::frame`], with the whole frame.
-    pub(crate) fn raw_frame(&self, at: u64) -> Result<(FrameHead, Bytes)> {
         let mut bytes = BytesMut::zeroed(READ_AHEAD);
         let have = self.read_some(&mut bytes, at)?;
         let head = FrameHead::read(&bytes[..have]);
@@ -237,6 +230,7 @@ impl Segment {
         if !frame::checks(&bytes, self.head.salt) {
             return Err(Error::corrupt(&self.path, at, "the record's checksum is wrong"));
         }
+        bytes.advance(frame::FRAME_LEN);
         Ok((head, bytes.freeze()))
     }
 

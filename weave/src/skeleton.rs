@@ -10,7 +10,7 @@ use spec::chunks::Hash;
 use crate::error::{Error, Result};
 use crate::frame::{self, FRAME_LEN, FrameHead, FrameKind, HEAD_LEN, SegmentHead};
 use crate::record::Record;
-pub use crate::rejoin::{Apart, Piece, SkeletonError, put_together, take_apart};
+use crate::scan::Window;
 use crate::segment::Segment;
 
 /// Bytes read at once of what follows the groups.
@@ -42,15 +42,18 @@ pub fn take(segment: &Segment) -> Result<Parts> {
     let mut hash = Context::new(&SHA256);
     let mut at = HEAD_LEN as u64;
     copy(segment, 0, at, &mut hash, &mut skeleton)?;
+    let mut window = Window::new(content.end);
     while at < content.end {
-        let (head, frame) = segment.raw_frame(at)?;
-        hash.update(&frame);
+        let frame = window.frame(segment, at)?;
+        let (head, frame) = frame.ok_or_else(|| broken(at, "the record's checksum is wrong"))?;
+        hash.update(frame);
         let is_record = is_record(head.kind);
         let kept = if is_record { FRAME_LEN } else { frame.len() };
         skeleton.extend_from_slice(&[0; 4]);
         skeleton.extend_from_slice(&frame[4..kept]);
         if is_record {
-            let record = frame::record(head.kind, frame.slice(FRAME_LEN..));
+            let payload = Bytes::copy_from_slice(&frame[FRAME_LEN..]);
+            let record = frame::record(head.kind, payload);
             records.push(record.map_err(|why| broken(at, &why))?);
         }
         at += head.span();

@@ -15,11 +15,13 @@ use bytes::Bytes;
 use spec::contract::{Answer, Class, Hit, Hits, Permanent, Query, Registered, Stored};
 use spec::{Address, DataItem, ItemId, Refusal, Tags};
 
+use crate::base_layer::Shelf;
 use crate::chain::Chain;
 use crate::config::Config;
 use crate::error::{At, Error, Result};
 use crate::facts;
 use crate::find::Finder;
+use crate::frame::payload_len;
 use crate::index::Index;
 use crate::log::{Clock, Log, system_clock};
 use crate::recent::{Recent, Work};
@@ -33,13 +35,14 @@ pub struct Weave {
 }
 
 /// What tasks that read the disk take with them.
-struct Shared {
-    log: Arc<Log>,
+pub(crate) struct Shared {
+    pub(crate) log: Arc<Log>,
     chain: Chain,
     recent: Arc<Recent>,
     index: Arc<Index>,
     failed: Arc<AtomicBool>,
-    config: Config,
+    pub(crate) config: Config,
+    pub(crate) shelf: Shelf,
     overlay: RwLock<Vec<DataItem>>,
     // Held as long as the log is open.
     _lock: std::fs::File,
@@ -54,6 +57,19 @@ pub struct Found {
     pub time_ms: u64,
     /// The chain's height then.
     pub block_height: u64,
+}
+
+/// Where an item stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Whether it may be uploaded.
+    pub class: Class,
+    /// When it was appended, ms since 1970.
+    pub time_ms: u64,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 impl Weave {
@@ -118,9 +134,11 @@ impl Weave {
             index,
             failed,
             config,
+            shelf: Shelf::default(),
             overlay: RwLock::default(),
             _lock: lock,
         };
+        shared.finish_unfolding()?;
         Ok(Arc::new(Weave {
             shared: Arc::new(shared),
             flusher: Mutex::new(Some(thread)),
@@ -171,6 +189,15 @@ impl Weave {
         Ok(found.or_else(|| self.shared.brought_along(id)))
     }
 
+    /// In which segments items stand, and what they take there; `None` for what the log does not hold.
+    ///
+    /// # Errors
+    /// Damage, or a failing index.
+    pub async fn segments_of(&self, ids: Vec<ItemId>) -> Answer<Vec<Option<Held>>> {
+        let held = move |shared: &Shared| ids.iter().map(|id| shared.held(id)).collect();
+        self.blocking(held).await
+    }
+
     /// Holds bytes under a published id on an operator's word. The id proves nothing about them.
     ///
     /// # Errors
@@ -200,13 +227,13 @@ impl Weave {
         self.blocking(move |shared| shared.withhold(id)).await
     }
 
-    /// Makes what is held under these ids part of the permanent class too: items as they stand (data
-    /// that was withheld stays so), and what the program brought along. What is not held is left out.
+    /// Makes what stands for these ids part of a class too: items as they are held (data that was
+    /// withheld stays so), and what the program brought along. What is nowhere is left out.
     ///
     /// # Errors
     /// Damage, a failing disk, or a full queue.
-    pub async fn keep(&self, ids: Vec<ItemId>) -> Answer<()> {
-        self.append_missing(Class::Permanent, move |shared| shared.missing_copies(&ids))
+    pub async fn keep(&self, ids: Vec<ItemId>, class: Class) -> Answer<()> {
+        self.append_missing(class, move |shared| shared.missing_copies(&ids, class))
             .await
     }
 
@@ -222,7 +249,7 @@ impl Weave {
     }
 
     /// Runs what may read the disk where it holds nobody up.
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Shared) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
@@ -254,7 +281,7 @@ impl Weave {
 }
 
 impl Shared {
-    fn finder(&self) -> Result<Finder<'_>> {
+    pub(crate) fn finder(&self) -> Result<Finder<'_>> {
         if self.failed.load(Ordering::Acquire) {
             return Err(Error::Index("it could not be written, see the node's log".into()));
         }
@@ -269,20 +296,37 @@ impl Shared {
         })
     }
 
-    fn lookup(&self, id: ItemId) -> Result<Option<Found>> {
+    pub(crate) fn lookup(&self, id: ItemId) -> Result<Option<Found>> {
         let entry = match self.recent.find(&id) {
             Some((position, true)) => Some(self.log.entry(position)?),
             _ => self.finder()?.id(&id)?,
         };
-        Ok(entry.and_then(|entry| {
-            let (time_ms, block_height) = (entry.time_ms, self.chain.height_at(entry.time_ms));
-            let stored = facts::stored(entry.record)?;
-            Some(Found {
-                stored,
-                time_ms,
-                block_height,
-            })
+        let Some(entry) = entry else { return Ok(None) };
+        let (time_ms, block_height) = (entry.time_ms, self.chain.height_at(entry.time_ms));
+        let Some(stored) = facts::stored(entry.record) else {
+            return Ok(None);
+        };
+        Ok(Some(Found {
+            stored: self.completed(stored)?,
+            time_ms,
+            block_height,
         }))
+    }
+
+    fn held(&self, id: &ItemId) -> Result<Option<Held>> {
+        let entry = match self.recent.find(id) {
+            Some((position, true)) => Some(self.log.entry(position)?),
+            _ => self.finder()?.id(id)?,
+        };
+        let held = entry.and_then(|entry| {
+            Some(Held {
+                segment: self.log.segment_of(entry.position)?,
+                class: entry.class,
+                time_ms: entry.time_ms,
+                bytes: payload_len(&entry.record),
+            })
+        });
+        Ok(held)
     }
 
     fn brought_along(&self, id: ItemId) -> Option<Found> {
@@ -342,6 +386,16 @@ impl Shared {
         Ok(is_held)
     }
 
+    /// As records for the local class, into which nothing is ever copied.
+    pub(crate) fn new_records(&self, items: Vec<DataItem>) -> Result<Vec<Record>> {
+        let pieces = self.new_pieces(items, Class::Local)?.into_iter();
+        let new = pieces.filter_map(|piece| match piece {
+            Piece::New(record) => Some(record),
+            Piece::Copy(_) => None,
+        });
+        Ok(new.collect())
+    }
+
     /// The items that are not held yet, and those that are held in the other class only: a permanent
     /// item is local, too, but a local one is not permanent.
     fn new_pieces(&self, items: Vec<DataItem>, class: Class) -> Result<Vec<Piece>> {
@@ -362,15 +416,18 @@ impl Shared {
         Ok(new)
     }
 
-    /// What has to be appended for these ids to be in the permanent class.
-    fn missing_copies(&self, ids: &[ItemId]) -> Result<Vec<Piece>> {
+    /// What has to be appended for these ids to be in a class.
+    fn missing_copies(&self, ids: &[ItemId], class: Class) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
         let mut seen = HashSet::with_capacity(ids.len());
         for id in ids.iter().filter(|id| seen.insert(**id)) {
             match self.lookup(*id)? {
-                Some(_) => pieces.extend(self.missing_copy(id)?),
+                Some(_) if class == Class::Permanent => pieces.extend(self.missing_copy(id)?),
+                Some(_) => {}
                 None => {
-                    let brought = self.brought_along(*id).and_then(|found| found.stored.item().cloned());
+                    let brought = self
+                        .brought_along(*id)
+                        .and_then(|found| found.stored.item().cloned());
                     pieces.extend(brought.map(|item| Piece::New(Record::Item(item))));
                 }
             }

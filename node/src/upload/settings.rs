@@ -5,11 +5,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
+use serde::de::Deserializer;
 use spec::Signer;
+use weave::network::{BundlerService, HttpTransport, Peer, Transport};
 
 use crate::cli::NodeArgs;
 use crate::wallet;
@@ -17,59 +19,83 @@ use crate::wallet;
 /// Most upstreams, and most bundlers.
 const URLS_MAX: usize = 32;
 
-/// The table `[upload]`. Without an upstream nothing is uploaded.
+/// The table `[upload]`: these keys, and beside them every one of [`weave::upload::Config`]. Without an upstream
+/// nothing is uploaded.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(try_from = "toml::Table")]
 pub struct Settings {
     /// Arweave nodes or gateways: posted to, seeded to, asked for what is really there.
-    #[serde(deserialize_with = "one_or_more")]
     pub upstream: Vec<String>,
     /// Key that signs and pays (JWK): RSA or secp256k1.
-    #[serde(alias = "upload_wallet")]
     pub wallet: Option<PathBuf>,
     /// Bundling services that carriers are handed to first.
-    #[serde(deserialize_with = "one_or_more")]
     pub bundler: Vec<String>,
-    /// How the bundlers are paid, as their routes call it.
+    /// How the bundlers are paid, as their routes call it. Default: `arweave`.
     pub bundler_token: String,
-    /// Signs and pays nothing: tells only what it would do.
-    pub dry_run: bool,
-    /// Most winston that are spent from midnight to midnight UTC; no bound where it is not given.
-    #[serde(deserialize_with = "winston")]
-    pub budget_per_day_winston: Option<u128>,
-    /// The open segment is sealed once its oldest record is this old. Default: 60 s with a bundler, else an hour.
-    pub seal_age_ms: Option<u64>,
-    /// It is sealed earlier once it holds this much and no carrier waits for its first confirmation.
-    pub seal_bytes_min: u64,
-    /// Most bytes of class permanent that are not permanent yet; beyond it messages are refused.
-    pub spool_bytes_max: u64,
-    /// Peers beside the one posted to that must take all chunks, where there are so many.
-    pub seeds_min: usize,
-    /// Confirmations at which a carrier is called permanent, if its data is proved to be there.
-    pub confirmations_min: u64,
-    /// How often upstreams are asked, ms.
-    pub poll_ms: u64,
-    /// How long an upstream may take to answer, ms.
+    /// How long an upstream may take to answer, ms. Default: 30 s.
     pub timeout_ms: u64,
+    /// When and how it goes.
+    pub config: weave::upload::Config,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
+/// The keys of [`Settings`] itself.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Routes {
+    #[serde(deserialize_with = "one_or_more")]
+    upstream: Vec<String>,
+    #[serde(alias = "upload_wallet")]
+    wallet: Option<PathBuf>,
+    #[serde(deserialize_with = "one_or_more")]
+    bundler: Vec<String>,
+    bundler_token: String,
+    timeout_ms: u64,
+}
+
+impl Default for Routes {
+    fn default() -> Routes {
+        Routes {
             upstream: Vec::new(),
             wallet: None,
             bundler: Vec::new(),
             bundler_token: "arweave".into(),
-            dry_run: false,
-            budget_per_day_winston: None,
-            seal_age_ms: None,
-            seal_bytes_min: 256 << 10,
-            spool_bytes_max: 4 << 30,
-            seeds_min: 3,
-            confirmations_min: 18,
-            poll_ms: 10_000,
             timeout_ms: 30_000,
         }
+    }
+}
+
+/// Names of the keys of [`Routes`].
+const ROUTE_KEYS: [&str; 6] = [
+    "upstream",
+    "wallet",
+    "upload_wallet",
+    "bundler",
+    "bundler_token",
+    "timeout_ms",
+];
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings::try_from(toml::Table::new()).expect("every key has a default")
+    }
+}
+
+impl TryFrom<toml::Table> for Settings {
+    type Error = toml::de::Error;
+
+    fn try_from(table: toml::Table) -> Result<Settings, toml::de::Error> {
+        let (routes, rest): (toml::Table, toml::Table) = table
+            .into_iter()
+            .partition(|(key, _)| ROUTE_KEYS.contains(&key.as_str()));
+        let routes = Routes::deserialize(routes)?;
+        Ok(Settings {
+            upstream: routes.upstream,
+            wallet: routes.wallet,
+            bundler: routes.bundler,
+            bundler_token: routes.bundler_token,
+            timeout_ms: routes.timeout_ms,
+            config: weave::upload::Config::deserialize(rest)?,
+        })
     }
 }
 
@@ -86,25 +112,6 @@ fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Err
     })
 }
 
-/// TOML's integers end at 2^63: larger amounts are texts.
-fn winston<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u128>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Form {
-        Number(u64),
-        Text(String),
-    }
-    match Form::deserialize(from)? {
-        Form::Number(number) => Ok(Some(number.into())),
-        Form::Text(text) => {
-            let number = text
-                .parse()
-                .map_err(|_| D::Error::custom("winston are a whole number"));
-            number.map(Some)
-        }
-    }
-}
-
 impl Settings {
     /// Puts the flags on top.
     pub fn apply(&mut self, args: &NodeArgs) {
@@ -117,7 +124,7 @@ impl Settings {
         if !args.bundler.is_empty() {
             self.bundler.clone_from(&args.bundler);
         }
-        self.dry_run |= args.upload_dry_run;
+        self.config.dry_run |= args.upload_dry_run;
     }
 
     /// Whether anything is uploaded at all.
@@ -150,13 +157,15 @@ impl Settings {
                 self.bundler_token
             );
         }
+        let config = &self.config;
         let least = [
-            ("seal_bytes_min", self.seal_bytes_min),
-            ("spool_bytes_max", self.spool_bytes_max),
-            ("confirmations_min", self.confirmations_min),
-            ("poll_ms", self.poll_ms),
             ("timeout_ms", self.timeout_ms),
-            ("seal_age_ms", self.seal_age_ms.unwrap_or(1)),
+            ("seal_bytes_min", config.seal_bytes_min),
+            ("seal_age_l1_ms", config.seal_age_l1_ms),
+            ("seal_age_bundler_ms", config.seal_age_bundler_ms),
+            ("spool_bytes_max", config.spool_bytes_max),
+            ("confirmations", config.confirmations),
+            ("poll_ms", config.poll_ms),
         ];
         match least.iter().find(|(_, value)| *value == 0) {
             Some((name, _)) => bail!("[upload] {name} = 0: it must be at least 1"),
@@ -164,14 +173,37 @@ impl Settings {
         }
     }
 
-    /// Age at which the open segment is sealed, ms.
-    pub fn seal_age_ms(&self) -> u64 {
-        let usual = if self.bundler.is_empty() {
-            3_600_000
-        } else {
-            60_000
+    /// Clients of the upstreams.
+    ///
+    /// # Errors
+    /// A URL that is none.
+    pub fn peers(&self) -> Result<Vec<Peer>> {
+        let peer = |url: &String| Ok(Peer::new(url.trim_end_matches('/'), self.transport(url)?));
+        self.upstream.iter().map(peer).collect()
+    }
+
+    /// Clients of the bundlers.
+    ///
+    /// # Errors
+    /// A URL that is none.
+    pub fn bundlers(&self) -> Result<Vec<BundlerService>> {
+        let service = |url: &String| {
+            let name = url.trim_end_matches('/');
+            Ok(BundlerService::new(
+                name,
+                self.transport(url)?,
+                &self.bundler_token,
+            ))
         };
-        self.seal_age_ms.unwrap_or(usual)
+        self.bundler.iter().map(service).collect()
+    }
+
+    fn transport(&self, url: &str) -> Result<Arc<dyn Transport>> {
+        let limits = wire::client::Limits {
+            timeout_ms: self.timeout_ms,
+            ..wire::client::Limits::default()
+        };
+        Ok(Arc::new(HttpTransport::new(url, &limits)?))
     }
 
     /// The key that pays.
@@ -217,8 +249,8 @@ fn check_urls(flag: &str, urls: &[String]) -> Result<()> {
         }
         wire::client::Http::new(url, &wire::client::Limits::default())
             .map_err(|refusal| anyhow::anyhow!("{flag}: {refusal}"))?;
-        if url.contains(['?', '#']) {
-            bail!("{flag} {url}: a base URL has no query");
+        if url.contains(['?', '#', '@']) {
+            bail!("{flag}: a base URL has no query, and no user or password, which reports would show");
         }
         if urls[..at]
             .iter()
@@ -256,18 +288,29 @@ mod tests {
     }
 
     #[test]
-    fn one_url_or_several_and_large_amounts_are_read() {
-        let text = "upstream = ['http://a:1984', 'http://b/x']\nbundler = 'http://c'\nupload_wallet = 'w.json'\nbudget_per_day_winston = '90000000000000000000'";
+    fn one_url_or_several_and_all_keys_of_the_uploader_are_read() {
+        let text = "upstream = ['http://a:1984', 'http://b/x']\nbundler = 'http://c'\nupload_wallet = 'w.json'\n\
+                    budget_winston_per_day = 5\nseal_age_l1_ms = 7";
         let settings: Settings = toml::from_str(text).unwrap();
         settings.check().unwrap();
-        assert_eq!((settings.upstream.len(), settings.bundler.len()), (2, 1));
-        assert_eq!(settings.budget_per_day_winston, Some(90_000_000_000_000_000_000));
-        assert_eq!(settings.seal_age_ms(), 60_000, "with a bundler");
-        assert_eq!(Settings::default().seal_age_ms(), 3_600_000);
-        let settings: Settings = toml::from_str("budget_per_day_winston = 5").unwrap();
-        assert_eq!(settings.budget_per_day_winston, Some(5));
-        assert!(toml::from_str::<Settings>("budget_per_day_winston = '1 AR'").is_err());
-        assert!(toml::from_str::<Settings>("upstreem = 'x'").is_err());
+        assert_eq!(
+            (
+                settings.peers().unwrap().len(),
+                settings.bundlers().unwrap().len()
+            ),
+            (2, 1)
+        );
+        assert_eq!(settings.peers().unwrap()[1].name(), "http://b/x");
+        let config = settings.config;
+        assert_eq!(
+            (config.budget_winston_per_day, config.seal_age_l1_ms),
+            (Some(5), 7)
+        );
+        assert_eq!((config.confirmations, &*settings.bundler_token), (18, "arweave"));
+        let wrong = toml::from_str::<Settings>("pole_ms = 1").unwrap_err();
+        assert!(
+            wrong.message().starts_with("unknown field `pole_ms`") && wrong.message().contains("poll_ms")
+        );
     }
 
     #[test]

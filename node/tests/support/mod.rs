@@ -1,6 +1,8 @@
 //! A node under test: the real binary in its own process and folder, and what tests ask of it.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part")]
 
+pub mod double;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

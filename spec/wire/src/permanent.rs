@@ -192,6 +192,7 @@ fn request(query: &Query) -> serde_json::Value {
         "owners": texts(query.owners.iter().map(ToString::to_string).collect()),
         "recipients": texts(query.recipients.iter().map(|target| base64url(target)).collect()),
         "tags": (!tags.is_empty()).then_some(tags),
+        "bundledIn": texts(query.bundled_in.iter().map(ToString::to_string).collect()),
         "block": block,
         "first": query.first,
         "after": query.after,
@@ -199,8 +200,8 @@ fn request(query: &Query) -> serde_json::Value {
     });
     let text = format!(
         "query Find($ids: [ID!], $owners: [String!], $recipients: [String!], $tags: [TagFilter!], \
-         $block: BlockFilter, $first: Int, $after: String, $sort: SortOrder) {{ \
-         transactions(ids: $ids, owners: $owners, recipients: $recipients, tags: $tags, block: $block, \
+         $bundledIn: [ID!], $block: BlockFilter, $first: Int, $after: String, $sort: SortOrder) {{ \
+         transactions(ids: $ids, owners: $owners, recipients: $recipients, tags: $tags, bundledIn: $bundledIn, block: $block, \
          first: $first, after: $after, sort: $sort) {{ {FIELDS} }} }}"
     );
     serde_json::json!({ "query": text, "variables": variables })

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use serde_json::Value;
 use spec::contract::{Answer, Class, Hits, LogEntry, Permanent, Query, Scheduler, Span, Stored};
 use spec::{DataItem, ItemId, ItemParts, ProcessId, Refusal, Signer, Tag, Tags};
+use su::belongings::Belongings;
 use su::journal::{Journal, Pending, Replay};
 use su::{Config, Parts, Su};
 use tempfile::TempDir;
-use weave::{Position, Record};
+use weave::{Piece, Position, Record};
 use wire::client::{Http, Limits};
 
 /// The log, and a way to make its next appends fail.
@@ -39,6 +40,17 @@ impl Journal for Faulty {
         Journal::append(&*self.log, records, class)
     }
 
+    fn append_pieces(&self, pieces: Vec<Piece>, class: Class) -> Pending {
+        let countdown = |n: usize| n.checked_sub(1);
+        let failed = self
+            .failures
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, countdown);
+        if failed.is_ok() {
+            return Box::pin(async { Err(weave::Error::Busy("a test")) });
+        }
+        Journal::append_pieces(&*self.log, pieces, class)
+    }
+
     fn read(&self, at: Position) -> weave::error::Result<Record> {
         self.log.read(at)
     }
@@ -50,6 +62,36 @@ impl Journal for Faulty {
 
 /// Finds items by walking the log.
 struct Shelf(Arc<weave::Log>);
+
+/// What was asked for beside logs.
+#[derive(Default)]
+pub struct Asked {
+    pub kept: Mutex<Vec<(ItemId, Class)>>,
+    pub sent: Mutex<Vec<ProcessId>>,
+    /// Askings to refuse, counted down.
+    pub failures: AtomicUsize,
+}
+
+#[async_trait]
+impl Belongings for Asked {
+    async fn keep(&self, ids: Vec<ItemId>, class: Class) -> Answer<()> {
+        let countdown = |n: usize| n.checked_sub(1);
+        let failed = self
+            .failures
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, countdown);
+        if failed.is_ok() {
+            return Err(Refusal::busy("test", "a test"));
+        }
+        let mut kept = self.kept.lock().unwrap();
+        kept.extend(ids.into_iter().map(|id| (id, class)));
+        Ok(())
+    }
+
+    async fn keep_sent(&self, process: ProcessId) -> Answer<()> {
+        self.sent.lock().unwrap().push(process);
+        Ok(())
+    }
+}
 
 #[async_trait]
 impl Permanent for Shelf {
@@ -85,6 +127,7 @@ pub struct World {
     pub log: Arc<weave::Log>,
     pub journal: Arc<Faulty>,
     pub shelf: Arc<dyn Permanent>,
+    pub asked: Arc<Asked>,
     /// What the wall clock shows, in ms; 0: the machine's.
     pub now_ms: Arc<AtomicU64>,
     pub folder: Arc<TempDir>,
@@ -125,8 +168,9 @@ impl World {
             0 => wall(),
             set => set,
         };
+        let asked = Arc::new(Asked::default());
         let parts = Parts {
-            signer,
+            signer: Arc::new(signer),
             journal: journal.clone(),
             permanent: shelf.clone(),
             now: Arc::new(now),
@@ -137,6 +181,7 @@ impl World {
                 Box::pin(std::future::ready(Ok(tags)))
             }),
             class: Class::Local,
+            belongings: asked.clone(),
         };
         let su = Su::open(config.clone(), folder.path(), parts).unwrap();
         World {
@@ -144,6 +189,7 @@ impl World {
             log,
             journal,
             shelf,
+            asked,
             now_ms,
             folder,
             config,
@@ -153,6 +199,11 @@ impl World {
 
     /// Stops the scheduler and the log, does something to the folder, and starts both again.
     pub fn restart(self, meanwhile: impl FnOnce(&Path)) -> World {
+        self.restart_as(Signer::ed25519(&[1; 32]), meanwhile)
+    }
+
+    /// As [`World::restart`], with a key.
+    pub fn restart_as(self, signer: Signer, meanwhile: impl FnOnce(&Path)) -> World {
         let World {
             su,
             log,
@@ -168,7 +219,7 @@ impl World {
         drop((su, journal, shelf));
         drop(Arc::into_inner(log).expect("somebody still holds the log"));
         meanwhile(folder.path());
-        World::open(folder, config, Signer::ed25519(&[1; 32]), now_ms)
+        World::open(folder, config, signer, now_ms)
     }
 
     /// As [`World::restart`], once the listener has let go.
@@ -187,6 +238,24 @@ impl World {
         }
         assert!(!held(), "a connection still holds the scheduler");
         self.restart(|_| ())
+    }
+
+    /// What is left if only the permanent class was published: another folder with those records,
+    /// and the note that suspends scheduling.
+    pub fn published(&self, signer: Signer) -> World {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let log = weave::Log::open(&weave::Config::default(), &folder.path().join("log")).unwrap();
+        let entries = self.log.entries(None).map(Result::unwrap);
+        let permanent = entries.filter(|entry| entry.class == Class::Permanent);
+        let records: Vec<_> = permanent.map(|entry| entry.record).collect();
+        for chunk in records.chunks(1000) {
+            log.append(chunk.to_vec(), Class::Permanent).wait().unwrap();
+        }
+        log.append(vec![su::note::suspended()], Class::Local)
+            .wait()
+            .unwrap();
+        drop(log);
+        World::open(folder, small(), signer, Arc::new(AtomicU64::new(0)))
     }
 
     pub async fn spawn(&self, n: u8) -> ProcessId {

@@ -297,7 +297,7 @@ async fn an_uploaded_assignment_is_no_assignment() {
             timestamp_ms: u64::MAX / 2,
             block_height: u64::MAX / 2,
         },
-        &Signer::ed25519(&[1; 32]),
+        &su::authority::Authority::first(std::sync::Arc::new(Signer::ed25519(&[1; 32]))),
     );
     world
         .shelf

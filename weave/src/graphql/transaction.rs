@@ -7,12 +7,16 @@ use std::sync::Arc;
 use async_graphql::{Context, Enum, ID, InputObject, Object, SimpleObject};
 use spec::contract::{self, Answer, Hit, Permanent, Stored};
 use spec::ids::{base64url, from_base64url};
+use spec::transaction::Content;
 use spec::{Address, ItemId, signature};
 
 use super::block::Block;
 use super::{PageInfo, SortOrder, StandIns};
 use crate::gateway::Fields;
 use crate::weave::Weave;
+
+/// Winston in an AR.
+const WINSTON_PER_AR: u128 = 1_000_000_000_000;
 
 /// Conditions on one tag.
 #[derive(InputObject)]
@@ -68,7 +72,7 @@ pub struct Owner {
     key: String,
 }
 
-/// An amount of money; nothing costs any here.
+/// An amount of money; items cost none here.
 #[derive(SimpleObject)]
 pub struct Amount {
     winston: String,
@@ -95,10 +99,30 @@ pub struct Bundle {
     id: ID,
 }
 
-fn nothing() -> Amount {
-    Amount {
-        winston: "0".into(),
-        ar: "0.000000000000".into(),
+impl Amount {
+    fn of(winston: u128) -> Amount {
+        Amount {
+            winston: winston.to_string(),
+            ar: format!("{}.{:012}", winston / WINSTON_PER_AR, winston % WINSTON_PER_AR),
+        }
+    }
+}
+
+impl Transaction {
+    /// An amount that a transaction names; items name none.
+    fn amount(&self, of: impl Fn(&Content) -> u128) -> Amount {
+        match &self.stored {
+            Stored::Posted(posted) => Amount::of(of(&posted.transaction.content)),
+            _ => Amount::of(0),
+        }
+    }
+
+    async fn bundle(&self, context: &Context<'_>) -> async_graphql::Result<Option<Bundle>> {
+        let found = super::weave(context).bundle_of(self.stored.id()).await;
+        let found = found.map_err(super::error)?;
+        Ok(found.map(|id| Bundle {
+            id: id.to_string().into(),
+        }))
     }
 }
 
@@ -144,12 +168,12 @@ impl Transaction {
 
     /// What storing it cost.
     async fn fee(&self) -> Amount {
-        nothing()
+        self.amount(|content| content.reward)
     }
 
     /// What it transfers.
     async fn quantity(&self) -> Amount {
-        nothing()
+        self.amount(|content| content.quantity)
     }
 
     /// Size and type of the data.
@@ -180,13 +204,13 @@ impl Transaction {
     }
 
     /// The old name of `bundledIn`.
-    async fn parent(&self) -> Option<Bundle> {
-        None
+    async fn parent(&self, context: &Context<'_>) -> async_graphql::Result<Option<Bundle>> {
+        self.bundle(context).await
     }
 
-    /// The bundle it lies in.
-    async fn bundled_in(&self) -> Option<Bundle> {
-        None
+    /// The bundle it lies in directly.
+    async fn bundled_in(&self, context: &Context<'_>) -> async_graphql::Result<Option<Bundle>> {
+        self.bundle(context).await
     }
 }
 
@@ -273,10 +297,8 @@ pub async fn list(
 
 /// The query; `None` if a condition cannot be met by anything.
 fn conditions(filter: Filter) -> Option<contract::Query> {
-    // No item here lies in a bundle yet.
-    if filter.bundled_in.is_some_and(|bundles| !bundles.is_empty()) {
-        return None;
-    }
+    let bundles = filter.bundled_in;
+    let bundles = bundles.map(|ids| ids.iter().map(|id| id.to_string()).collect());
     let (height_min, height_max) = match filter.block {
         Some(block) => (
             block.min.map(|_| block.bounds().0),
@@ -302,6 +324,7 @@ fn conditions(filter: Filter) -> Option<contract::Query> {
             target.parse::<Address>().ok().map(|target| target.0)
         })?,
         tags: tags.collect(),
+        bundled_in: readable(bundles, |id| id.parse().ok())?,
         height_min,
         height_max,
         ..contract::Query::default()

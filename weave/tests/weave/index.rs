@@ -336,7 +336,11 @@ fn copies(weave: &Weave, id: ItemId) -> Vec<(Class, bool)> {
 async fn an_item_is_held_in_both_classes_once_it_is_asked_for() {
     let (data, time) = (tempfile::tempdir().unwrap(), Time::new());
     let weave = open(data.path(), &time);
-    let (one, other, brought) = (item(1, &[], "one"), item(1, &[], "other"), item(1, &[], "brought"));
+    let (one, other, brought) = (
+        item(1, &[], "one"),
+        item(1, &[], "other"),
+        item(1, &[], "brought"),
+    );
     weave.overlay(vec![brought.clone()]).unwrap();
     let both = vec![one.clone(), other.clone()];
     weave.append(both.clone(), Class::Local).await.unwrap();
@@ -345,7 +349,7 @@ async fn an_item_is_held_in_both_classes_once_it_is_asked_for() {
     weave.append(vec![one.clone()], Class::Permanent).await.unwrap();
     let wanted = vec![one.id(), other.id(), brought.id(), ItemId([5; 32])];
     for settled in [false, true] {
-        weave.keep(wanted.clone()).await.unwrap();
+        weave.keep(wanted.clone(), Class::Permanent).await.unwrap();
         assert_eq!(
             copies(&weave, one.id()),
             [(Class::Local, true), (Class::Permanent, true)]
@@ -373,8 +377,8 @@ async fn an_item_is_held_in_both_classes_once_it_is_asked_for() {
         of_class.filter(|entry| entry.record.note().is_some()).count()
     };
     assert_eq!(notes(), 0);
-    weave.keep(vec![id]).await.unwrap();
-    weave.keep(vec![id]).await.unwrap();
+    weave.keep(vec![id], Class::Permanent).await.unwrap();
+    weave.keep(vec![id], Class::Permanent).await.unwrap();
     assert_eq!(notes(), 1);
 }
 
@@ -385,7 +389,10 @@ async fn a_copy_under_way_loses_data_that_is_withheld_meanwhile() {
     for round in 0..20 {
         let item = item(1, &[], format!("data {round}"));
         weave.append(vec![item.clone()], Class::Local).await.unwrap();
-        let (keep, withhold) = tokio::join!(weave.keep(vec![item.id()]), weave.withhold(item.id()));
+        let (keep, withhold) = tokio::join!(
+            weave.keep(vec![item.id()], Class::Permanent),
+            weave.withhold(item.id())
+        );
         (keep.unwrap(), withhold.unwrap());
         assert!(copies(&weave, item.id()).iter().all(|(_, has_data)| !has_data));
     }

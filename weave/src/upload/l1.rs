@@ -1,0 +1,390 @@
+//! The route over the base layer: a transaction of our own, its chunks at several peers, and a watch over both.
+//!
+//! Not here: when a carrier takes this route. The invariant: the signed transaction is durable before anybody sees
+//! it; another one is signed only once it can never be mined; the bytes stay the same.
+
+use std::collections::BTreeSet;
+
+use spec::carrier::CarrierTags;
+use spec::contract::Answer;
+use spec::transaction::Content;
+use spec::{Kind, Refusal, Transaction};
+
+use super::bundle::Bundle;
+use super::confirm::{self, Round, Spot};
+use super::crowd::Verdict;
+use super::ledger::{Carrier, Stage, Trip};
+use super::note::{Route, Signed, Step, Told, Vehicle};
+use super::report::Alarm;
+use super::uploader::Uploader;
+use crate::network::ChunkAccepted;
+
+/// Confirmations at which the chunks are looked for the first time: early enough to bring missing ones.
+const LOOK_CONFIRMATIONS: u64 = 2;
+
+impl Uploader {
+    /// What a route asks for so many bytes.
+    pub(super) async fn price(&mut self, route: &Route, bytes: u64) -> Answer<u128> {
+        let price = match route {
+            Route::L1 => self.crowd.price(bytes).await?,
+            Route::Bundler(name) => {
+                let price = self.service(name)?.price(bytes).await;
+                self.crowd.heard(price)?
+            }
+        };
+        let margin = match route {
+            Route::L1 => price.saturating_mul(self.config.price_margin_percent.into()) / 100,
+            Route::Bundler(_) => 0,
+        };
+        Ok(price.saturating_add(margin))
+    }
+
+    /// What the wallet has on a route.
+    pub(super) async fn balance(&mut self, route: &Route) -> Answer<u128> {
+        let address = match self.wallet.transaction_owner() {
+            Some(owner) if *route == Route::L1 => owner.address(),
+            _ => self.wallet.address(),
+        };
+        match route {
+            Route::L1 => self.crowd.balance(address).await,
+            Route::Bundler(name) => {
+                let balance = self.service(name)?.balance(address).await;
+                self.crowd.heard(balance)
+            }
+        }
+    }
+
+    /// Signs a transaction for a carrier, if money and the chain allow it.
+    pub(super) async fn sign_transaction(&mut self, carrier: &Carrier) -> Answer<()> {
+        let (Some(height), Some(previous)) = (self.height, self.ledger.previous_on_l1()) else {
+            return Ok(());
+        };
+        // What was withheld since it was bundled must not be signed for.
+        if self.load(carrier).await?.is_none() {
+            return Ok(());
+        }
+        let cost = self.price(&Route::L1, carrier.bundle_len).await?;
+        if !self.is_in_budget(cost) || !self.is_affordable(cost).await? {
+            return Ok(());
+        }
+        let tags = CarrierTags {
+            sequence: carrier.sequence,
+            segment_item: carrier.segment_item,
+            previous,
+        };
+        let content = Content {
+            last_tx: self.crowd.anchor().await?.into(),
+            tags: tags
+                .encode()
+                .map_err(|error| Refusal::internal(error.to_string()))?,
+            reward: cost,
+            data_size: carrier.bundle_len,
+            data_root: Some(carrier.data_root),
+            ..Content::default()
+        };
+        let transaction = content.sign(&self.wallet);
+        let transaction = transaction.map_err(|error| Refusal::internal(error.to_string()))?;
+        tracing::info!(sequence = carrier.sequence, id = %transaction.id, %cost, height, "a transaction is signed");
+        let signed = Signed {
+            sequence: carrier.sequence,
+            route: Route::L1,
+            height,
+            cost,
+            id: transaction.id,
+            vehicle: Vehicle::Transaction(Box::new(transaction)),
+        };
+        self.tell(Told::Signed(signed)).await?;
+        Ok(())
+    }
+
+    async fn is_affordable(&mut self, cost: u128) -> Answer<bool> {
+        let balance = self.balance(&Route::L1).await?;
+        if balance < cost {
+            self.alarms.insert(Alarm::Balance);
+        }
+        Ok(balance >= cost)
+    }
+
+    /// Does for a transaction what is due.
+    pub(super) async fn tend_l1(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<()> {
+        match trip.stage {
+            Stage::Signed => self.post(carrier, trip).await,
+            Stage::Posted | Stage::Seeded => {
+                self.seed(carrier, trip).await?;
+                self.watch_waiting(carrier, trip).await
+            }
+            Stage::Mined => self.watch_mined(carrier, trip).await,
+            Stage::Permanent | Stage::Archived => Ok(()),
+        }
+    }
+
+    fn transaction(&self, trip: &Trip) -> Answer<Transaction> {
+        match self.signed(trip)?.vehicle {
+            Vehicle::Transaction(transaction) => Ok(*transaction),
+            Vehicle::Item(_) => Err(Refusal::internal("a transaction's note holds an item")),
+        }
+    }
+
+    /// Posts the header to the next peer that takes it.
+    async fn post(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<()> {
+        if self.is_dead(trip) {
+            return self.expire(carrier, trip).await;
+        }
+        // Nothing of a bundle that is void already shall become known.
+        if self.load(carrier).await?.is_none() {
+            return Ok(());
+        }
+        let transaction = self.transaction(trip)?;
+        let mut refused = None;
+        for at in self.crowd.rotation() {
+            let posted = self.crowd.peer(at).post_transaction(&transaction).await;
+            match self.crowd.heard(posted) {
+                Ok(_) => {
+                    let (height, name) = (self.height, self.crowd.peer(at).name().to_owned());
+                    let pending = self.pending(trip.id);
+                    pending.posted_at = height.or(pending.posted_at);
+                    pending.seeded.clear();
+                    pending.temporary.clear();
+                    pending.refused_by.clear();
+                    self.pending.remove(&carrier.segment_item);
+                    return self.move_to(carrier, trip, Step::Posted, name, None).await;
+                }
+                Err(refusal) => {
+                    if refusal.kind == Kind::Invalid {
+                        self.pending(trip.id).refused_by.insert(at);
+                    }
+                    refused = Some(refusal);
+                }
+            }
+        }
+        let quorum = self.crowd.quorum();
+        // Refused by so many and taken by none, it can only be signed anew: its anchor or its reward is void.
+        if trip.stage == Stage::Signed && self.pending(trip.id).refused_by.len() >= quorum {
+            self.expire(carrier, trip).await?;
+            // Not at once: whatever was wrong with it may be wrong with the next one, too.
+            return self.absorb(carrier.segment_item, refused.map_or(Ok(()), Err));
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Whether the chain has gone on too long for it.
+    fn is_dead(&self, trip: &Trip) -> bool {
+        let last = trip.signed_height + self.config.expiry_blocks;
+        self.height.is_some_and(|height| height > last)
+    }
+
+    /// Gives a transaction up: it can never be mined.
+    async fn expire(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<()> {
+        self.move_to(carrier, trip, Step::Expired, String::new(), None)
+            .await
+    }
+
+    /// Posts each chunk to enough peers that have not taken it yet.
+    async fn seed(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<()> {
+        let wanted = self.config.seed_peers.min(self.crowd.len());
+        let places: BTreeSet<u64> = confirm::sample(trip.id, carrier.bundle_len, usize::MAX)
+            .into_iter()
+            .collect();
+        let peers = self.crowd.rotation();
+        let pending = self.pending(trip.id);
+        let lacks = |peer: &usize| {
+            let taken = [pending.seeded.get(peer), pending.temporary.get(peer)];
+            let is_taken = |place: &u64| taken.iter().flatten().any(|taken| taken.contains(place));
+            places
+                .iter()
+                .copied()
+                .filter(|place| !is_taken(place))
+                .collect::<Vec<u64>>()
+        };
+        let lacking: Vec<(usize, Vec<u64>)> = peers.iter().map(|peer| (*peer, lacks(peer))).collect();
+        let full = lacking.iter().filter(|(_, places)| places.is_empty()).count();
+        if full < wanted {
+            let Some(bundle) = self.load(carrier).await? else {
+                return Ok(());
+            };
+            let (mut full, mut lacking) =
+                (full, lacking.into_iter().filter(|(_, places)| !places.is_empty()));
+            while let Some((peer, places)) = lacking.next().filter(|_| full < wanted) {
+                full += usize::from(self.seed_peer(&bundle, trip, peer, &places).await);
+            }
+        }
+        let pending = self.pending(trip.id);
+        let seeded = pending
+            .seeded
+            .values()
+            .filter(|taken| taken.len() == places.len())
+            .count();
+        match seeded >= wanted && trip.stage == Stage::Posted {
+            true => {
+                let by = format!("{seeded} peers");
+                self.move_to(carrier, trip, Step::Seeded, by, None).await
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Posts these of a bundle's chunks to a peer. Whether it took all of them; what it refuses is tried again later.
+    async fn seed_peer(&mut self, bundle: &Bundle, trip: &Trip, at: usize, places: &[u64]) -> bool {
+        for chunk in bundle.chunks().filter(|chunk| places.contains(&chunk.start)) {
+            let post = bundle.post_of(&chunk);
+            let posted = self.crowd.peer(at).post_chunk(&post).await;
+            let Ok(accepted) = self.crowd.heard(posted) else {
+                return false;
+            };
+            let pending = self.pending(trip.id);
+            let taken = match accepted {
+                ChunkAccepted::Stored => &mut pending.seeded,
+                // No promise: it is looked for once the transaction is mined.
+                ChunkAccepted::Temporary => &mut pending.temporary,
+            };
+            taken.entry(at).or_default().insert(chunk.start);
+        }
+        true
+    }
+
+    /// Looks whether a transaction was mined; posts it again if nobody knows it, and gives it up in the end.
+    async fn watch_waiting(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<()> {
+        let verdict = self.crowd.verdict(trip.id).await;
+        let Some(height) = self.height else {
+            return Ok(());
+        };
+        match verdict {
+            Verdict::Mined { height, .. } => {
+                let mined = Some((trip.id, height));
+                self.pending(trip.id).looked_at = None;
+                self.move_to(carrier, trip, Step::Mined, String::new(), mined)
+                    .await
+            }
+            Verdict::Unmined { .. } if self.is_dead(trip) => self.expire(carrier, trip).await,
+            Verdict::Unmined { is_missing: true } => {
+                let posted_at = *self.pending(trip.id).posted_at.get_or_insert(height);
+                match height >= posted_at + self.config.repost_blocks {
+                    true => self.post(carrier, trip).await,
+                    false => Ok(()),
+                }
+            }
+            Verdict::Unmined { .. } | Verdict::Unclear => Ok(()),
+        }
+    }
+
+    /// Watches over a transaction in a block: that it stays there, that its chunks are there, and how deep it is.
+    async fn watch_mined(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<()> {
+        let Some(confirmations) = self.confirmations(carrier, trip).await? else {
+            return Ok(());
+        };
+        if !self.is_look_due(trip, confirmations) {
+            return Ok(());
+        }
+        let spot = Spot::find(
+            &mut self.crowd,
+            trip.id,
+            trip.height,
+            carrier.data_root,
+            carrier.bundle_len,
+        );
+        let Some(spot) = spot.await else { return Ok(()) };
+        let places = confirm::sample(trip.id, carrier.bundle_len, self.config.proof_chunks_max);
+        let witnesses = self.witnesses(&trip.posted_to);
+        let due = self.unproved(trip, &places);
+        let round = spot.round(&mut self.crowd, &witnesses, &due).await;
+        let is_whole = self.looked(trip, &places, &round);
+        self.mend(carrier, trip, &round).await?;
+        match is_whole && confirmations >= self.config.confirmations {
+            true => self.settle(carrier, trip, &round).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Peers whose word on the data counts: others than the one it was posted to, when there are.
+    pub(super) fn witnesses(&mut self, posted_to: &str) -> Vec<usize> {
+        let mut others = self.crowd.others(posted_to);
+        others.truncate(self.config.seed_peers.max(2) - 1);
+        others
+    }
+
+    /// How deep a mined vehicle is by now. `None` if it is not known, or was thrown back.
+    pub(super) async fn confirmations(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<Option<u64>> {
+        let transaction = trip.transaction.unwrap_or(trip.id);
+        let verdict = self.crowd.verdict(transaction).await;
+        match (verdict, self.height) {
+            (Verdict::Mined { height, .. }, Some(now)) if height == trip.height => {
+                Ok(Some((now + 1).saturating_sub(height)))
+            }
+            (Verdict::Mined { height, .. }, _) => {
+                let mined = Some((transaction, height));
+                let pending = self.pending(trip.id);
+                pending.proved.clear();
+                pending.looked_at = None;
+                self.move_to(carrier, trip, Step::Mined, "another block".into(), mined)
+                    .await?;
+                Ok(None)
+            }
+            (Verdict::Unmined { .. }, Some(now)) => {
+                let pending = self.pending(trip.id);
+                pending.seeded.clear();
+                pending.proved.clear();
+                (pending.posted_at, pending.looked_at) = (Some(now), None);
+                self.move_to(carrier, trip, Step::Unmined, String::new(), None)
+                    .await?;
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the chunks are to be looked for: early, in each block until they are all there, and at the depth that
+    /// counts.
+    pub(super) fn is_look_due(&mut self, trip: &Trip, confirmations: u64) -> bool {
+        let (height, most) = (self.height, self.config.confirmations);
+        let pending = self.pending(trip.id);
+        let is_early = confirmations >= LOOK_CONFIRMATIONS.min(most) && !pending.is_whole;
+        (is_early || confirmations >= most) && pending.looked_at != height
+    }
+
+    /// Those places whose chunks nobody proved lately.
+    pub(super) fn unproved(&mut self, trip: &Trip, places: &[u64]) -> Vec<u64> {
+        let (height, blocks) = (self.height.unwrap_or(0), self.config.proof_blocks);
+        let pending = self.pending(trip.id);
+        let is_fresh = |place: &u64| pending.proved.get(place).is_some_and(|at| at + blocks > height);
+        places.iter().copied().filter(|place| !is_fresh(place)).collect()
+    }
+
+    /// Notes what a look found; whether every chunk was proved lately.
+    pub(super) fn looked(&mut self, trip: &Trip, places: &[u64], round: &Round) -> bool {
+        let height = self.height;
+        let proved = round.proved.iter().map(|place| (*place, height.unwrap_or(0)));
+        let pending = self.pending(trip.id);
+        pending.proved.extend(proved);
+        pending.looked_at = height;
+        let is_whole = self.unproved(trip, places).is_empty();
+        self.pending(trip.id).is_whole = is_whole;
+        is_whole
+    }
+
+    /// Brings the chunks that a look found missing.
+    pub(super) async fn mend(&mut self, carrier: &Carrier, trip: &Trip, round: &Round) -> Answer<()> {
+        if round.missing.is_empty() {
+            return Ok(());
+        }
+        let Some(bundle) = self.load(carrier).await? else {
+            return Ok(());
+        };
+        metrics::counter!("weave_upload_mended_chunks_total").increment(round.missing.len() as u64);
+        for at in 0..self.crowd.len() {
+            let of_peer = round.missing.iter().filter(|(peer, _)| *peer == at);
+            let places: Vec<u64> = of_peer.map(|(_, place)| *place).collect();
+            if !places.is_empty() {
+                self.seed_peer(&bundle, trip, at, &places).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// It is permanent.
+    pub(super) async fn settle(&mut self, carrier: &Carrier, trip: &Trip, round: &Round) -> Answer<()> {
+        let provers = round.provers.iter().map(|at| self.crowd.peer(*at).name());
+        let by = provers.collect::<Vec<_>>().join(" ");
+        let mined = Some((trip.transaction.unwrap_or(trip.id), trip.height));
+        self.move_to(carrier, trip, Step::Permanent, by, mined).await
+    }
+}
