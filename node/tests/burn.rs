@@ -222,7 +222,7 @@ async fn roots_of(data: &Path, settled: &BTreeMap<String, Vec<u8>>) -> (BTreeMap
     weave.overlay(cu::shipped::items()).unwrap();
     let chain = weave.clone();
     let parts = su::Parts {
-        signer: signer(9),
+        signer: signer(9).into(),
         journal: weave.log().clone(),
         permanent: weave.clone(),
         now: su::clock::wall_clock(),
@@ -230,6 +230,10 @@ async fn roots_of(data: &Path, settled: &BTreeMap<String, Vec<u8>>) -> (BTreeMap
         chain: weave.chain().describe(),
         boot_tags: Arc::new(|_| Box::pin(async { Ok(Vec::new()) })),
         class: Class::Local,
+        belongings: Arc::new(su::belongings::InWeave {
+            weave: weave.clone(),
+            messenger: signer(9).address(),
+        }),
     };
     let su = su::Su::open(su::Config::default(), data, parts).unwrap();
     let unit = cu::Cu::open(

@@ -10,7 +10,6 @@ use spec::chunks::Hash;
 use crate::error::{Error, Result};
 use crate::frame::{self, FRAME_LEN, FrameHead, FrameKind, HEAD_LEN, SegmentHead};
 use crate::record::Record;
-pub use crate::rejoin::{Apart, Piece, SkeletonError, put_together, take_apart};
 use crate::scan::Window;
 use crate::segment::Segment;
 

@@ -14,6 +14,7 @@ use clap::Args;
 use spec::contract::{Class, Tick};
 use spec::{DataItem, ItemParts, ProcessId, Signer, Tag, Tags};
 use su::assign::{Ask, Head};
+use su::authority::Authority;
 use su::note::{Mark, Told};
 use weave::log::system_clock;
 use weave::testing::{Double, Faults, Handle, Publisher, Rules, serve};
@@ -147,7 +148,7 @@ impl World {
         let node = Signer::ed25519(&[2; 32]);
         let config = config(&data, every)?;
         write_key(&data.join("keys/su.json"))?;
-        tokio::task::block_in_place(|| Written::write(&config, &node, sender, processes, messages))?;
+        tokio::task::block_in_place(|| Written::write(&config, node, sender, processes, messages))?;
         if every.is_some() {
             checkpoint(&config).await?;
         }
@@ -210,7 +211,7 @@ fn write_key(path: &Path) -> Result<()> {
 /// A log under way.
 struct Written<'a> {
     log: Log,
-    node: &'a Signer,
+    node: Authority,
     sender: &'a Signer,
     heads: Vec<Head>,
     now_ms: u64,
@@ -219,7 +220,7 @@ struct Written<'a> {
 }
 
 impl Written<'_> {
-    fn write(config: &Config, node: &Signer, sender: &Signer, processes: u64, messages: u64) -> Result<()> {
+    fn write(config: &Config, node: Signer, sender: &Signer, processes: u64, messages: u64) -> Result<()> {
         let data = config.data.as_ref().expect("set above");
         let log = Log::open(&config.weave, &data.join("log"))?;
         let mut body = GENESIS_MS.to_le_bytes().to_vec();
@@ -231,7 +232,7 @@ impl Written<'_> {
         log.append(vec![Record::Note(genesis)], Class::Local).wait()?;
         let mut written = Written {
             log,
-            node,
+            node: Authority::first(node.into()),
             sender,
             heads: Vec::new(),
             now_ms: GENESIS_MS,
@@ -265,7 +266,11 @@ impl Written<'_> {
             ("Name", &*name),
         ];
         let item = signed(self.sender, None, &tags, "")?;
-        self.heads.push(Head::unborn(item.id().into(), Class::Permanent));
+        self.heads.push(Head::unborn(
+            item.id().into(),
+            Class::Permanent,
+            self.node.address(),
+        ));
         let chain = Chain::new(GENESIS_MS, BLOCK_MS, system_clock()).describe();
         let notes: Tags = [
             ("Engine-Epoch", cu::engine_epoch()),
@@ -311,10 +316,11 @@ impl Written<'_> {
             timestamp_ms: self.now_ms,
             block_height: 1 + (self.now_ms - GENESIS_MS) / BLOCK_MS,
         };
-        let assignment = self.heads[at].assign(ask, tick, self.node)?;
+        let assignment = self.heads[at].assign(ask, tick, &self.node)?;
         self.marks.push(Mark {
             with_message: true,
             pushed: None,
+            widens: false,
         });
         self.records
             .extend([Record::Item(item), Record::Item(assignment.item)]);

@@ -9,13 +9,8 @@ use spec::{Address, ItemId, ProcessId};
 #[derive(Args, Debug, Clone)]
 #[command(
     group = clap::ArgGroup::new("whose").required(true).multiple(true).args(["wallet", "process"]),
-    after_help = "\
-Examples:
-  weft rebuild --from http://127.0.0.1:1984 --wallet ADDRESS --data ./data
-  weft rebuild --from URL --from URL --process ID --data ./data
-
-What is killed goes on when the same command is given again. The rebuilt node serves reads at once;
-it schedules again only after `weft node --resume-scheduling`."
+    after_help = "What is killed goes on when the same command is given again. The rebuilt node serves reads at once; it schedules \
+                  again only after --resume-scheduling."
 )]
 pub struct RebuildArgs {
     /// A gateway or Arweave node to read from; name several, and none of them need be trusted.

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, bail};
-use spec::assignment::{ADOPTED_FROM, Chain as HashChain};
-use spec::contract::Tick;
+use spec::assignment::ADOPTED_FROM;
+use spec::continuity::{Continuity, succeeds};
 use spec::signature::address;
 use spec::{Address, Assignment, DataItem, ItemId, ProcessId};
 use su::note::{Mark, Told};
@@ -22,16 +22,13 @@ pub type Segment = retrieve::Segment<Summary>;
 #[derive(Debug, Clone)]
 pub struct Stretch {
     process: ProcessId,
-    first: u64,
-    last: u64,
-    /// What the first assignment says came before it.
-    before: HashChain,
-    /// What the next one must say.
-    after: HashChain,
-    first_tick: Tick,
-    last_tick: Tick,
+    /// The first and the last assignment, on bytes of their own: the bundle they came in is not held.
+    first: Assignment,
+    last: Assignment,
     /// Who signed the assignments.
     signers: Vec<Address>,
+    /// The ids of all, where they are copies and may be known already; else none.
+    copies: Option<Vec<ItemId>>,
     /// What slot 0 says, if it is here.
     birth: Option<Birth>,
 }
@@ -49,6 +46,8 @@ struct Birth {
 #[derive(Debug, Clone, Default)]
 pub struct Summary {
     stretches: Vec<Stretch>,
+    /// Items by which a scheduler says that it goes on after a loss, or under another key.
+    evidence: Vec<DataItem>,
 }
 
 /// Looks at segments.
@@ -65,9 +64,12 @@ impl Inspector for Look {
         if reading.expected != 0 {
             return Err("it ends inside a group of the scheduler".into());
         }
-        let stretches = reading.stretches;
-        hold_against_ranges(segment, &stretches)?;
-        Ok(Summary { stretches })
+        reading.own();
+        hold_against_ranges(segment, &reading.stretches)?;
+        Ok(Summary {
+            stretches: reading.stretches,
+            evidence: reading.evidence,
+        })
     }
 }
 
@@ -79,12 +81,11 @@ fn hold_against_ranges(segment: &Checked, stretches: &[Stretch]) -> Result<(), S
             .ranges
             .binary_search_by_key(&stretch.process, |range| range.process);
         let range = at.ok().map(|at| &segment.ranges[at]);
-        let is_covered =
-            range.is_some_and(|range| range.first <= stretch.first && stretch.last <= range.last);
-        if !is_covered {
+        let (first, last) = (stretch.first.slot, stretch.last.slot);
+        if !range.is_some_and(|range| range.first <= first && last <= range.last) {
             return Err(format!(
-                "slots {} to {} of process {} are in it, and its segment item says otherwise",
-                stretch.first, stretch.last, stretch.process
+                "slots {first} to {last} of process {} are in it, and its segment item says otherwise",
+                stretch.process
             ));
         }
     }
@@ -98,8 +99,12 @@ struct Reading {
     marks: Vec<Mark>,
     expected: usize,
     message: Option<Message>,
+    /// Whether copies are expected.
+    is_copied: bool,
+    /// Which stretch a process's next slot goes on with.
     places: HashMap<ProcessId, usize>,
     stretches: Vec<Stretch>,
+    evidence: Vec<DataItem>,
 }
 
 /// What stands before an assignment.
@@ -125,13 +130,23 @@ impl Reading {
             return match Told::read(note).map_err(|error| error.to_string())? {
                 Some(_) if self.expected > 0 => Err("a note stands inside a group of the scheduler".into()),
                 Some(Told::Scheduled(marks)) => {
-                    self.expect(marks);
+                    self.expect(marks, false);
+                    Ok(())
+                }
+                Some(Told::Copied { process, marks, .. }) => {
+                    // Copies may begin before what is known: a stretch of their own.
+                    self.places.remove(&process);
+                    self.expect(marks, true);
                     Ok(())
                 }
                 _ => Ok(()),
             };
         }
         let Some(mark) = self.marks.last().copied() else {
+            let is_evidence = |item: &&DataItem| EVIDENCE.iter().any(|kind| item.tag("Type") == Some(kind));
+            let evidence = record.item().filter(is_evidence);
+            self.evidence
+                .extend(evidence.and_then(|item| on_own_bytes(item).ok()));
             return Ok(());
         };
         if mark.with_message && self.message.is_none() {
@@ -146,8 +161,8 @@ impl Reading {
         Ok(())
     }
 
-    fn expect(&mut self, mut marks: Vec<Mark>) {
-        self.expected = marks.len();
+    fn expect(&mut self, mut marks: Vec<Mark>, is_copied: bool) {
+        (self.expected, self.is_copied) = (marks.len(), is_copied);
         marks.reverse();
         self.marks = marks;
     }
@@ -167,20 +182,43 @@ impl Reading {
         if (assignment.slot == 0) != (assignment.subject() == ItemId::from(assignment.process)) {
             return Err(wrong("slot 0, and only it, is the process item's".into()));
         }
-        let new = Stretch::of(&assignment, message);
         match self.places.get(&assignment.process) {
-            Some(at) => self.stretches[*at].grow(new).map_err(wrong),
+            Some(at) => self.stretches[*at]
+                .grow(assignment, &self.evidence)
+                .map_err(wrong),
             None => {
                 self.places.insert(assignment.process, self.stretches.len());
-                self.stretches.push(new);
+                self.stretches
+                    .push(Stretch::of(assignment, message, self.is_copied));
                 Ok(())
+            }
+        }
+    }
+
+    /// Lets the bundle's bytes go.
+    fn own(&mut self) {
+        for stretch in &mut self.stretches {
+            for assignment in [&mut stretch.first, &mut stretch.last] {
+                if let Ok(item) = on_own_bytes(&assignment.item) {
+                    assignment.item = item;
+                }
             }
         }
     }
 }
 
+/// Types of items that show why a log goes on.
+const EVIDENCE: [&str; 2] = [spec::resume::TYPE, spec::succession::TYPE];
+
+/// The item on a copy of its bytes; it was verified.
+fn on_own_bytes(item: &DataItem) -> Result<DataItem, spec::ItemError> {
+    let own = DataItem::parse(bytes::Bytes::copy_from_slice(item.bytes()))?;
+    own.trust_own_log();
+    Ok(own)
+}
+
 impl Stretch {
-    fn of(assignment: &Assignment, message: Option<&Message>) -> Stretch {
+    fn of(assignment: Assignment, message: Option<&Message>, is_copied: bool) -> Stretch {
         let birth = (assignment.slot == 0).then(|| Birth {
             chain: assignment.item.tag("Chain").map(str::to_owned),
             names: message.and_then(|message| message.names.clone()),
@@ -188,53 +226,72 @@ impl Stretch {
         });
         Stretch {
             process: assignment.process,
-            first: assignment.slot,
-            last: assignment.slot,
-            before: assignment.chain,
-            after: assignment.chain.next(assignment.item.id()),
-            first_tick: assignment.tick,
-            last_tick: assignment.tick,
             signers: vec![assignment.item.owner_address()],
+            copies: is_copied.then(|| vec![assignment.item.id()]),
             birth,
+            first: assignment.clone(),
+            last: assignment,
         }
     }
 
-    /// Goes on with the stretch after this one.
-    fn grow(&mut self, next: Stretch) -> Result<(), String> {
-        self.check_next(&next)?;
-        (self.last, self.after, self.last_tick) = (next.last, next.after, next.last_tick);
-        for signer in next.signers {
-            if !self.signers.contains(&signer) {
-                self.signers.push(signer);
+    /// Goes on with the next assignment of the same segment.
+    fn grow(&mut self, next: Assignment, evidence: &[DataItem]) -> Result<(), String> {
+        follows(&self.last, &next, evidence)?;
+        if next.item.owner() != self.last.item.owner() {
+            self.signers.push(next.item.owner_address());
+        }
+        if let Some(copies) = &mut self.copies {
+            copies.push(next.item.id());
+        }
+        self.last = next;
+        Ok(())
+    }
+
+    /// Goes on with a later segment's stretch; copies may say again what is known.
+    fn join(&mut self, next: &Stretch, evidence: &[DataItem]) -> Result<(), String> {
+        if let Some(copies) = next.copies.as_ref().filter(|_| next.first.slot <= self.last.slot) {
+            let known = (self.last.slot - next.first.slot) as usize;
+            return match copies.get(known) {
+                // All of them end before what is known.
+                None => Ok(()),
+                Some(same) if *same == self.last.item.id() => {
+                    self.last = next.last.clone();
+                    Ok(())
+                }
+                Some(other) => Err(format!(
+                    "slot {} of {} is {} in one place and {other} in a copy",
+                    self.last.slot,
+                    self.process,
+                    self.last.item.id()
+                )),
+            };
+        }
+        follows(&self.last, &next.first, evidence)?;
+        self.last = next.last.clone();
+        for signer in &next.signers {
+            if !self.signers.contains(signer) {
+                self.signers.push(*signer);
             }
         }
         Ok(())
     }
+}
 
-    fn check_next(&self, next: &Stretch) -> Result<(), String> {
-        let process = self.process;
-        if next.first != self.last + 1 {
-            return Err(format!(
-                "slot {} of {process} follows slot {}",
-                next.first, self.last
-            ));
-        }
-        if next.before != self.after {
-            return Err(format!(
-                "slot {} of {process} is not in the chain of slot {}: it says {}, it should say {}",
-                next.first, self.last, next.before, self.after
-            ));
-        }
-        let is_later = next.first_tick.timestamp_ms > self.last_tick.timestamp_ms
-            && next.first_tick.block_height >= self.last_tick.block_height;
-        match is_later {
-            true => Ok(()),
-            false => Err(format!(
-                "slot {} of {process} is not later than slot {}",
-                next.first, self.last
-            )),
-        }
-    }
+/// Whether an assignment follows another one of its process.
+fn follows(last: &Assignment, next: &Assignment, evidence: &[DataItem]) -> Result<(), String> {
+    let mut log = Continuity::after(last);
+    let needs = log.needs(next);
+    let evidence: Vec<DataItem> = evidence
+        .iter()
+        .filter(|item| needs.contains(&item.id()))
+        .cloned()
+        .collect();
+    log.accept(next, &evidence).map_err(|wrong| {
+        format!(
+            "slot {} of process {} after slot {}: {wrong}",
+            next.slot, next.process, last.slot
+        )
+    })
 }
 
 /// All logs of a rebuild.
@@ -252,39 +309,33 @@ impl Logs {
     pub fn join(segments: &[Segment], is_looked_up: bool) -> Result<Logs> {
         let nodes: Vec<Address> = segments.iter().map(|segment| address(&segment.owner)).collect();
         let mut by_process: BTreeMap<ProcessId, Stretch> = BTreeMap::new();
+        let mut evidence = Vec::new();
         for segment in segments {
             let place = || format!("carrier {} ({})", segment.sequence, segment.carrier);
+            evidence.extend_from_slice(&segment.summary.evidence);
             for stretch in &segment.summary.stretches {
-                if let Some(stranger) = stretch.signers.iter().find(|signer| !nodes.contains(signer)) {
-                    bail!(
-                        "{}: slots {} to {} of process {} are signed by {stranger}, which signed no carrier",
-                        place(),
-                        stretch.first,
-                        stretch.last,
-                        stretch.process
-                    );
-                }
-                add(&mut by_process, stretch).with_context(place)?;
+                add(&mut by_process, stretch, &evidence, &nodes).with_context(place)?;
             }
         }
         let logs = Logs { by_process };
         if is_looked_up {
-            logs.check_schedulers()?;
+            logs.check_schedulers(&evidence)?;
         }
         Ok(logs)
     }
 
     /// Each process names its scheduler; somebody else's log of it proves nothing.
-    fn check_schedulers(&self) -> Result<()> {
+    fn check_schedulers(&self, evidence: &[DataItem]) -> Result<()> {
         for (process, stretch) in &self.by_process {
             let birth = stretch.birth.as_ref().context("a log begins at slot 0")?;
-            let signer = stretch.signers.first().map(ToString::to_string);
-            if birth.is_adopted || birth.names != signer {
+            let named = birth.names.as_ref().and_then(|name| name.parse().ok());
+            let leads = named.is_some_and(|named| succeeds(&stretch.first, named, evidence).is_ok());
+            if birth.is_adopted || !leads {
                 bail!(
                     "process {process} names the scheduler {}, and the log found is signed by {}. Remedy: if that is the right \
                      one, say so with --wallet instead of --process",
                     birth.names.as_deref().unwrap_or("(none)"),
-                    signer.as_deref().unwrap_or("nobody")
+                    stretch.first.item.owner_address()
                 );
             }
         }
@@ -306,13 +357,16 @@ impl Logs {
 
     /// Every process and the last slot of its log.
     pub fn processes(&self) -> Vec<super::report::Process> {
-        let process = |stretch: &Stretch| super::report::Process::new(stretch.process, stretch.last);
+        let process = |stretch: &Stretch| super::report::Process::new(stretch.process, stretch.last.slot);
         self.by_process.values().map(process).collect()
     }
 
     /// Slots of all logs.
     pub fn messages(&self) -> u64 {
-        self.by_process.values().map(|stretch| stretch.last + 1).sum()
+        self.by_process
+            .values()
+            .map(|stretch| stretch.last.slot + 1)
+            .sum()
     }
 
     /// The chain that heights are of: each slot 0 says it, and all must say the same.
@@ -332,29 +386,33 @@ impl Logs {
         }
     }
 
-    /// What the rebuilt log ends in.
+    /// What the rebuilt log ends in: it keeps the scheduler from giving slots again that were given and not published.
     pub fn notes(&self) -> Vec<Record> {
-        suspension()
+        vec![su::note::suspended()]
     }
 }
 
-/// Keeps the scheduler from giving slots again that were given and not published.
-fn suspension() -> Vec<Record> {
-    Vec::new()
-}
-
-fn add(by_process: &mut BTreeMap<ProcessId, Stretch>, stretch: &Stretch) -> Result<()> {
-    match by_process.get_mut(&stretch.process) {
-        Some(log) => log.grow(stretch.clone()).map_err(anyhow::Error::msg),
-        None if stretch.first == 0 => {
-            by_process.insert(stretch.process, stretch.clone());
+fn add(
+    by_process: &mut BTreeMap<ProcessId, Stretch>,
+    stretch: &Stretch,
+    evidence: &[DataItem],
+    nodes: &[Address],
+) -> Result<()> {
+    let (first, last, process) = (stretch.first.slot, stretch.last.slot, stretch.process);
+    match by_process.get_mut(&process) {
+        Some(log) => log.join(stretch, evidence).map_err(anyhow::Error::msg),
+        // Later keys follow from this one by its own word; it must be a node's whose carriers these are.
+        None if !nodes.contains(&stretch.signers[0]) => bail!(
+            "slots {first} to {last} of process {process} are signed by {}, which signed no carrier",
+            stretch.signers[0]
+        ),
+        None if first == 0 => {
+            by_process.insert(process, stretch.clone());
             Ok(())
         }
         None => bail!(
-            "the log of process {} begins with slot {}; slots 0 to {} are in no carrier",
-            stretch.process,
-            stretch.first,
-            stretch.first - 1
+            "the log of process {process} begins with slot {first}; slots 0 to {} are in no carrier",
+            first - 1
         ),
     }
 }

@@ -37,7 +37,9 @@ pub fn run(args: &RebuildArgs) -> Result<()> {
         roles: vec![Role::Su, Role::Cu],
         ..NodeArgs::default()
     };
-    let config = Config::load(&node)?;
+    let mut config = Config::load(&node)?;
+    // What comes back is not carried again while it comes back.
+    config.upload = Default::default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(rebuild(args, &config))?;
     report.print(args.json);

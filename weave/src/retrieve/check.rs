@@ -14,8 +14,8 @@ use spec::{Carrier, DataItem, Withheld};
 use super::Claim;
 use crate::frame::{self, FRAME_LEN, FrameHead, FrameKind, HEAD_LEN, SegmentHead};
 use crate::record::Record;
+use crate::rejoin;
 use crate::segment::FOOTER_MAGIC;
-use crate::skeleton;
 
 /// A carrier whose every byte is accounted for.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub struct Checked {
     pub file: Bytes,
     /// Its records in order, notes included.
     pub records: Vec<Record>,
+    /// The items of the bundle that the node signed: wrappers, then the closing ones.
+    pub own: Vec<DataItem>,
 }
 
 /// Checks the bundle of a claim.
@@ -60,7 +62,14 @@ pub fn check(claim: &Claim, bundle: &Bytes, verifier: &Verifier) -> Result<Check
     let data = unpack(&segment.data)?;
     let file = file(&carrier, &data)?;
     let records = records(&file, Some(carrier.records()))?;
+    let of_bundle = records.iter().filter(|record| record.id().is_some());
+    let wrappers = of_bundle
+        .zip(carrier.records())
+        .filter(|(record, _)| record.item().is_none());
+    let mut own: Vec<DataItem> = wrappers.map(|(_, wrapper)| wrapper.clone()).collect();
+    own.extend([carrier.segment_item().clone(), carrier.digest_item().clone()]);
     Ok(Checked {
+        own,
         segment_item: carrier.segment_item().clone(),
         digest_item: carrier.digest_item().clone(),
         ranges: data.ranges,
@@ -92,7 +101,7 @@ fn file(carrier: &Carrier, data: &SegmentData) -> Result<Bytes, String> {
     }
     let mut file = Vec::with_capacity(data.file_len as usize);
     let node = carrier.segment_item().owner();
-    skeleton::put_together(&data.skeleton, carrier.records(), node, |bytes| {
+    rejoin::put_together(&data.skeleton, carrier.records(), node, |bytes| {
         file.extend_from_slice(bytes);
     })
     .map_err(|error| error.to_string())?;

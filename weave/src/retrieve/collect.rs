@@ -212,6 +212,13 @@ impl<I: Inspector> Collector<I> {
                 });
             }
         }
+        for segment in &mut segments {
+            if !self.staging.holds(segment.segment_item) {
+                let claims = &found.claims[&segment.sequence];
+                let wanted = Some(segment.segment_item);
+                *segment = self.one(&found.wallets, segment.sequence, claims, wanted).await?;
+            }
+        }
         let in_order = |pair: &[Segment<I::Summary>]| pair[0].sequence + 1 == pair[1].sequence;
         assert!(segments.windows(2).all(in_order), "sequences have no gap");
         Ok(segments)
@@ -260,8 +267,9 @@ impl<I: Inspector> Collector<I> {
         let permit = self.memory.acquire_many(steps).await;
         let _permit = permit.map_err(|_| super::Error::from(crate::Error::Closed))?;
         let bundle = fetch::bundle(&self.sources, wallets, claim).await?;
+        let height = fetch::height(&self.sources, claim).await;
         let (this, one) = (self.clone(), claim.clone());
-        let new = tokio::task::spawn_blocking(move || this.new_one(&one, &bundle));
+        let new = tokio::task::spawn_blocking(move || this.new_one(&one, &bundle, height));
         let segment = new.await.map_err(stopped)??;
         self.count(claim);
         Ok(segment)
@@ -280,13 +288,14 @@ impl<I: Inspector> Collector<I> {
         self.segment(claim, &checked).map(Some)
     }
 
-    fn new_one(&self, claim: &Claim, bundle: &bytes::Bytes) -> Result<Segment<I::Summary>> {
+    fn new_one(&self, claim: &Claim, bundle: &bytes::Bytes, height: u64) -> Result<Segment<I::Summary>> {
         let checked = check::check(claim, bundle, &self.verifier).map_err(|why| wrong(claim, why))?;
         let segment = self.segment(claim, &checked)?;
         self.meter
             .items
             .fetch_add(checked.records.len() as u64, Ordering::Relaxed);
-        self.staging.keep(&checked)?;
+        let notes = claim.notes(&checked, bundle, height);
+        self.staging.keep(&checked, &notes)?;
         Ok(segment)
     }
 

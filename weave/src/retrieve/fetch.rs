@@ -13,7 +13,7 @@ use super::find::{Claim, Way};
 use super::search::Node;
 use super::source::{Sources, lie};
 use super::{Error, Result};
-use crate::network::Peer;
+use crate::network::{Peer, TxStatus};
 
 /// Rounds for a bundle as a whole; after them its chunks are asked for.
 const WHOLE_ROUNDS: usize = 2;
@@ -48,6 +48,22 @@ fn both(first: Error, second: Error) -> Error {
         }
         (_, second) => second,
     }
+}
+
+/// The height of a carrier's block by some gateway's word; 0 if none says. The uploader asks again before it counts.
+pub(super) async fn height(sources: &Sources, claim: &Claim) -> u64 {
+    let id = match &claim.way {
+        Way::Transaction(transaction) => transaction.id,
+        Way::Item(node) => node.bundled_in.as_ref().map_or(claim.id, |bundle| bundle.id),
+    };
+    let what = format!("the block of carrier {id}");
+    let had = sources.first(&what, 1, |peer| async move {
+        match peer.status(id).await? {
+            TxStatus::Mined { height, .. } => Ok(height),
+            _ => Err(Refusal::not_found("not-found", "it is in no block here")),
+        }
+    });
+    had.await.unwrap_or(0)
 }
 
 async fn item(sources: &Sources, wallets: &[Address], id: ItemId, node: &Arc<Node>) -> Result<Bytes> {

@@ -6,15 +6,20 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use spec::contract::Answer;
 use spec::{Address, CarrierTags, ItemId, ProcessId, Refusal, Transaction};
 use tokio::task::JoinSet;
 
 use super::search::{self, Node};
 use super::source::{Sources, lie};
-use super::{Error, Result};
+use super::{Checked, Error, Result};
 use crate::network::Peer;
+use crate::record::Note;
+use crate::upload::note::{Bundled, Moved, Route, Signed, Step, Told, Vehicle};
 
+/// The route of carriers by a bundler that nothing names any more.
+const UNKNOWN: &str = "unknown";
 /// Rounds for things that other ways lead to as well.
 const HINT_ROUNDS: usize = 3;
 /// Assignments looked at to find where a process's log lies.
@@ -46,6 +51,68 @@ impl Claim {
             Way::Transaction(transaction) => transaction.content.data_size,
             Way::Item(node) => node.size(),
         }
+    }
+
+    /// What the uploader of the rebuilt log is told, so that it does not carry the segment again: bundled, signed for
+    /// and in a block. That it is permanent, it finds out itself.
+    pub(super) fn notes(&self, checked: &Checked, bundle: &Bytes, height: u64) -> Vec<Note> {
+        let sequence = self.tags.sequence;
+        let (route, vehicle, transaction) = match &self.way {
+            Way::Transaction(transaction) => {
+                let vehicle = Vehicle::Transaction(Box::new(Transaction::clone(transaction)));
+                (Route::L1, Some(vehicle), Some(self.id))
+            }
+            Way::Item(node) => {
+                let header = node
+                    .item(bundle)
+                    .map(|item| item.bytes().slice(..item.bytes().len() - bundle.len()));
+                let carrier = node.bundled_in.as_ref().map(|bundle| bundle.id);
+                (Route::Bundler(UNKNOWN.into()), header.map(Vehicle::Item), carrier)
+            }
+        };
+        let Some(vehicle) = vehicle else {
+            return Vec::new();
+        };
+        let bundled = Bundled {
+            sequence,
+            segment: checked.segment.segment,
+            segment_sha256: checked.segment.segment_sha256,
+            data_root: spec::chunks::Tree::of(bundle).root(),
+            bundle_len: bundle.len() as u64,
+            items: checked
+                .records
+                .iter()
+                .filter(|record| record.id().is_some())
+                .count() as u64,
+            own: checked.own.clone(),
+        };
+        // What was spent before counts in no budget of this node.
+        let (id, cost) = (self.id, 0);
+        let signed = Signed {
+            sequence,
+            route,
+            height,
+            cost,
+            id,
+            vehicle,
+        };
+        let moved = |step, transaction| {
+            Told::Moved(Moved {
+                sequence,
+                id,
+                step,
+                transaction,
+                height,
+                by: "rebuild".into(),
+            })
+        };
+        let told = [
+            Told::Bundled(bundled),
+            Told::Signed(signed),
+            moved(Step::Posted, None),
+            moved(Step::Mined, transaction),
+        ];
+        told.iter().map(Told::encode).collect()
     }
 
     /// Whether the wallet's signature over the header was checked already.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use spec::carrier::Draft;
@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::error::At;
 use crate::frame::{self, GROUP_LEN, GroupHead, SEGMENT_VERSION, SegmentHead};
 use crate::log::{Log, system_clock};
-use crate::record::Record;
+use crate::record::{Note, NoteKind, Record};
 use crate::segment::{self, Content, Segment, Span, sync_folder};
 use crate::weave::lock;
 
@@ -29,6 +29,8 @@ use crate::weave::lock;
 const FOLDER: &str = "rebuild";
 /// Its file that says whose log it is.
 const OF: &str = "of";
+/// Notes of one group of the log.
+const GROUP_MAX: usize = 1024;
 /// What may lie in a data folder beside a rebuild.
 const BESIDE: [&str; 4] = ["keys", "lock", FOLDER, "cache"];
 
@@ -36,8 +38,25 @@ const BESIDE: [&str; 4] = ["keys", "lock", FOLDER, "cache"];
 pub struct Staging {
     data: PathBuf,
     log: PathBuf,
-    known: Mutex<HashMap<ItemId, u64>>,
+    known: Mutex<Known>,
     _lock: File,
+}
+
+/// The segments kept: each file is of one segment item.
+#[derive(Default)]
+struct Known {
+    by_item: HashMap<ItemId, u64>,
+    by_number: HashMap<u64, ItemId>,
+}
+
+impl Known {
+    /// A file under a number takes the place of the one before it.
+    fn put(&mut self, item: ItemId, number: u64) {
+        if let Some(before) = self.by_number.insert(number, item) {
+            self.by_item.remove(&before);
+        }
+        self.by_item.insert(item, number);
+    }
 }
 
 /// What a rebuild had done when it was opened.
@@ -71,14 +90,14 @@ impl Staging {
             sweep(&log)?;
         }
         let known = if is_placed {
-            HashMap::new()
+            Known::default()
         } else {
             closing_items(&log)?
         };
         let staged = if is_placed {
             Staged::Log
         } else {
-            Staged::Segments(known.len())
+            Staged::Segments(known.by_item.len())
         };
         let staging = Staging {
             data: data.into(),
@@ -93,8 +112,9 @@ impl Staging {
     ///
     /// # Errors
     /// The operating system's refusal.
-    pub fn keep(&self, checked: &Checked) -> Result<()> {
+    pub fn keep(&self, checked: &Checked, notes: &[Note]) -> Result<()> {
         let number = checked.segment.segment;
+        put(&self.notes(number), &encode_notes(notes))?;
         let closing = [&checked.segment_item, &checked.digest_item];
         let rows = closing.map(|item| (item.bytes().len() as u64, item.id()));
         let mut items = Bundle::table(rows.into_iter()).to_vec();
@@ -103,8 +123,7 @@ impl Staging {
             .for_each(|item| items.extend_from_slice(item.bytes()));
         put(&self.items(number), &items)?;
         put(&self.file(number), &checked.file)?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(checked.segment_item.id(), number);
+        self.known().put(checked.segment_item.id(), number);
         Ok(())
     }
 
@@ -113,11 +132,10 @@ impl Staging {
     /// # Errors
     /// The operating system's refusal.
     pub fn read(&self, segment_item: ItemId) -> Result<Option<Checked>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(number) = known.get(&segment_item).copied() else {
+        let number = self.known().by_item.get(&segment_item).copied();
+        let Some(number) = number else {
             return Ok(None);
         };
-        drop(known);
         let path = self.file(number);
         if !path.exists() {
             return Ok(None);
@@ -126,6 +144,19 @@ impl Staging {
         let closing = read_closing(&self.items(number))?;
         let kept = closing.and_then(|closing| again(closing, file));
         Ok(kept.filter(|kept| kept.segment_item.id() == segment_item))
+    }
+
+    /// Whether a segment that was kept is still there: a carrier of another history may have brought one of its number.
+    pub(super) fn holds(&self, segment_item: ItemId) -> bool {
+        self.known().by_item.contains_key(&segment_item)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notes(&self, number: u64) -> PathBuf {
+        self.log.join(format!("{number:08}.notes"))
     }
 
     fn file(&self, number: u64) -> PathBuf {
@@ -150,13 +181,23 @@ impl Staging {
         let is_born = self.stand_in(numbers, chain)?;
         let log = Log::open_with(&Config::default(), &self.log, system_clock(), None)?;
         let genesis = (!is_born).then(|| Record::Note(chain.note()));
-        let records: Vec<Record> = genesis.into_iter().chain(notes).collect();
+        let mut records: Vec<Record> = genesis.into_iter().collect();
+        for number in numbers {
+            let path = self.notes(*number);
+            let bytes = fs::read(&path).at(&path, "read the segment's notes")?;
+            records.extend(decode_notes(&bytes.into()).into_iter().map(Record::Note));
+            if records.len() >= GROUP_MAX {
+                log.append(std::mem::take(&mut records), Class::Local).wait()?;
+            }
+        }
+        records.extend(notes);
         log.append(records, Class::Local).wait()?;
         log.seal(Class::Local)?;
         drop(log);
         for number in numbers {
-            let path = self.items(*number);
-            fs::remove_file(&path).at(&path, "remove the closing items")?;
+            for path in [self.items(*number), self.notes(*number)] {
+                fs::remove_file(&path).at(&path, "remove what was kept beside a segment")?;
+            }
         }
         sync_folder(&self.log)?;
         let place = self.data.join("log");
@@ -166,9 +207,9 @@ impl Staging {
 
     /// Removes segments of carriers that did not belong to the log after all.
     fn drop_others(&self, numbers: &[u64]) -> Result<()> {
-        for (_, number) in self.known.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for number in self.known().by_number.keys() {
             if !numbers.contains(number) {
-                for path in [self.file(*number), self.items(*number)] {
+                for path in [self.file(*number), self.items(*number), self.notes(*number)] {
                     let _ = fs::remove_file(path);
                 }
             }
@@ -261,6 +302,32 @@ fn genesis_group(chain: &Chain, salt: u32) -> (Vec<u8>, u64) {
     (group, GROUP_LEN as u64)
 }
 
+/// Notes as they are kept: kind u16, length u32, body.
+fn encode_notes(notes: &[Note]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for note in notes {
+        out.extend_from_slice(&note.kind.0.to_le_bytes());
+        let len = u32::try_from(note.body.len()).expect("a note is far below 4 GiB");
+        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(&note.body);
+    }
+    out
+}
+
+/// They were written whole: a file gets its name only then.
+fn decode_notes(bytes: &Bytes) -> Vec<Note> {
+    let (mut notes, mut at) = (Vec::new(), 0);
+    while at + 6 <= bytes.len() {
+        let kind = NoteKind(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+        let len = frame::u32_at(bytes, at + 2) as usize;
+        let body = bytes.slice(at + 6..at + 6 + len);
+        notes.push(Note { kind, body });
+        at += 6 + len;
+    }
+    assert_eq!(at, bytes.len(), "notes fill their file");
+    notes
+}
+
 fn make(folder: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let mut builder = fs::DirBuilder::new();
@@ -330,15 +397,15 @@ fn sweep(log: &Path) -> Result<()> {
 }
 
 /// The closing items of the segments kept, by the segment item's id.
-fn closing_items(log: &Path) -> Result<HashMap<ItemId, u64>> {
-    let mut known = HashMap::new();
+fn closing_items(log: &Path) -> Result<Known> {
+    let mut known = Known::default();
     for entry in fs::read_dir(log).at(log, "list the folder")? {
         let path = entry.at(log, "list the folder")?.path();
         if path.extension().is_some_and(|extension| extension == "items")
             && let Some([segment_item, _]) = read_closing(&path)?
             && let Ok(draft) = Draft::read(&segment_item)
         {
-            known.insert(segment_item.id(), draft.segment);
+            known.put(segment_item.id(), draft.segment);
         }
     }
     Ok(known)
@@ -369,5 +436,6 @@ fn again([segment_item, digest_item]: [DataItem; 2], file: Bytes) -> Option<Chec
         ranges,
         file,
         records,
+        own: Vec::new(),
     })
 }

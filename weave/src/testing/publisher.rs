@@ -13,7 +13,7 @@ use spec::{Address, Carrier, CarrierTags, DataItem, ItemId, ItemParts, ProcessId
 use super::double::Double;
 use super::peer::ChunkPost;
 use super::{PEERS, Status};
-use crate::skeleton::{Piece, take_apart};
+use crate::rejoin::{Piece, take_apart};
 
 /// Level of compression; the weave is paid for by the byte.
 const LEVEL: i32 = 3;

@@ -154,13 +154,15 @@ pub fn make(
         ranges: ranges(&records, node.owner()),
         skeleton: parts.skeleton.into(),
     };
-    let data = zstd::bulk::compress(&data.encode().map_err(internal)?, ZSTD_LEVEL);
+    let data = data.encode().map_err(internal)?;
+    let mut packed = Vec::with_capacity(zstd_safe::compress_bound(data.len()));
+    zstd_safe::compress(&mut packed, &data, ZSTD_LEVEL).expect("the bound is enough");
     let draft = Draft {
         sequence,
         segment: segment.head().number,
         prev_segment,
         segment_sha256: parts.sha256,
-        data: data.map_err(internal)?.into(),
+        data: packed.into(),
     };
     let items = records.len() as u64;
     let carrier = carrier::Carrier::build(records, &draft, node).map_err(internal)?;

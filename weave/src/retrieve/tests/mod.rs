@@ -13,6 +13,8 @@ use crate::chain::Chain;
 use crate::config::Config;
 use crate::log::{Log, system_clock};
 use crate::testing::{Fault, Faults};
+use crate::upload::Ledger;
+use crate::upload::note::Told;
 use world::{Anything, GENESIS_MS, World, rebuild};
 
 fn chain() -> Chain {
@@ -38,6 +40,14 @@ async fn a_log_comes_back_byte_for_byte_from_plain_nodes() {
             .collect::<Vec<_>>()
     };
     assert_eq!(ids(&log), world.ids, "every item, in the order of its appending");
+    let mut ledger = Ledger::default();
+    for entry in log.entries(None).map(Result::unwrap) {
+        if let Some(told) = entry.record.note().and_then(|note| Told::read(note).unwrap()) {
+            ledger.apply(entry.position, entry.time_ms, &told).unwrap();
+        }
+    }
+    assert_eq!(ledger.next_sequence(), 4, "the uploader knows what was carried");
+    assert_eq!(ledger.next_segment(), world.numbers()[3] + 1);
     for at in world.positions.iter().zip(&world.ids) {
         assert_eq!(
             log.read(*at.0).unwrap().id().as_ref(),
