@@ -136,7 +136,7 @@ impl<B: Backend> Decoder<B> {
             output_norm: loader.vector("output_norm.weight", model.width)?,
             tables: [
                 loader.table(&model.angles, positions)?,
-                loader.table(&model.window_angles, positions)?,
+                loader.table(&model.window_angles, if model.window > 0 { positions } else { 1 })?,
             ],
             layers: (0..model.layers)
                 .map(|i| loader.layer(i))

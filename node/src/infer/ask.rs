@@ -14,7 +14,12 @@ use super::{Loaded, load, read};
 
 /// `weft infer generate`
 pub fn generate(args: &GenerateArgs) -> Result<()> {
-    let mut loaded = load(&args.model, POSITIONS_MAX.min(8192))?;
+    // No text has more tokens than bytes, but for what stands before it.
+    let prompt = args
+        .prompt
+        .as_ref()
+        .map_or(args.tokens.len(), |text| text.len() + 8);
+    let mut loaded = load(&args.model, (prompt + args.max_tokens).min(POSITIONS_MAX))?;
     let request = request(args, &loaded)?;
     let mut out = std::io::stdout().lock();
     let receipt = generate::generate(loaded.engine.as_mut(), &loaded.id, &request, &mut |_| ())?;
