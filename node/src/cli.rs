@@ -52,7 +52,7 @@ Examples:
 Examples:
   weft status                     the whole node
   weft status --json
-  weft status --process "$(weft spawn watched)"    one process")]
+  weft status --process $(weft spawn watched)    one process")]
     Status(upload::command::StatusArgs),
     /// Seal the open part of the permanent log, so that it is uploaded now.
     Seal(upload::command::AskArgs),
