@@ -35,8 +35,8 @@ impl ArLocal {
         command
             .arg(compat().join("arlocal/arlocal.cjs"))
             .arg(port.to_string())
-            .arg(folder);
-        // It writes a log where it stands.
+            .arg(folder.join("db"));
+        // It writes a log where it stands, and makes its own folder anew.
         let mut child = command
             .current_dir(folder)
             .stdout(Stdio::piped())

@@ -31,7 +31,10 @@ pub mod client {
         let text = |error: arweave_rs::error::Error| error.to_string();
         let data = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
         if data.is_empty() || data.len() as u64 > FILE_BYTES_MAX {
-            return Err(format!("a file of 1 to {FILE_BYTES_MAX} bytes, not {}", data.len()));
+            return Err(format!(
+                "a file of 1 to {FILE_BYTES_MAX} bytes, not {}",
+                data.len()
+            ));
         }
         let url = url::Url::parse(node).map_err(|error| format!("{node}: {error}"))?;
         let tag = |(name, value): &(String, String)| Tag::<Base64>::from_utf8_strs(name, value).map_err(text);
