@@ -4,7 +4,7 @@
 //! The only place that knows every unit. Not here: what any of them does.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail};
 use axum::Router;
@@ -321,13 +321,10 @@ async fn open_su(
         resume(config, weave, &signer, data).await?;
     }
     let chain = weave.clone();
-    let keys = su::resume::keys(&config.su, data, &**weave.log())?;
-    let before = keys.iter().map(|link| link.from);
+    let before = Arc::new(OnceLock::new());
     let rules = Arc::new(SpawnRules {
-        own: own_accounts(config, signer.address(), messenger)
-            .into_iter()
-            .chain(before)
-            .collect(),
+        own: own_accounts(config, signer.address(), messenger),
+        before: before.clone(),
         listen: config.listen(),
         weave: weave.clone(),
         kernel: cu::kernel_id(),
@@ -354,7 +351,9 @@ async fn open_su(
             messenger,
         }),
     };
-    Ok(su::Su::open(config.su.clone(), data, parts)?)
+    let su = su::Su::open(config.su.clone(), data, parts)?;
+    before.get_or_init(|| su.predecessors());
+    Ok(su)
 }
 
 /// Ends a suspension, where there is one.

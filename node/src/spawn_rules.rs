@@ -5,7 +5,7 @@
 //! configuration change it. A process about which anything was decided never leaves this machine.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use spec::assignment::{ADOPTED_FROM, MODULE_USED};
 use spec::contract::Answer;
@@ -31,6 +31,8 @@ pub struct SpawnRules {
     /// Accounts that are this node: its scheduler's, and its messenger's, which clients of the
     /// mainnet routes are told.
     pub own: Vec<Address>,
+    /// Keys of its scheduler before this one; known once the scheduler has read its log.
+    pub before: Arc<OnceLock<Vec<Address>>>,
     /// Where the node listens.
     pub listen: SocketAddr,
     /// Whose bytes are at hand.
@@ -68,7 +70,9 @@ impl SpawnRules {
     fn adopted_from(&self, process: &DataItem) -> Answer<Option<String>> {
         // That there is one is checked already.
         let named = process.tag("Scheduler").unwrap_or("");
-        if named.parse().is_ok_and(|named| self.own.contains(&named)) {
+        let before = self.before.get().map_or(&[][..], Vec::as_slice);
+        let is_own = |named: &Address| self.own.contains(named) || before.contains(named);
+        if named.parse().is_ok_and(|named| is_own(&named)) {
             return Ok(None);
         }
         if named.len() > SCHEDULER_LEN_MAX {
@@ -143,6 +147,7 @@ mod tests {
     fn rules(folder: &std::path::Path, listen: &str) -> SpawnRules {
         SpawnRules {
             own: vec![OWN],
+            before: Arc::default(),
             listen: listen.parse().unwrap(),
             weave: Weave::open(weave::Config::default(), folder).unwrap(),
             kernel: cu::kernel_id(),
@@ -182,6 +187,13 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let wanted = [pair("Adopted-From", &foreign), pair("Storage", "local")];
         assert_eq!(noted(&rules, &process(&module, &foreign)).await, wanted);
+        rules.before.set(vec![Address([2; 32])]).unwrap();
+        assert_eq!(
+            noted(&rules, &process(&module, &foreign)).await,
+            [],
+            "a key of ours"
+        );
+        let foreign = Address([3; 32]).to_string();
         let long = rules.notes(&process(&module, &"x".repeat(65))).await.unwrap_err();
         assert_eq!(long.code, "invalid-scheduler");
         rules.listen = "0.0.0.0:1".parse().unwrap();

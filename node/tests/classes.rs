@@ -140,39 +140,49 @@ async fn a_process_becomes_permanent_through_kills_and_outlives_its_folder() {
 
     let again = folder.path().join("again");
     rebuilt(&data, &again);
-    let node = Node::start(&again);
-    let (status, text) = try_post(&node.http("mu"), &echo(&owner, &process, 1)).await;
+    rests_and_resumes(&again, &process, slots + 1, &before).await;
+    goes_on_with_another_key(&again, &process).await;
+}
+
+/// A rebuilt folder answers what was asked before, and gives `next` as its first slot once it may.
+async fn rests_and_resumes(data: &Path, process: &str, next: u64, before: &(Value, Value)) {
+    let owner = signer(1);
+    let node = Node::start(data);
+    let (status, text) = try_post(&node.http("mu"), &echo(&owner, process, 1)).await;
     assert!(
         status != 202 || text.contains("exists"),
         "what has its slot is told so: {text}"
     );
-    let (status, text) = try_post(&node.http("su"), &echo(&owner, &process, 9001)).await;
+    let (status, text) = try_post(&node.http("su"), &echo(&owner, process, 9001)).await;
     assert_eq!(status, 503, "{text}");
     assert!(text.contains("--resume-scheduling"), "{text}");
-    assert_eq!(newest(&node, &process).await, before, "reads go on");
+    assert_eq!(newest(&node, process).await, *before, "reads go on");
     node.kill();
-    let node = Node::start_with(&again, &["--resume-scheduling"]);
-    post(&node.http("mu"), &echo(&owner, &process, 9001)).await;
-    let (latest, result) = newest(&node, &process).await;
+    let node = Node::start_with(data, &["--resume-scheduling"]);
+    post(&node.http("mu"), &echo(&owner, process, 9001)).await;
+    let (latest, result) = newest(&node, process).await;
     assert_eq!(
         (tag(&latest, "Epoch"), tag(&latest, "Nonce")),
-        ("1", &*(slots + 1).to_string())
+        ("1", &*next.to_string())
     );
     assert_eq!(result["Output"], "o9001");
     node.terminate();
+}
 
+async fn goes_on_with_another_key(data: &Path, process: &str) {
+    let owner = signer(1);
     let done = weft()
         .args(["keys", "succeed", "--data"])
-        .arg(&again)
+        .arg(data)
         .output()
         .unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let new = String::from_utf8(done.stdout).unwrap();
     // Asked again where nothing is suspended: nothing happens.
-    let node = Node::start_with(&again, &["--resume-scheduling"]);
+    let node = Node::start_with(data, &["--resume-scheduling"]);
     assert_eq!(node.text("su_address"), new.trim());
-    post(&node.http("mu"), &echo(&owner, &process, 9002)).await;
-    let (latest, result) = newest(&node, &process).await;
+    post(&node.http("mu"), &echo(&owner, process, 9002)).await;
+    let (latest, result) = newest(&node, process).await;
     assert_eq!(
         (tag(&latest, "Epoch"), &result["Output"]),
         ("1", &Value::from("o9002"))

@@ -93,11 +93,8 @@ fn stands(index: &Index, journal: &dyn Journal, authority: &Authority) -> Result
     Ok(stands)
 }
 
-/// The scheduler's keys so far, oldest first: whose logs the folder may hold.
-///
-/// # Errors
-/// A log that contradicts itself.
-pub fn keys(config: &Config, data: &Path, journal: &dyn Journal) -> Result<Vec<Link>> {
+/// The scheduler's keys so far, oldest first.
+fn keys(config: &Config, data: &Path, journal: &dyn Journal) -> Result<Vec<Link>> {
     let index = open_index(config, data, journal)?;
     rebuild::catch_up(&index, journal)?;
     let links = authority::links(journal, index.past().turns)?;

@@ -110,6 +110,11 @@ async fn its_owner_makes_a_local_process_permanent_with_all_that_came_before() {
     );
     assert_eq!(*world.asked.sent.lock().unwrap(), [process]);
     assert!(published_slots(&world, other).is_empty(), "nobody else's log");
+    stays_permanent(world, process, other, &entries).await;
+}
+
+/// A process that became permanent, with the entries so far: all that comes later is, too.
+async fn stays_permanent(world: World, process: ProcessId, other: ProcessId, entries: &[LogEntry]) {
     // Asked again, or asked to go back: ordinary messages.
     for storage in ["permanent", "local"] {
         let again = message_with(process, storage, &[("Storage", storage)], &user(0));
@@ -133,7 +138,7 @@ async fn its_owner_makes_a_local_process_permanent_with_all_that_came_before() {
     let ids = |entries: &[LogEntry]| entries.iter().map(|e| e.assignment.item.id()).collect::<Vec<_>>();
     assert_eq!(
         ids(&left)[..1503],
-        ids(&entries)[..],
+        ids(entries)[..],
         "the permanent class alone holds the log"
     );
     assert!(published.su.latest(other).await.is_err());
@@ -260,21 +265,7 @@ async fn a_log_made_from_what_was_published_rests_until_it_is_resumed() {
     let lost = message(processes[0], "never published");
     let published = world.published(key());
     let at_loss = world.su.schedule(lost.clone()).await.unwrap();
-    assert!(published.su.is_suspended());
-    let refusal = published.su.schedule(lost.clone()).await.unwrap_err();
-    assert_eq!(refusal.code, "scheduling-suspended");
-    assert!(refusal.is_retryable() && refusal.text.contains("--resume-scheduling"));
-    let known = message(processes[0], "message number 3");
-    assert_eq!(
-        published.su.schedule(known.clone()).await.unwrap_err().code,
-        "message-exists"
-    );
-    let spawn = published.su.schedule(process_item(9)).await.unwrap_err();
-    assert_eq!(spawn.code, "scheduling-suspended");
-    let assign = published.su.assign(processes[1], known.id(), false, vec![]).await;
-    assert_eq!(assign.unwrap_err().code, "scheduling-suspended");
-    published.su.tick().await.unwrap();
-    assert_eq!(published.whole(processes[0]).await.len(), 6);
+    rests(&published, &processes, &lost).await;
     let published = published.restart(|folder| std::fs::remove_dir_all(folder.join("cache")).unwrap());
     assert!(published.su.is_suspended(), "no start ends it");
 
@@ -320,20 +311,36 @@ async fn a_log_made_from_what_was_published_rests_until_it_is_resumed() {
     );
     assert_eq!(follow(&resumed, newborn).await[0].assignment.epoch, 1);
     follow(&resumed, processes[1]).await;
-    // Lost again: the second epoch follows, also for logs that rested through the first.
+    is_lost_again(&resumed, processes[2]).await;
+}
+
+/// A suspended scheduler reads all, gives no slot, and knows what has one.
+async fn rests(published: &World, processes: &[ProcessId], lost: &spec::DataItem) {
+    assert!(published.su.is_suspended());
+    let refusal = published.su.schedule(lost.clone()).await.unwrap_err();
+    assert_eq!(refusal.code, "scheduling-suspended");
+    assert!(refusal.is_retryable() && refusal.text.contains("--resume-scheduling"));
+    let known = message(processes[0], "message number 3");
+    assert_eq!(
+        published.su.schedule(known.clone()).await.unwrap_err().code,
+        "message-exists"
+    );
+    let spawn = published.su.schedule(process_item(9)).await.unwrap_err();
+    assert_eq!(spawn.code, "scheduling-suspended");
+    let assign = published.su.assign(processes[1], known.id(), false, vec![]).await;
+    assert_eq!(assign.unwrap_err().code, "scheduling-suspended");
+    published.su.tick().await.unwrap();
+    assert_eq!(published.whole(processes[0]).await.len(), 6);
+}
+
+/// The second epoch follows the first, also for logs that rested through it.
+async fn is_lost_again(resumed: &World, process: ProcessId) {
+    let key = || Signer::ed25519(&[1; 32]);
     let second = resumed.published(key());
     resume_of(&second, key()).await.unwrap();
     let second = second.restart(|_| ());
-    send(&second, processes[2], 70, 1).await;
-    assert_eq!(
-        follow(&second, processes[2])
-            .await
-            .last()
-            .unwrap()
-            .assignment
-            .epoch,
-        2
-    );
+    send(&second, process, 70, 1).await;
+    assert_eq!(follow(&second, process).await.last().unwrap().assignment.epoch, 2);
     assert_eq!(second.su.epoch(), 2);
 }
 
