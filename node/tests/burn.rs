@@ -37,7 +37,7 @@ struct Burnt {
 struct Size {
     processes: usize,
     messages: u64,
-    segment_bytes_max: u64,
+    seal_bytes_max: u64,
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_burnt_node_comes_back_whole() {
     burn(&Size {
         processes: 10,
         messages: 1_000,
-        segment_bytes_max: 96 << 10,
+        seal_bytes_max: 96 << 10,
     });
 }
 
@@ -55,7 +55,7 @@ fn a_hundred_thousand_messages_come_back_whole() {
     burn(&Size {
         processes: 100,
         messages: 100_000,
-        segment_bytes_max: 4 << 20,
+        seal_bytes_max: 4 << 20,
     });
 }
 
@@ -99,7 +99,7 @@ async fn live_and_burn(data: &Path, size: &Size, seed: u64) -> Burnt {
     let config = data.with_extension("toml");
     std::fs::write(
         &config,
-        format!("[weave]\nsegment_bytes_max = {}\n", size.segment_bytes_max),
+        format!("[weave]\nseal_bytes_max = {}\n", size.seal_bytes_max),
     )
     .unwrap();
     let node = Node::start_with(data, &["--config", config.to_str().unwrap()]);

@@ -192,7 +192,7 @@ fn config(data: &Path, every: Option<u64>) -> Result<Config> {
         roles: vec![Role::Su, Role::Cu],
         ..NodeArgs::default()
     })?;
-    config.weave.segment_bytes_max = SEGMENT_BYTES;
+    config.weave.seal_bytes_max = SEGMENT_BYTES;
     if let Some(every) = every {
         config.cu.permanent.evaluations = every;
         config.cu.permanent.evaluation_ms = u64::MAX;

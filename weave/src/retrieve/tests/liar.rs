@@ -516,25 +516,35 @@ fn reasons(error: &Error) -> String {
 }
 
 #[tokio::test]
+async fn lies_beside_one_honest_gateway_change_nothing() {
+    beside_one_honest_gateway(60, 150).await;
+}
+
+#[tokio::test]
+#[ignore = "thousands of lies take a minute; run it before a release: --run-ignored all"]
 async fn thousands_of_lies_beside_one_honest_gateway_change_nothing() {
+    beside_one_honest_gateway(1_000, 3_000).await;
+}
+
+/// Two liars and one that tells the truth, by seeds; liars come last once they lied, so there are a few lies each time.
+async fn beside_one_honest_gateway(seeds: u64, least: u64) {
     let world = World::new(4, Faults::none());
     let known = Known::of(&world);
     let told = Told::default();
-    for seed in 0..120 {
+    for seed in 0..seeds {
         let folder = tempfile::tempdir().unwrap();
         let honest = Source::new("honest", transport(&world.handle, 1), &limits());
         let mut all = vec![liar(&world, &known, None, 900, 1_000 + seed, &told), honest];
         all.push(liar(&world, &known, None, 900, 5_000 + seed, &told));
         let sources = sources(all, 30);
         if let Err(error) = rebuild(&sources, world.wallet, folder.path()).await {
-            let notes = super::find(&sources, world.wallet).await.map(|found| found.notes);
-            panic!("seed {seed}: {error}\n{notes:?}");
+            panic!("seed {seed}: {error}");
         }
         world.assert_same(folder.path());
     }
     let told = told.lock().unwrap();
     let total: u64 = told.values().sum();
-    assert!(total > 2_000, "{total} lies: {told:?}");
+    assert!(total > least, "{total} lies: {told:?}");
     let never: Vec<_> = LIES.iter().filter(|lie| !told.contains_key(lie)).collect();
     assert!(
         never.len() <= 3,
