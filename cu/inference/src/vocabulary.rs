@@ -70,7 +70,10 @@ impl Vocabulary {
             Ok(None) => Ok(None),
             _ => Err(broken(format!("{key} is no token"))),
         };
-        let default = matches!(kind, Kind::Scored { .. });
+        let llama = file
+            .text("tokenizer.ggml.pre")
+            .is_some_and(|pre| pre.starts_with("llama"));
+        let default = llama || matches!(kind, Kind::Scored { .. });
         let adds = flag(file, "tokenizer.ggml.add_bos_token", default);
         let before = number("bos_token_id")?.filter(|_| adds);
         let stops = [number("eos_token_id")?, number("eot_token_id")?]
