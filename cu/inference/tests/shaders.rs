@@ -25,7 +25,7 @@ fn built() -> (Vec<u8>, String) {
             .flat_map(|word| word.to_le_bytes())
             .collect();
         let hash = blake3::hash(&bytes);
-        writeln!(list, "{} {} {hash}", module.name(), bytes.len() / 4).unwrap();
+        writeln!(list, "{} {} {hash}", module.name(), bytes.len() / 4).expect("a string takes all");
         pack.extend(bytes);
     }
     (pack, list)

@@ -28,7 +28,9 @@ impl Module {
 
     /// The text, put together.
     pub fn source(&self, folder: &Path) -> String {
-        let read = |part: &&str| std::fs::read_to_string(folder.join(format!("{part}.wgsl"))).unwrap();
+        let read = |part: &&str| {
+            std::fs::read_to_string(folder.join(format!("{part}.wgsl"))).expect("a part of the recipe")
+        };
         let text: String = self.parts.iter().map(read).collect();
         if self.dot {
             format!("// native dot\n{text}")

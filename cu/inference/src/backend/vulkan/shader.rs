@@ -46,13 +46,16 @@ pub struct Shape {
     pub spans: u32,
 }
 
+/// A kernel's name and the constants it was given.
+type Key = (String, Vec<(u32, u32)>);
+
 /// The kernels of one device.
 #[derive(Debug)]
 pub struct Shaders {
     /// Their shape.
     pub shape: Shape,
     stream: Arc<Stream>,
-    made: Mutex<HashMap<(String, Vec<(u32, u32)>), Kernel>>,
+    made: Mutex<HashMap<Key, Kernel>>,
 }
 
 /// The hash of all modules, for receipts and results.

@@ -303,10 +303,11 @@ impl State {
 
     fn flush(&mut self, gpu: &Gpu) {
         let steps = std::mem::take(&mut self.steps);
-        if !steps.is_empty() && self.lost.is_none() {
-            if let Err(error) = self.replay(gpu, steps) {
-                self.fail(&error);
-            }
+        if !steps.is_empty()
+            && self.lost.is_none()
+            && let Err(error) = self.replay(gpu, steps)
+        {
+            self.fail(&error);
         }
         self.empty();
     }
