@@ -72,6 +72,8 @@ impl World {
             "module.lua",
             "function handle(msg, env) return { Output = msg.Data } end\n",
         );
+        let proof = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors/proof_v1.bin");
+        std::fs::copy(proof, world.path().join("my.proof")).unwrap();
         let made = world.run("weft spawn default");
         assert!(made.status.success(), "{}", text(&made));
         world

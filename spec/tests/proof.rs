@@ -418,3 +418,19 @@ fn a_withheld_message_is_proved_by_what_is_left_of_it() {
     assert_eq!((shown.id, shown.has_data), (id, false));
     assert_eq!(shown.slot.unwrap().slot, 2);
 }
+
+/// `WEFT_BLESS=1` writes the vector anew: only together with a new version of the format.
+#[test]
+fn the_vector_of_version_1_is_read_and_written_as_it_is() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/proof_v1.bin");
+    let carrier = close(log(5, 200));
+    let made = small(&carrier, carrier.records()[4].id()).encode();
+    if std::env::var_os("WEFT_BLESS").is_some() {
+        std::fs::write(path, &made).unwrap();
+    }
+    let file = Bytes::from(std::fs::read(path).unwrap());
+    let (proof, shown) = Proof::read_verified(&file).unwrap();
+    assert_eq!(proof.encode(), file);
+    assert_eq!(shown.id, carrier.records()[4].id());
+    assert_eq!(made, file, "keys, times and layout are fixed");
+}

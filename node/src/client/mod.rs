@@ -85,7 +85,7 @@ Examples:
     Ps(args::PsArgs),
     /// Write a file that shows an item's place in its log and on the weave, to be checked without any network.
     #[command(after_help = "\
-Examples:
+Where something went up:
   weft prove ID                               from what the running node uploads to
   weft prove ID --from GATEWAY --out my.proof   from any gateway that has it")]
     Prove(crate::proof::args::ProveArgs),
@@ -93,11 +93,15 @@ Examples:
     #[command(after_help = "\
 Examples:
   weft verify my.proof                    what it shows, and what it only claims
-  weft verify my.proof --from GATEWAY     the claims held against the chain")]
+  weft verify my.proof --json
+With a gateway, or a stopped node's folder:
+  weft verify my.proof --from GATEWAY     the claims held against the chain
+  weft verify --process ID --full --data DIR       a stopped node's whole log, replayed
+  weft verify --process ID --full --from GATEWAY   anybody's")]
     Verify(crate::proof::args::VerifyArgs),
     /// Follow another scheduler's log from gateways alone: verified, evaluated, as it grows.
     #[command(after_help = "\
-Examples:
+With a gateway:
   weft follow PROCESS --from GATEWAY           prints each slot's state root
   weft follow PROCESS --from GATEWAY --once    up to what is there now")]
     Follow(crate::follow::args::FollowArgs),

@@ -14,6 +14,8 @@ use weave::network::Peer;
 
 /// Most pages of one look at a log; a page has a hundred.
 const PAGES_MAX: usize = 100_000;
+/// Most checkpoints of one process that are read.
+const CHECKPOINTS_MAX: usize = 10_000;
 /// How many blocks are looked at again each time: forks may have moved what was there.
 const OVERLAP_BLOCKS: u64 = 60;
 
@@ -33,6 +35,16 @@ const WORDS: &str = "query($owners: [String!]) {
       { name: \"Data-Protocol\", values: [\"Weft\"] }, { name: \"Type\", values: [\"Successor\", \"Resume\"] }
     ]
     owners: $owners, first: 100
+  ) { pageInfo { hasNextPage } edges { cursor node { id } } }
+}";
+
+const CHECKPOINTS: &str = "query($process: String!, $after: String) {
+  transactions(
+    tags: [
+      { name: \"Process\", values: [$process] }, { name: \"Type\", values: [\"Checkpoint\"] }
+      { name: \"Data-Protocol\", values: [\"Weft\"] }
+    ]
+    sort: HEIGHT_ASC, first: 100, after: $after
   ) { pageInfo { hasNextPage } edges { cursor node { id } } }
 }";
 
@@ -218,6 +230,29 @@ impl Node {
             bundle: self.bundled_in.as_ref().map(|parent| parent.id),
         }
     }
+}
+
+/// The permanent checkpoints of a process that a gateway lists, whoever signed them. One that is not to be had is left
+/// out, and logged.
+pub async fn checkpoints(peer: &Peer, process: ProcessId) -> Answer<Vec<DataItem>> {
+    let (mut after, mut found) = (None::<String>, Vec::new());
+    while found.len() < CHECKPOINTS_MAX {
+        let variables = serde_json::json!({ "process": process.to_string(), "after": after });
+        let data = peer.graphql(CHECKPOINTS, &variables).await?;
+        let listed: Listed = serde_json::from_str(data.get()).map_err(|error| bad(peer, error))?;
+        for edge in &listed.transactions.edges {
+            match item(peer, edge.node.id).await {
+                Ok(item) => found.push(item),
+                Err(refusal) => tracing::info!(peer = peer.name(), %refusal, "a checkpoint is not to be had"),
+            }
+        }
+        let last = listed.transactions.edges.last().map(|edge| edge.cursor.clone());
+        if !listed.transactions.page_info.has_next_page || last.is_none() || last == after {
+            break;
+        }
+        after = last;
+    }
+    Ok(found)
 }
 
 /// An item by its id: put together from what the gateway tells of it, or out of the bundle that it is in.

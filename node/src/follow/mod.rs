@@ -4,6 +4,7 @@
 //! signed by the process's scheduler and chains from slot 0; contradicting statements end it, and are kept as a file.
 
 pub mod args;
+pub mod audit;
 mod gather;
 mod ledger;
 mod store;
@@ -75,6 +76,17 @@ impl Follower {
         peers: Vec<Peer>,
         data: &Path,
     ) -> Answer<Follower> {
+        Follower::open_with(process, scheduler, peers, data, data).await
+    }
+
+    /// As [`Follower::open`], with the compute unit's caches in a folder of their own.
+    pub async fn open_with(
+        process: ProcessId,
+        scheduler: Option<Address>,
+        peers: Vec<Peer>,
+        data: &Path,
+        caches: &Path,
+    ) -> Answer<Follower> {
         let (config, folder) = (weave::Config::default(), data.to_path_buf());
         let opened = tokio::task::spawn_blocking(move || Weave::open(config, &folder)).await;
         let weave = opened.map_err(|error| Refusal::internal(error.to_string()))??;
@@ -92,7 +104,7 @@ impl Follower {
             cu::Config::default(),
             store.clone(),
             store.clone(),
-            data,
+            caches,
             scheduler.to_string(),
         );
         let mut follower = Follower {
@@ -392,7 +404,7 @@ fn superseded(taken: &Assignment) -> Ended {
 /// `weft follow`
 pub async fn follow(args: &FollowArgs, outlet: &Outlet) -> Done {
     let peers = gateways::named(&args.from)?;
-    let temporary = TemporaryFolder::unless(args.data.as_ref())?;
+    let temporary = TemporaryFolder::new()?;
     let data = args.data.as_deref().unwrap_or(temporary.path());
     let opening = Follower::open(args.process, args.scheduler, peers, data);
     let mut follower = outlet.wait("finding the process", opening).await?;
@@ -407,7 +419,7 @@ async fn go_on(follower: &mut Follower, args: &FollowArgs, outlet: &Outlet) -> D
         match follower.look().await {
             Ok(_) => {}
             Err(Ended::Refused(refusal)) => return Err(refusal.into()),
-            Err(Ended::Fraud(fraud)) => return Err(caught(&fraud, args)),
+            Err(Ended::Fraud(fraud)) => return Err(caught(&fraud, &args.fraud)),
         }
         let next = follower.next_slot();
         if shown != Some(next) && next > 0 {
@@ -449,9 +461,9 @@ fn tell(state: &State, args: &FollowArgs, outlet: &Outlet) {
 }
 
 /// Writes the fraud file; the error that says so.
-fn caught(fraud: &Fraud, args: &FollowArgs) -> Problem {
-    let slot = fraud.statements()[0].slot;
-    let path = args.fraud.join(format!("{}-{slot}.fraud", args.process));
+fn caught(fraud: &Fraud, folder: &Path) -> Problem {
+    let statement = &fraud.statements()[0];
+    let path = folder.join(format!("{}-{}.fraud", statement.process, statement.slot));
     let text = fraud.contradiction().to_string();
     match std::fs::write(&path, fraud.encode()) {
         Ok(()) => Problem {
@@ -474,29 +486,24 @@ fn caught(fraud: &Fraud, args: &FollowArgs) -> Problem {
     }
 }
 
-/// A folder that is removed at the end, where none was named.
-struct TemporaryFolder(Option<PathBuf>);
+/// A folder that is removed at the end.
+struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {
-    fn unless(named: Option<&PathBuf>) -> Result<TemporaryFolder, Problem> {
-        if named.is_some() {
-            return Ok(TemporaryFolder(None));
-        }
+    fn new() -> Result<TemporaryFolder, Problem> {
         let path = std::env::temp_dir().join(format!("weft-follow-{}", std::process::id()));
         crate::assemble::make_private(&path).map_err(|error| Problem::new("internal", error.to_string()))?;
-        Ok(TemporaryFolder(Some(path)))
+        Ok(TemporaryFolder(path))
     }
 
     fn path(&self) -> &Path {
-        self.0.as_deref().unwrap_or(Path::new("."))
+        &self.0
     }
 }
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            // What cannot be removed is the system's to clean.
-            let _ = std::fs::remove_dir_all(path);
-        }
+        // What cannot be removed is the system's to clean.
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -11,7 +11,7 @@ use spec::{Draft, ItemId};
 use weave::network::Peer;
 use weave::testing::{self, Fault, Faults, Handle};
 
-use super::{Ended, Follower};
+use super::{Ended, Follower, audit};
 use crate::staged::{Log, Node, double, message, publish_plain, scheduler};
 
 async fn open(log: &Log, peers: Vec<Peer>, data: &Path) -> Answer<Follower> {
@@ -331,4 +331,21 @@ async fn a_key_that_the_scheduler_named_its_successor_signs_on() {
     let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
     follower.look().await.unwrap();
     assert_eq!(follower.next_slot(), 4, "{:?}", follower.complaints());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_log_is_replayed_from_gateways_and_from_the_disk_alike() {
+    let (handle, folder) = (double(Faults::none()), tempfile::tempdir().unwrap());
+    let mut log = counting("audited", 4);
+    Node::default().publish(&handle, log.take()).await;
+    let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+    let replayed = audit::audit(&mut follower).await.unwrap();
+    assert_eq!((replayed.slot, replayed.differ.len()), (4, 0));
+    assert_eq!(replayed.root, follower.evaluate(0).await.unwrap().root);
+    follower.close().await;
+    drop(follower);
+    let caches = tempfile::tempdir().unwrap();
+    let held = Follower::open_with(log.process, None, Vec::new(), folder.path(), caches.path()).await;
+    let again = audit::audit(&mut held.unwrap()).await.unwrap();
+    assert_eq!((again.slot, again.root), (replayed.slot, replayed.root));
 }

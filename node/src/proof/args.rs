@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use spec::{ItemId, ProcessId};
+use spec::{Address, ItemId, ProcessId};
 
 /// `weft prove`
 #[derive(Args, Debug)]
@@ -36,7 +36,7 @@ pub struct VerifyArgs {
     /// A proof file, or a fraud file.
     #[arg(value_hint = ValueHint::FilePath, required_unless_present = "process")]
     pub file: Option<PathBuf>,
-    /// Also ask this gateway whether the chain has the block; may be given again.
+    /// Also ask this gateway whether the chain has the block; with --process, read the log from it. May be given again.
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub from: Vec<String>,
     /// In place of a file: replay the log of this process from its first message.
@@ -46,8 +46,13 @@ pub struct VerifyArgs {
     #[arg(long, requires = "process")]
     pub full: bool,
     /// Data folder of the node whose log is replayed; the node must not run.
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "process")]
+    #[arg(
+        long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "process", conflicts_with = "from"
+    )]
     pub data: Option<PathBuf>,
+    /// Account that signs the process's log. Default: the data folder's scheduler, else the one that the process names.
+    #[arg(long, value_name = "ADDRESS", requires = "process")]
+    pub scheduler: Option<Address>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -56,6 +56,9 @@ pub async fn prove(args: &ProveArgs, outlet: &Outlet) -> Done {
 
 /// `weft verify`
 pub async fn verify(args: &VerifyArgs, outlet: &Outlet) -> Done {
+    if let Some(process) = args.process {
+        return crate::follow::audit::verify(process, args, outlet).await;
+    }
     let path = args
         .file
         .as_deref()
