@@ -60,7 +60,12 @@ impl Uploader {
             return Ok(());
         };
         // What was withheld since it was bundled must not be signed for.
-        self.load(carrier).await?;
+        let bundle = self.load(carrier).await?;
+        assert_eq!(
+            (bundle.root(), bundle.len()),
+            (carrier.data_root, carrier.bundle_len),
+            "the note is of these bytes"
+        );
         let cost = self.price(&Route::L1, carrier.bundle_len).await?;
         if !self.is_in_budget(cost) || !self.is_affordable(cost).await? {
             return Ok(());
@@ -374,6 +379,11 @@ impl Uploader {
 
     /// It is permanent.
     pub(super) async fn settle(&mut self, carrier: &Carrier, trip: &Trip, round: &Round) -> Answer<()> {
+        assert_eq!(
+            trip.stage,
+            Stage::Mined,
+            "only what is in a block becomes permanent"
+        );
         let provers = round.provers.iter().map(|at| self.crowd.peer(*at).name());
         let by = provers.collect::<Vec<_>>().join(" ");
         let mined = Some((trip.transaction.unwrap_or(trip.id), trip.height));

@@ -76,7 +76,11 @@ impl Uploader {
     async fn item(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<DataItem> {
         let bundle = self.load(carrier).await?;
         match self.signed(trip)?.vehicle {
-            Vehicle::Item(head) => bundle.behind(&head),
+            Vehicle::Item(head) => {
+                let item = bundle.behind(&head)?;
+                assert_eq!(item.id(), trip.id, "the same head is the same item");
+                Ok(item)
+            }
             Vehicle::Transaction(_) => Err(Refusal::internal("an item's note holds a transaction")),
         }
     }

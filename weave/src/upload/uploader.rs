@@ -581,7 +581,9 @@ impl Uploader {
         let all = pending.chain([self.bundle_due_ms]);
         let soonest = all.filter(|due_ms| *due_ms > self.now_ms).min();
         let poll_ms = self.now_ms + self.config.poll_ms;
-        soonest.unwrap_or(poll_ms).min(poll_ms)
+        let due_ms = soonest.unwrap_or(poll_ms).min(poll_ms);
+        assert!(due_ms >= self.now_ms, "the next turn is not in the past");
+        due_ms
     }
 
     fn measure(&mut self) {
