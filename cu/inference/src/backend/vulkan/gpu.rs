@@ -41,6 +41,8 @@ pub struct Facts {
     pub name: String,
     /// The driver and its version.
     pub driver: String,
+    /// Whether it is the processor in disguise (lavapipe): right for conformance, slower than the CPU backend.
+    pub processor: bool,
     /// Whether it rounds to nearest even and keeps signed zeros when told to.
     pub pinned: bool,
     /// Invocations of a subgroup; 0 without subgroup arithmetic in compute shaders.
@@ -156,6 +158,7 @@ fn facts(device: &PhysicalDevice) -> Facts {
     Facts {
         name: p.device_name.clone(),
         driver,
+        processor: p.device_type == PhysicalDeviceType::Cpu,
         pinned: p.shader_rounding_mode_rte_float32 == Some(true)
             && p.shader_signed_zero_inf_nan_preserve_float32 == Some(true),
         subgroup: if compute && sums {
