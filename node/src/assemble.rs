@@ -15,6 +15,8 @@ use wire::client::Http;
 use crate::cli::Role;
 use crate::config::Config;
 use crate::events::{self, Feeds};
+use crate::infer;
+use crate::infer::front::Front;
 use crate::mainnet::{self, Mainnet};
 use crate::spawn_rules::{self, SpawnRules};
 use crate::upload::{self, Board, Upload};
@@ -36,6 +38,8 @@ pub struct Node {
     pub board: Option<Arc<Board>>,
     /// What the mainnet routes speak to; there with the messenger.
     pub mainnet: Option<Arc<Mainnet>>,
+    /// Answers with models, for people and agents.
+    pub front: Arc<Front>,
     /// Accounts of the units that run here.
     pub addresses: Addresses,
     /// Signs what the node itself writes, such as modules added without a wallet.
@@ -140,6 +144,7 @@ impl Node {
             feeds: feeds.map(Arc::new),
             board,
             mainnet: mainnet.map(Arc::new),
+            front: Arc::new(infer::open(&config.infer)),
             addresses,
             signer: keys.mu,
             data,
@@ -172,11 +177,12 @@ impl Node {
         if let Some(mainnet) = &self.mainnet {
             router = router.merge(mainnet::router(mainnet.clone()));
         }
-        router
+        router.merge(infer::front::router(self.front.clone()))
     }
 
-    /// Ends the streams of outcomes, so that their readers do not hold the listener.
+    /// Ends the streams of outcomes and of models, so that their readers do not hold the listener.
     pub fn stop_feeds(&self) {
+        self.front.stop();
         if let Some(feeds) = &self.feeds {
             feeds.stop();
         }
