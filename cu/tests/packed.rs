@@ -293,11 +293,8 @@ fn naps(module: &Module, count: usize, every: usize) {
 
 #[test]
 fn a_kernel_process_is_one_state_however_often_it_is_packed() {
-    let items = cu::shipped::items().into_iter();
-    let kernel = items
-        .filter(|item| item.id() == cu::kernel_id().into())
-        .next()
-        .unwrap();
+    let mut items = cu::shipped::items().into_iter();
+    let kernel = items.find(|item| item.id() == cu::kernel_id().into()).unwrap();
     let kernel = support::engine().load(&kernel.data(), ModuleFormat::Lua).unwrap();
     on_a_deep_thread(|| naps(&kernel, 200, 12));
 }
