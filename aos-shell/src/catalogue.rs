@@ -19,13 +19,14 @@ const fn entry(code: &'static str, why: &'static str, remedy: &'static str) -> E
 }
 
 /// The errors by what they are about.
-pub const SECTIONS: [(&str, &[Entry]); 8] = [
+pub const SECTIONS: [(&str, &[Entry]); 9] = [
     ("Lua", &LUA),
     ("Reaching a node", &REACHING),
     ("Names and ids", &NAMES),
     ("Messages and processes", &MESSAGES),
     ("Evaluation", &EVALUATION),
     ("Questions", &QUESTIONS),
+    ("Permanence", &PERMANENCE),
     ("Proofs and other nodes' logs", &PROOFS),
     ("The node itself", &NODE),
 ];
@@ -35,6 +36,74 @@ pub fn find(code: &str) -> Option<&'static Entry> {
     let all = SECTIONS.iter().flat_map(|(_, entries)| entries.iter());
     all.into_iter().find(|entry| entry.code == code)
 }
+
+const PERMANENCE: [Entry; 13] = [
+    entry(
+        "checkpoint-bytes",
+        "a state packs into more bytes than a checkpoint may have",
+        "nothing; it is rebuilt by replay, or raise `item_bytes_max` of the compute unit's permanent checkpoints",
+    ),
+    entry(
+        "checkpoint-unfit",
+        "a checkpoint that the log offers is not one, or too long",
+        "nothing; an older checkpoint or a replay is used instead",
+    ),
+    entry(
+        "checkpoint-withheld",
+        "the weave no longer gives a checkpoint's bytes",
+        "nothing; an older checkpoint or a replay is used instead",
+    ),
+    entry(
+        "chunk-refused",
+        "the chunk's bytes or its proof do not lead to the transaction's data root",
+        "cut the data anew and post the chunk again",
+    ),
+    entry(
+        "counting",
+        "a process's items are still being counted",
+        "ask again in a second",
+    ),
+    entry(
+        "data-missing",
+        "a transaction's header is here, and some of its chunks are not",
+        "post the missing chunks, or wait for who posted it",
+    ),
+    entry(
+        "invalid-transaction",
+        "the posted transaction breaks a rule of the base layer or its signature does not hold",
+        "sign it again with the fields named above",
+    ),
+    entry(
+        "no-chunks",
+        "no gateway gave the chunks of a carrier",
+        "add another gateway with --from URL",
+    ),
+    entry(
+        "not-so",
+        "what a gateway says does not hold",
+        "add another gateway with --from URL",
+    ),
+    entry(
+        "too-few-peers",
+        "fewer peers agreed than the quorum asks for",
+        "wait, or name more nodes with --upstream",
+    ),
+    entry(
+        "turn-under-way",
+        "the uploader is at work and did not answer in time",
+        "ask again in a second",
+    ),
+    entry(
+        "upload-stopped",
+        "the uploader has stopped",
+        "restart the node; what was not settled goes on",
+    ),
+    entry(
+        "withheld",
+        "the data was taken back before it was uploaded",
+        "nothing; it does not go up",
+    ),
+];
 
 const PROOFS: [Entry; 14] = [
     entry(

@@ -21,7 +21,9 @@ impl Spent {
     }
 
     fn seconds(&self) -> f64 {
-        let cpu = self.1.and_then(|start| Some(Duration::from_nanos(on_cpu_ns()? - start)));
+        let cpu = self
+            .1
+            .and_then(|start| Some(Duration::from_nanos(on_cpu_ns()? - start)));
         cpu.unwrap_or_else(|| self.0.elapsed()).as_secs_f64()
     }
 }
