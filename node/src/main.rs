@@ -32,7 +32,6 @@ use clap::{CommandFactory, Parser};
 use client::args::DevArgs;
 
 use cli::{BenchCommand, Cli, Command, KeysCommand, ModuleCommand, WalletCommand};
-use upload::command::UploadCommand;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -59,9 +58,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::New(args) => return Ok(test::new(&args)),
         Command::Node(args) => serve::run(&args),
-        Command::Status(args) => upload::command::status(&args),
-        Command::Seal(args) => upload::command::seal(&args),
-        Command::Upload(UploadCommand::Preview(args)) => upload::command::preview(&args),
         Command::Keys(KeysCommand::Succeed(args)) => keys::succeed(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),

@@ -97,6 +97,18 @@ fn what_arweave_js_and_arbundles_post_to_our_gateway_is_served_and_listed() {
     assert_eq!(shown(&out), 7, "{out}");
 }
 
+#[test]
+fn odd_things_that_strangers_post_to_our_gateway_are_served_as_they_are() {
+    if !installed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(&folder.path().join("node"));
+    let given = json!({ "url": node.text("gateway"), "wallet": wallet(folder.path()) });
+    let out = script("strangers.mjs", &given);
+    assert_eq!(shown(&out), 8, "{out}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_we_post_to_arlocal_is_read_back_item_by_item() {
     if !installed() || !installed_in(&compat().join("arlocal")) {

@@ -100,8 +100,8 @@ impl Authority {
             return Ok(());
         }
         let text = format!(
-            "the log of {} was scheduled by {}, this node's scheduler is {}: start the node with that key, or have \
-             it name its successor with `weft keys succeed`",
+            "the log of {} was scheduled by {}, this node's scheduler is {}: put that key into \
+             keys/su.json of the data folder (or name it with --su-key FILE), or have it name its successor with `weft keys succeed`",
             head.process, head.signer, self.address
         );
         Err(Refusal::invalid("other-key", text))

@@ -48,7 +48,8 @@ impl Package {
     pub fn unpack(file: &Safetensors<'_>) -> Result<Package, Error> {
         let text = |key: &str| {
             file.metadata(key).ok_or_else(|| {
-                let why = format!("its metadata has no {key}: pack the encoder's folder first (`weft infer pack`)");
+                let why =
+                    format!("its metadata has no {key}: pack the encoder's folder first (`weft infer pack`)");
                 Error::format("safetensors file", why)
             })
         };

@@ -170,7 +170,11 @@ impl Service {
         };
         let load = || {
             let blob = self.0.models.bytes(&model.id)?;
-            Ok(Arc::new(Model::load((*blob).as_ref(), model.profile, &self.0.config)?))
+            Ok(Arc::new(Model::load(
+                (*blob).as_ref(),
+                model.profile,
+                &self.0.config,
+            )?))
         };
         let model_loaded = entry.get_or_init(load).clone();
         if let Err(Refusal::Unavailable(_)) = model_loaded {

@@ -104,6 +104,16 @@ pub enum Error {
         /// What is wrong, with the item and its place in the bundle.
         why: String,
     },
+    /// The folder holds what no rebuild made.
+    #[error(
+        "{folder} holds `{found}` already, and a rebuild begins in an empty folder (keys/ may be there). Remedy: take another --data"
+    )]
+    NotEmpty {
+        /// Which folder.
+        folder: String,
+        /// What is in it.
+        found: String,
+    },
     /// The folder holds another rebuild.
     #[error("{folder} holds the rebuild of {found}, not of {wanted}. Remedy: take another --data")]
     Other {

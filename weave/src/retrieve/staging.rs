@@ -344,11 +344,9 @@ fn check_empty(data: &Path) -> Result<()> {
         let found = entry.at(data, "list the folder")?.file_name();
         let is_beside = BESIDE.iter().any(|name| *found == **name);
         if !is_beside || (found == *"cache") {
-            let wanted = "a rebuild, which begins in an empty folder (keys/ may be there)".into();
-            return Err(Error::Other {
+            return Err(Error::NotEmpty {
                 folder: data.display().to_string(),
-                found: format!("something else already: {}", found.to_string_lossy()),
-                wanted,
+                found: found.to_string_lossy().into_owned(),
             });
         }
     }

@@ -5,8 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::text::Text;
 use super::{
-    Answer, Cancel, Code, Config, Embed, Embedded, Facts, Generate, Generated, LIKELIEST_MAX, Logprob, Prompt,
-    Refusal, STOP_BYTES_MAX, STOP_TEXTS_MAX, Score, Scored, TEXTS_MAX, TOKENS_DEFAULT, Token, Unavailable,
+    Answer, Cancel, Code, Config, Embed, Embedded, Facts, Generate, Generated, LIKELIEST_MAX, Logprob,
+    Prompt, Refusal, STOP_BYTES_MAX, STOP_TEXTS_MAX, Score, Scored, TEXTS_MAX, TOKENS_DEFAULT, Token,
+    Unavailable,
 };
 use crate::Profile;
 use crate::device::Embed as Encode;
@@ -16,8 +17,8 @@ use crate::gguf::Gguf;
 use crate::math::key;
 use crate::package::Package;
 use crate::safetensors::Safetensors;
-use crate::tokenizer::Tokenizer;
 use crate::sample::{likeliest, logprobs};
+use crate::tokenizer::Tokenizer;
 use crate::vocabulary::Vocabulary;
 
 /// Tokens of a score evaluated at a time: it bounds the logits held.
@@ -102,7 +103,9 @@ impl Model {
             Prompt::Text(text) => self.vocabulary()?.encode(text)?,
             Prompt::Chat(_) => return Err(Refusal::certain(Code::Unsupported, "no template")),
         };
-        let bad = tokens.iter().find(|token| u64::from(**token) >= self.facts.vocabulary);
+        let bad = tokens
+            .iter()
+            .find(|token| u64::from(**token) >= self.facts.vocabulary);
         match (tokens.is_empty(), bad) {
             (true, _) => Err(Refusal::certain(Code::Invalid, "the prompt has no token")),
             (_, Some(token)) => {
@@ -115,7 +118,10 @@ impl Model {
 
     fn within(&self, length: usize) -> Result<(), Refusal> {
         if length as u64 > self.facts.positions {
-            let why = format!("{length} tokens, the model has {} positions", self.facts.positions);
+            let why = format!(
+                "{length} tokens, the model has {} positions",
+                self.facts.positions
+            );
             return Err(Refusal::certain(Code::TooLong, why));
         }
         Ok(())
@@ -136,11 +142,19 @@ impl Model {
             return Err(Refusal::certain(Code::Invalid, why));
         }
         let mut stops = match &self.kind {
-            Kind::Decoder { vocabulary: Some(vocabulary), .. } => vocabulary.stops().to_vec(),
+            Kind::Decoder {
+                vocabulary: Some(vocabulary),
+                ..
+            } => vocabulary.stops().to_vec(),
             _ => vec![],
         };
         stops.extend(&ask.stops);
-        Ok(Request { prompt, settings: ask.settings, tokens_max, stops })
+        Ok(Request {
+            prompt,
+            settings: ask.settings,
+            tokens_max,
+            stops,
+        })
     }
 
     pub fn generate(
@@ -221,7 +235,12 @@ impl Model {
     }
 
     pub fn embed(&self, ask: &Embed) -> Result<Embedded, Refusal> {
-        let Kind::Encoder { encoder, tokenizer, length } = &self.kind else {
+        let Kind::Encoder {
+            encoder,
+            tokenizer,
+            length,
+        } = &self.kind
+        else {
             return Err(not("gives vectors"));
         };
         if !(1..=TEXTS_MAX).contains(&ask.texts.len()) {
@@ -292,7 +311,10 @@ impl Answering<'_> {
         let logprob = self.ask.logprobs.map(|count| logprob(logits, token, count));
         self.logprobs.extend(logprob.clone());
         let stopped = match &self.model.kind {
-            Kind::Decoder { vocabulary: Some(vocabulary), .. } => self.text.push(&vocabulary.bytes(token)?),
+            Kind::Decoder {
+                vocabulary: Some(vocabulary),
+                ..
+            } => self.text.push(&vocabulary.bytes(token)?),
             _ => false,
         };
         let finish = match (stopped, ended, self.draft.finish()) {
@@ -303,12 +325,18 @@ impl Answering<'_> {
         if finish.is_none() {
             self.affordable()?;
         }
-        let text = if finish.is_some() { self.text.rest() } else { self.text.take() };
+        let text = if finish.is_some() {
+            self.text.rest()
+        } else {
+            self.text.take()
+        };
         Ok((Token { token, logprob, text }, finish))
     }
 
     fn done(self, finish: Finish) -> Generated {
-        let receipt = self.draft.receipt(|prompt, tokens| self.model.facts.gas(prompt, tokens));
+        let receipt = self
+            .draft
+            .receipt(|prompt, tokens| self.model.facts.gas(prompt, tokens));
         Generated {
             text: self.text.whole(),
             tokens: receipt.tokens.clone(),
@@ -383,10 +411,13 @@ fn encoder(bytes: &[u8], profile: Profile, config: &Config) -> Result<(Kind, Fac
         vocabulary: sizes.vocab_size as u64,
         positions: sizes.max_position_embeddings as u64,
     };
-    let encoder =
-        config
-            .device
-            .encoder(threads(config.threads), package.config, &file, profile, package.pooling)?;
+    let encoder = config.device.encoder(
+        threads(config.threads),
+        package.config,
+        &file,
+        profile,
+        package.pooling,
+    )?;
     let kind = Kind::Encoder {
         encoder: Mutex::new(encoder),
         tokenizer: Box::new(package.tokenizer),

@@ -27,7 +27,12 @@ impl Text {
         let from = (self.bytes.len() + 1).saturating_sub(longest).max(self.out);
         self.bytes.extend(bytes);
         let new = &self.bytes[from.min(self.bytes.len())..];
-        match self.stops.iter().filter_map(|stop| find(new, stop.as_bytes())).min() {
+        match self
+            .stops
+            .iter()
+            .filter_map(|stop| find(new, stop.as_bytes()))
+            .min()
+        {
             Some(at) => {
                 self.bytes.truncate(from + at);
                 true
