@@ -117,17 +117,9 @@ impl Node {
             compute: units.compute,
             scheduler_address: su.is_some().then_some(own.1),
         });
-        let board = weave.clone().map(|weave| {
-            let scheduler = su.clone().map(|su| su as Arc<dyn Scheduler>);
-            let (upload, wallet) = upload.unzip();
-            Arc::new(Board::new(
-                weave,
-                scheduler,
-                upload,
-                (config.upload.clone(), wallet),
-                data.join("cache"),
-            ))
-        });
+        let board = weave
+            .clone()
+            .map(|weave| board(config, weave, su.clone(), upload, &data));
         let addresses = Addresses {
             mu: mu.is_some().then_some(own.0),
             su: su.is_some().then_some(own.1),
@@ -220,6 +212,25 @@ impl UnitKeys {
             cu: read(&config.keys.cu, "cu.json")?,
         })
     }
+}
+
+/// Where the node's state of upload is read.
+fn board(
+    config: &Config,
+    weave: Arc<weave::Weave>,
+    su: Option<Arc<su::Su>>,
+    upload: Option<(Arc<Upload>, Address)>,
+    data: &Path,
+) -> Arc<Board> {
+    let scheduler = su.map(|su| su as Arc<dyn Scheduler>);
+    let (upload, wallet) = upload.unzip();
+    Arc::new(Board::new(
+        weave,
+        scheduler,
+        upload,
+        (config.upload.clone(), wallet),
+        data.join("cache"),
+    ))
 }
 
 /// What compute unit and messenger both stand on.

@@ -49,6 +49,10 @@ pub async fn resume(
     let stands = stands(&index, journal, &authority)?;
     // What a note says counts even if the newest assignment of every log was lost.
     let epoch = 1 + authority.epoch();
+    assert!(
+        stands.is_sorted_by(|a, b| a.process < b.process),
+        "a process stands in one place"
+    );
     let signed = match stands.is_empty() {
         true => vec![Resume::sign(epoch, &[], signer)],
         false => stands
@@ -137,6 +141,11 @@ pub async fn succeed(
         to: made.to,
         item: made.item.id(),
     };
+    assert_eq!(
+        link.from,
+        old.address(),
+        "the key that hands over signs that it does"
+    );
     links.push(link);
     let records = vec![Told::Succeeded(links).record(), Record::Item(made.item)];
     journal.append(records, Class::Permanent).await?;

@@ -21,9 +21,9 @@ pub struct RebuildArgs {
     /// A gateway or Arweave node to read from; name several, and none of them need be trusted.
     #[arg(long, value_name = "URL", required = true, num_args = 1..)]
     pub from: Vec<String>,
-    /// The wallet that posted the log.
+    /// The wallet that posted the log; each of them, where the node posted by one and later by another.
     #[arg(long, value_name = "ADDRESS")]
-    pub wallet: Option<Address>,
+    pub wallet: Vec<Address>,
     /// A process in the log; its wallet is looked up. With --wallet: it must be there.
     #[arg(long, value_name = "ID", num_args = 1.., value_parser = process)]
     pub process: Vec<ProcessId>,

@@ -108,13 +108,20 @@ fn sources(from: &[String], limits: &Limits) -> Result<Sources> {
 
 /// What a rebuild is of, for its folder: the same words again go on with it.
 fn of(args: &RebuildArgs) -> String {
-    match &args.wallet {
-        Some(wallet) => format!("wallet {wallet}"),
-        None => {
-            let mut ids: Vec<String> = args.process.iter().map(ToString::to_string).collect();
-            ids.sort();
-            format!("processes {}", ids.join(" "))
-        }
+    let sorted = |mut all: Vec<String>| {
+        all.sort();
+        all.dedup();
+        all.join(" ")
+    };
+    match args.wallet.is_empty() {
+        false => format!(
+            "wallet {}",
+            sorted(args.wallet.iter().map(ToString::to_string).collect())
+        ),
+        true => format!(
+            "processes {}",
+            sorted(args.process.iter().map(ToString::to_string).collect())
+        ),
     }
 }
 
@@ -126,16 +133,19 @@ async fn bring_back(args: &RebuildArgs, sources: &Sources, shown: &Shown) -> Res
         return report::read(&args.data);
     }
     let staging = Arc::new(staging);
-    let wallets = match args.wallet {
-        Some(wallet) => vec![wallet],
-        None => wallets(sources, &args.process).await?,
-    };
+    if !args.wallet.is_empty() {
+        return log_of(args, sources, &args.wallet, &staging, shown).await;
+    }
+    let wallets = wallets(sources, &args.process).await?;
+    // Somebody else may have carried the process's items too, and what he carried proves nothing; or the node's own
+    // wallet changed, and one alone has not the whole log.
+    let alone = wallets.chunks(1);
+    let together = (wallets.len() > 1).then_some(&wallets[..]);
     let mut first = None;
-    for wallet in wallets {
-        match log_of(args, sources, wallet, &staging, shown).await {
+    for some in alone.chain(together) {
+        match log_of(args, sources, some, &staging, shown).await {
             Ok(report) => return Ok(report),
-            // Somebody else may have carried the process's items too; what he carried proves nothing.
-            Err(error) => first = first.or(Some(error.context(format!("wallet {wallet}")))),
+            Err(error) => first = first.or(Some(error.context(format!("wallet {}", some[0])))),
         }
     }
     Err(first.unwrap_or_else(|| anyhow!("no wallet was found that carried these processes")))
@@ -157,20 +167,22 @@ async fn wallets(sources: &Sources, processes: &[ProcessId]) -> Result<Vec<Addre
 async fn log_of(
     args: &RebuildArgs,
     sources: &Sources,
-    wallet: Address,
+    wallets: &[Address],
     staging: &Arc<Staging>,
     shown: &Shown,
 ) -> Result<Report> {
-    let mut found = shown.during(Phase::Find, retrieve::find(sources, wallet)).await?;
+    let mut found = shown
+        .during(Phase::Find, retrieve::find(sources, wallets))
+        .await?;
     let meter = Arc::new(Meter::default());
     let collector = Collector::new(sources.clone(), staging.clone(), Look, meter.clone());
     let segments = shown
         .during(Phase::Collect(meter.clone()), collector.run(&mut found))
         .await?;
     drop(collector);
-    let logs = Logs::join(&segments, args.wallet.is_none())?;
+    let logs = Logs::join(&segments, args.wallet.is_empty())?;
     logs.must_have(&args.process)?;
-    let report = place(&args.data, staging, &segments, &logs, &found, &meter).await?;
+    let report = place(&args.data, staging, &segments, &logs, &found, &meter, wallets).await?;
     Ok(report)
 }
 
@@ -182,9 +194,11 @@ async fn place(
     logs: &Logs,
     found: &Found,
     meter: &Meter,
+    wallets: &[Address],
 ) -> Result<Report> {
+    let names: Vec<String> = wallets.iter().map(ToString::to_string).collect();
     let report = Report {
-        wallet: found.wallets.first().map(ToString::to_string).unwrap_or_default(),
+        wallet: names.join(", "),
         carriers: segments.len() as u64,
         bytes: meter.bytes_done.load(Ordering::Relaxed),
         items: meter.items.load(Ordering::Relaxed),

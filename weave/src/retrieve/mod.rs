@@ -76,7 +76,7 @@ pub enum Error {
     /// Some carriers are in no gateway's answers.
     #[error(
         "carrier {sequence} is missing: none of the {known} carriers found leads to it. Remedy: name another gateway with \
-         --from{}", Notes(.notes)
+         --from, or with --wallet each other wallet that the node posted by{}", Notes(.notes)
     )]
     Missing {
         /// The first one's number.
