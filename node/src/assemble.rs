@@ -374,7 +374,8 @@ async fn open_su(
 
 /// Ends a suspension, where there is one.
 async fn resume(config: &Config, weave: &Arc<weave::Weave>, signer: &Arc<Signer>, data: &Path) -> Result<()> {
-    match su::resume::resume(&config.su, data, &**weave.log(), signer).await? {
+    let now_ms = su::clock::wall_clock()();
+    match su::resume::resume(&config.su, data, &**weave.log(), signer, now_ms).await? {
         Some(resumed) => eprintln!(
             "scheduling goes on under epoch {}, after the last published slot of each of {} processes",
             resumed.epoch, resumed.processes

@@ -104,7 +104,9 @@ fn logarithm(total: u64) -> f32 {
     for _ in 0..32 {
         y = (y * y) >> 31;
         log = log << 1 | y >> 32;
-        y >>= y >> 32;
+        if y >> 32 == 1 {
+            y >>= 1;
+        }
     }
     // ln 2 in units of 2^-32.
     let natural = (log * 2_977_044_472) >> 32;
