@@ -79,11 +79,9 @@ impl Node {
             true => (Some(open_weave(config, &data).await?), None),
             false => (None, Some(lock(&data)?)),
         };
-        let upload = match (&weave, payer) {
-            (Some(weave), Some(payer)) => {
-                Some(open_upload(config, weave, (keys.su.clone(), payer), &data).await?)
-            }
-            _ => None,
+        let upload = match weave.as_ref().zip(payer) {
+            Some((weave, payer)) => Some(open_upload(config, weave, (&keys.su, payer), &data).await?),
+            None => None,
         };
         let su = match config.has(Role::Su) {
             true => Some(open_su(config, weave.as_ref(), keys.su, own.0, &data).await?),
@@ -307,7 +305,7 @@ fn payer(config: &Config) -> Result<Option<Signer>> {
 async fn open_upload(
     config: &Config,
     weave: &Arc<weave::Weave>,
-    (node, payer): (Arc<Signer>, Signer),
+    (node, payer): (&Arc<Signer>, Signer),
     data: &Path,
 ) -> Result<(Arc<Upload>, Address)> {
     let settings = &config.upload;
@@ -317,7 +315,7 @@ async fn open_upload(
     let parts = weave::upload::Parts {
         log: weave.log().clone(),
         cache: Some(data.join("cache")),
-        node,
+        node: node.clone(),
         wallet: Arc::new(payer),
         peers: settings.peers()?,
         bundlers: settings.bundlers()?,
