@@ -394,7 +394,9 @@ impl Runner {
         self.making = None;
         let program = self.program()?.clone();
         // The one before may have been larger than was known.
-        let turn = self.is_publishing_due().then(|| publish::turn(&self.shared, &program));
+        let turn = self
+            .is_publishing_due()
+            .then(|| publish::turn(&self.shared, &program));
         let Some(turn) = turn.flatten() else {
             return Ok(());
         };

@@ -106,6 +106,31 @@ fn everything_that_the_future_depends_on_comes_along() {
     }
 }
 
+/// A page that a shared state file holds may be emptied; who stands on the file must not find the old bytes again when
+/// the next state is taken.
+#[test]
+fn a_page_that_was_emptied_stays_empty_whoever_else_stands_on_its_file() {
+    let mut live = Machine::start(module(), Limits::default()).unwrap();
+    run(&mut live, "f");
+    let state = module().unpack(MAX, None, &live.pack(None).unwrap()).unwrap();
+    // On the anchor that it shares with a fork, on a patch of the dictionary, and on neither.
+    let other = live.fork().unwrap();
+    let mut woken = on(&state);
+    let mut alone = Machine::start(module(), Limits::default()).unwrap();
+    run(&mut alone, "f");
+    for machine in [&mut live, &mut woken, &mut alone] {
+        run(machine, "z");
+        let before = machine.memory().to_vec();
+        let root = machine.state_root().unwrap();
+        drop(machine.fork().unwrap());
+        assert!(machine.memory() == before, "taking the state changes nothing");
+        assert_eq!(machine.state_root().unwrap(), root);
+    }
+    let roots = [&mut live, &mut woken, &mut alone].map(|machine| machine.state_root().unwrap());
+    assert!(roots.iter().all(|root| *root == roots[2]));
+    drop(other);
+}
+
 #[test]
 fn what_was_packed_against_another_base_is_refused() {
     let mut machine = Machine::start(module(), Limits::default()).unwrap();
@@ -117,11 +142,17 @@ fn what_was_packed_against_another_base_is_refused() {
     run(&mut machine, "c");
     let packed = machine.pack(Some(&first)).unwrap();
     for wrong in [None, Some(&second)] {
-        assert!(matches!(module().unpack(MAX, wrong, &packed), Err(Error::Image(_))));
+        assert!(matches!(
+            module().unpack(MAX, wrong, &packed),
+            Err(Error::Image(_))
+        ));
     }
     assert!(module().unpack(MAX, Some(&first), &packed).is_ok());
     let small = 1 << 16;
-    assert!(matches!(module().unpack(small, Some(&first), &packed), Err(Error::Image(_))));
+    assert!(matches!(
+        module().unpack(small, Some(&first), &packed),
+        Err(Error::Image(_))
+    ));
 }
 
 /// The same bytes under a checksum that fits.
@@ -146,7 +177,10 @@ fn flipped_and_missing_bytes_are_refused_or_show_in_the_root() {
             for bit in 0..8 {
                 let mut bytes = whole.to_vec();
                 bytes[at] ^= 1 << bit;
-                assert!(module().unpack(MAX, base, &bytes).is_err(), "byte {at}: its checksum");
+                assert!(
+                    module().unpack(MAX, base, &bytes).is_err(),
+                    "byte {at}: its checksum"
+                );
                 match module().unpack(MAX, base, &resealed(bytes)) {
                     Err(Error::Image(_)) => {}
                     Err(other) => panic!("byte {at}, bit {bit}: {other}"),
@@ -155,12 +189,22 @@ fn flipped_and_missing_bytes_are_refused_or_show_in_the_root() {
                 }
             }
         }
-        assert!(as_it_was < whole.len() / 8, "{as_it_was} of {} flips", whole.len() * 8);
+        assert!(
+            as_it_was < whole.len() / 8,
+            "{as_it_was} of {} flips",
+            whole.len() * 8
+        );
         for length in 0..whole.len() {
-            assert!(module().unpack(MAX, base, &whole[..length]).is_err(), "cut at {length}");
+            assert!(
+                module().unpack(MAX, base, &whole[..length]).is_err(),
+                "cut at {length}"
+            );
             let cut = whole[..length].to_vec();
             let cut = if length > 32 { resealed(cut) } else { cut };
-            assert!(module().unpack(MAX, base, &cut).is_err(), "cut at {length}, sealed");
+            assert!(
+                module().unpack(MAX, base, &cut).is_err(),
+                "cut at {length}, sealed"
+            );
         }
         let mut longer = whole.to_vec();
         longer.extend([0; 7]);
@@ -184,8 +228,19 @@ fn a_bomb_is_refused_before_it_fills_the_memory() {
         bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
         resealed(bytes)
     };
-    let sizes = [(disk, u32::MAX), (disk, 100 << 20), (disk + 4, u32::MAX), (head + 16, u32::MAX), (runs, u32::MAX)];
-    for (at, value) in sizes.into_iter().chain([(head + 4, 1), (runs + 4, 1 << 30), (runs + 8, 0), (runs + 8, 1 << 30)]) {
+    let sizes = [
+        (disk, u32::MAX),
+        (disk, 100 << 20),
+        (disk + 4, u32::MAX),
+        (head + 16, u32::MAX),
+        (runs, u32::MAX),
+    ];
+    for (at, value) in sizes.into_iter().chain([
+        (head + 4, 1),
+        (runs + 4, 1 << 30),
+        (runs + 8, 0),
+        (runs + 8, 1 << 30),
+    ]) {
         let refused = module().unpack(MAX, None, &with(at, value));
         assert!(matches!(refused, Err(Error::Image(_))), "{value} at {at}");
     }
@@ -200,7 +255,10 @@ fn a_bomb_is_refused_before_it_fills_the_memory() {
     bytes.extend_from_slice(&(bomb.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&bomb);
     bytes.extend([0; 32]);
-    assert!(matches!(module().unpack(MAX, None, &resealed(bytes)), Err(Error::Image(_))));
+    assert!(matches!(
+        module().unpack(MAX, None, &resealed(bytes)),
+        Err(Error::Image(_))
+    ));
 }
 
 /// A packed state of the first version opens, or is refused because the engine is another one by now.
@@ -233,7 +291,10 @@ fn naps(module: &Module, count: usize, every: usize) {
         _ => json.into_bytes(),
     };
     let env = framed(support::env("roots"));
-    let (mut live, limits) = (Machine::start(module, Limits::default()).unwrap(), Limits::default());
+    let (mut live, limits) = (
+        Machine::start(module, Limits::default()).unwrap(),
+        Limits::default(),
+    );
     let mut napping = live.fork().unwrap();
     let mut base: Option<State> = None;
     for (number, item) in stream::stream(20_261_122, "roots", count).iter().enumerate() {
@@ -257,8 +318,8 @@ fn naps(module: &Module, count: usize, every: usize) {
 
 #[test]
 fn a_kernel_process_is_one_state_however_often_it_is_packed() {
-    let items = cu::shipped::items().into_iter();
-    let kernel = items.filter(|item| item.id() == cu::kernel_id().into()).next().unwrap();
+    let mut items = cu::shipped::items().into_iter();
+    let kernel = items.find(|item| item.id() == cu::kernel_id().into()).unwrap();
     let kernel = support::engine().load(&kernel.data(), ModuleFormat::Lua).unwrap();
     on_a_deep_thread(|| naps(&kernel, 200, 12));
 }

@@ -281,7 +281,9 @@ mod tests {
         let vector = Bytes::from_static(include_bytes!("../../../spec/vectors/checkpoint_v1.item"));
         let item = DataItem::parse_verified(vector).unwrap();
         assert_eq!(Statement::read(&item), Ok(sample(3)));
-        let again = sample(3).sign("state".into(), &Signer::ed25519(&[1; 32])).unwrap();
+        let again = sample(3)
+            .sign("state".into(), &Signer::ed25519(&[1; 32]))
+            .unwrap();
         assert_eq!((again.bytes(), &again.data()[..]), (item.bytes(), &b"state"[..]));
     }
 

@@ -70,7 +70,8 @@ fn a_sealed_segment_taken_apart_is_put_together_byte_for_byte() {
     let payloads: Vec<Bytes> = parts.records.iter().map(payload).collect();
     let len: usize = payloads.iter().map(Bytes::len).sum();
     assert_eq!(parts.skeleton.len() + len, file.len());
-    let put = |skeleton: &[u8], payloads: &[Bytes]| skeleton::put(skeleton, parts.file_len, payloads.to_vec());
+    let put =
+        |skeleton: &[u8], payloads: &[Bytes]| skeleton::put(skeleton, parts.file_len, payloads.to_vec());
     assert_eq!(put(&parts.skeleton, &payloads).unwrap(), file);
 
     assert_eq!(put(&parts.skeleton, &payloads[1..]), Err(Unfit::Record(0)));
