@@ -19,13 +19,14 @@ const fn entry(code: &'static str, why: &'static str, remedy: &'static str) -> E
 }
 
 /// The errors by what they are about.
-pub const SECTIONS: [(&str, &[Entry]); 8] = [
+pub const SECTIONS: [(&str, &[Entry]); 9] = [
     ("Lua", &LUA),
     ("Reaching a node", &REACHING),
     ("Names and ids", &NAMES),
     ("Messages and processes", &MESSAGES),
     ("Evaluation", &EVALUATION),
     ("Questions", &QUESTIONS),
+    ("Uploading", &UPLOADING),
     ("Proofs and other nodes' logs", &PROOFS),
     ("The node itself", &NODE),
 ];
@@ -36,7 +37,60 @@ pub fn find(code: &str) -> Option<&'static Entry> {
     all.into_iter().find(|entry| entry.code == code)
 }
 
-const PROOFS: [Entry; 14] = [
+const UPLOADING: [Entry; 10] = [
+    entry(
+        "no-upload-route",
+        "the node was started without an upload route, so nothing of it leaves the machine",
+        "start it with `weft node --upstream URL --upload-wallet FILE`",
+    ),
+    entry(
+        "dry-run",
+        "the node was started to tell what uploading would cost, not to do it",
+        "`weft upload preview` tells it; start the node without --upload-dry-run to upload",
+    ),
+    entry(
+        "upload-stopped",
+        "the node's uploader has ended; nothing is lost, and nothing goes up",
+        "see the node's log, then start the node again",
+    ),
+    entry(
+        "counting",
+        "a long log is counted in steps, and what was counted is kept",
+        "ask again: it goes on where it stopped",
+    ),
+    entry(
+        "turn-under-way",
+        "the uploader waits for its upstreams and cannot answer meanwhile",
+        "ask again; `weft status` without --process answers at once",
+    ),
+    entry(
+        "too-few-peers",
+        "the upstreams did not answer, or contradicted each other",
+        "`weft status` shows the last error; name other upstreams with --upstream URL",
+    ),
+    entry(
+        "withheld",
+        "data was withheld while its carrier was under way",
+        "nothing to do: it is bundled again without the data",
+    ),
+    entry(
+        "invalid-transaction",
+        "a transaction is taken only if its format is 2 and its owner signed exactly this",
+        "sign it anew and post the JSON unchanged",
+    ),
+    entry(
+        "chunk-refused",
+        "a chunk is taken only with a proof that leads to a data root posted before",
+        "post the transaction first; numbers in the JSON of a chunk are texts",
+    ),
+    entry(
+        "data-missing",
+        "the transaction was posted, but not all chunks of its data",
+        "post the missing chunks; the transaction's header is at /tx/ID",
+    ),
+];
+
+const PROOFS: [Entry; 21] = [
     entry(
         "no-gateway",
         "this reads the weave, and no gateway was named",
@@ -45,7 +99,7 @@ const PROOFS: [Entry; 14] = [
     entry(
         "not-on-the-weave",
         "the gateway knows no block whose data holds the item",
-        "wait until `weft status` counts it as mined, or ask another gateway; --carrier ID names the transaction by hand",
+        "wait until `weft status` counts it as mined, or ask another gateway; --carrier ID names the transaction by hand; items of local processes never go up",
     ),
     entry(
         "gateway-lied",
@@ -98,9 +152,44 @@ const PROOFS: [Entry; 14] = [
         "name the account that signs its log with --scheduler ADDRESS",
     ),
     entry(
+        "not-so",
+        "a gateway's answer does not hash to what was signed, or contradicts it",
+        "nothing of it was used; name other gateways with --from",
+    ),
+    entry(
+        "no-chunks",
+        "the network has a transaction, but not its data",
+        "name other gateways with --from; whoever posted it may still seed it",
+    ),
+    entry(
+        "checkpoint-unfit",
+        "a checkpoint is not of this process, or not of a form that this node reads",
+        "nothing to do: it is left out, and the log is replayed from an earlier one",
+    ),
+    entry(
+        "checkpoint-withheld",
+        "a checkpoint's data is not held here",
+        "nothing to do: the log is replayed from an earlier one",
+    ),
+    entry(
+        "checkpoint-bytes",
+        "a checkpoint would be larger than one item may be",
+        "raise `cu.permanent.item_bytes_max`, or replay without it",
+    ),
+    entry(
         "read-only",
         "a followed log is another scheduler's",
         "send the message to the process's own scheduler",
+    ),
+    entry(
+        "rebuild-failed",
+        "the log cannot be had whole from these gateways, is not what its scheduler signed, or the folder cannot be used",
+        "do what the reason says; the same command again goes on where this one stopped",
+    ),
+    entry(
+        "no-log-source",
+        "a log is replayed from what a stopped node has on its disk, or from gateways",
+        "add --data DIR or --from URL",
     ),
     entry(
         "nothing-to-verify",
@@ -668,7 +757,7 @@ const QUESTIONS: [Entry; 21] = [
     ),
 ];
 
-const NODE: [Entry; 20] = [
+const NODE: [Entry; 21] = [
     entry(
         "log-busy",
         "the log takes as much as the disk does",
@@ -758,6 +847,11 @@ const NODE: [Entry; 20] = [
         "wallet",
         "the key file cannot be used",
         "name another with --wallet, or make one with `weft wallet new FILE`",
+    ),
+    entry(
+        "folder-in-use",
+        "a data folder belongs to one program at a time",
+        "stop the node that uses it, or name another folder",
     ),
     entry(
         "file",

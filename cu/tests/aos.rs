@@ -4,9 +4,11 @@
 
 mod fakes;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use cu::permanent::Publisher;
 use cu::runtime::ModuleFormat;
 use fakes::*;
 use serde_json::Value;
@@ -219,6 +221,71 @@ async fn a_fresh_aos_process_costs_little_disk_and_wakes_fast() {
             assert_eq!(printed(&woken), "1");
             assert!(bytes <= 512 << 10, "{name}: {bytes}");
         }
+    }
+}
+
+/// Memory that grows, is emptied and is used anew between checkpoints: each of them is what the whole log gives, and
+/// what is evaluated from one is what was evaluated without.
+#[tokio::test]
+async fn what_is_evaluated_from_a_permanent_checkpoint_is_what_the_log_gives() {
+    const CODE: [&str; 4] = [
+        "T = T or {} for i = 1, 4000 do T[#T + 1] = 'row ' .. i .. ' of ' .. #T end return #T",
+        "Big = string.rep('x', 3000000) return #Big",
+        "T = nil Big = nil collectgarbage() return collectgarbage('count') > 0",
+        "S = (S or 0) + 1 Handlers.add('h' .. S, 'h' .. S, function(msg) msg.reply({ Data = 'h' }) end) return S",
+    ];
+    for name in ["aos2_0_1", "aos2_0_6"] {
+        let mut config = config();
+        config.request_evaluations_max = 1_000;
+        config.turn_evaluations_max = 4;
+        config.permanent.evaluations = 12;
+        config.permanent.evaluation_ms = u64::MAX;
+        config.permanent.evaluation_ms_max = u64::MAX;
+        config.permanent.bytes_per_second_saved = u64::MAX;
+        config.permanent.lookup_slots_min = 1;
+        let Some(mut world) = world(name, config) else {
+            return;
+        };
+        world.scheduler.note("Storage", "permanent");
+        let signer = Arc::new(Signer::ed25519(&[40; 32]));
+        let publisher = Publisher {
+            signer: signer.clone(),
+            naming: None,
+            is_widened: None,
+        };
+        world.cu.publish_checkpoints(publisher);
+        let process = world.scheduler.spawn(AOS, &[("Name", "x")]);
+        for n in 0..60 {
+            let id = message(
+                &world,
+                process,
+                CODE[n * 7 % 13 % 4],
+                &[("Action", "Eval")],
+                &user(),
+            );
+            let outcome = world.outcome(process, id).await;
+            assert!(outcome.get("Error").is_none(), "{name} {n}: {outcome}");
+            // They are made beside the process.
+            while n % 15 == 14 && world.permanent.items().len() <= n / 15 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        }
+        let root = world.root(process).await;
+        world.restart(false).await;
+        world.cu.trust_checkpoints([signer.address()]);
+        let (_, rebuilt) = world.cu.rebuild(&[process], 0, &|_| ()).await.pop().unwrap();
+        let rebuilt = rebuilt.unwrap();
+        assert_eq!((rebuilt.root, rebuilt.wrong), (root, vec![]), "{name}");
+        assert!(rebuilt.begun_at.is_some() && rebuilt.evaluated < 50, "{name}");
+        let audit = world.cu.audit(process, &|_| ()).await.unwrap();
+        assert!(
+            audit.agree.len() > 2 && audit.differ.is_empty(),
+            "{name}: {audit:?}"
+        );
+        assert!(
+            audit.root == root && audit.unreadable.is_empty(),
+            "{name}: {audit:?}"
+        );
     }
 }
 

@@ -106,6 +106,31 @@ fn everything_that_the_future_depends_on_comes_along() {
     }
 }
 
+/// A page that a shared state file holds may be emptied; who stands on the file must not find the old bytes again when
+/// the next state is taken.
+#[test]
+fn a_page_that_was_emptied_stays_empty_whoever_else_stands_on_its_file() {
+    let mut live = Machine::start(module(), Limits::default()).unwrap();
+    run(&mut live, "f");
+    let state = module().unpack(MAX, None, &live.pack(None).unwrap()).unwrap();
+    // On the anchor that it shares with a fork, on a patch of the dictionary, and on neither.
+    let other = live.fork().unwrap();
+    let mut woken = on(&state);
+    let mut alone = Machine::start(module(), Limits::default()).unwrap();
+    run(&mut alone, "f");
+    for machine in [&mut live, &mut woken, &mut alone] {
+        run(machine, "z");
+        let before = machine.memory().to_vec();
+        let root = machine.state_root().unwrap();
+        drop(machine.fork().unwrap());
+        assert!(machine.memory() == before, "taking the state changes nothing");
+        assert_eq!(machine.state_root().unwrap(), root);
+    }
+    let roots = [&mut live, &mut woken, &mut alone].map(|machine| machine.state_root().unwrap());
+    assert!(roots.iter().all(|root| *root == roots[2]));
+    drop(other);
+}
+
 #[test]
 fn what_was_packed_against_another_base_is_refused() {
     let mut machine = Machine::start(module(), Limits::default()).unwrap();
@@ -293,11 +318,8 @@ fn naps(module: &Module, count: usize, every: usize) {
 
 #[test]
 fn a_kernel_process_is_one_state_however_often_it_is_packed() {
-    let items = cu::shipped::items().into_iter();
-    let kernel = items
-        .filter(|item| item.id() == cu::kernel_id().into())
-        .next()
-        .unwrap();
+    let mut items = cu::shipped::items().into_iter();
+    let kernel = items.find(|item| item.id() == cu::kernel_id().into()).unwrap();
     let kernel = support::engine().load(&kernel.data(), ModuleFormat::Lua).unwrap();
     on_a_deep_thread(|| naps(&kernel, 200, 12));
 }

@@ -75,7 +75,7 @@ async fn seal(
     headers: HeaderMap,
 ) -> Result<Json<serde_json::Value>, Reject> {
     check(&peer, &headers)?;
-    board(&node)?.upload()?.seal().await?;
+    board(&node)?.seal().await?;
     Ok(Json(serde_json::json!({ "sealed": true })))
 }
 

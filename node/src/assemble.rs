@@ -69,6 +69,7 @@ impl Node {
     /// Opens the units that the configuration's roles name.
     pub async fn open(config: &Config) -> Result<Node> {
         let data = config.data.clone().expect("the configuration was checked");
+        let payer = payer(config)?;
         make_private(&data)?;
         make_private(&data.join("keys"))?;
         let keys = UnitKeys::read(config, &data)?;
@@ -78,11 +79,8 @@ impl Node {
             true => (Some(open_weave(config, &data).await?), None),
             false => (None, Some(lock(&data)?)),
         };
-        let upload = match &weave {
-            Some(weave) => open_upload(config, weave, keys.su.clone(), &data).await?,
-            None if config.upload.is_on() => {
-                bail!("--upstream: only a node with a weave uploads; add the role su or gateway")
-            }
+        let upload = match weave.as_ref().zip(payer) {
+            Some((weave, payer)) => Some(open_upload(config, weave, (&keys.su, payer), &data).await?),
             None => None,
         };
         let su = match config.has(Role::Su) {
@@ -117,16 +115,9 @@ impl Node {
             compute: units.compute,
             scheduler_address: su.is_some().then_some(own.1),
         });
-        let board = weave.clone().map(|weave| {
-            let scheduler = su.clone().map(|su| su as Arc<dyn Scheduler>);
-            let (upload, wallet) = upload.unzip();
-            Arc::new(Board::new(
-                weave,
-                scheduler,
-                upload,
-                (config.upload.clone(), wallet),
-            ))
-        });
+        let board = weave
+            .clone()
+            .map(|weave| board(config, weave, su.clone(), upload, &data));
         let addresses = Addresses {
             mu: mu.is_some().then_some(own.0),
             su: su.is_some().then_some(own.1),
@@ -221,6 +212,25 @@ impl UnitKeys {
     }
 }
 
+/// Where the node's state of upload is read.
+fn board(
+    config: &Config,
+    weave: Arc<weave::Weave>,
+    su: Option<Arc<su::Su>>,
+    upload: Option<(Arc<Upload>, Address)>,
+    data: &Path,
+) -> Arc<Board> {
+    let scheduler = su.map(|su| su as Arc<dyn Scheduler>);
+    let (upload, wallet) = upload.unzip();
+    Arc::new(Board::new(
+        weave,
+        scheduler,
+        upload,
+        (config.upload.clone(), wallet),
+        data.join("cache"),
+    ))
+}
+
 /// What compute unit and messenger both stand on.
 type Neighbours = (Arc<dyn Scheduler>, Arc<dyn Permanent>);
 
@@ -281,26 +291,32 @@ async fn open_weave(config: &Config, data: &Path) -> Result<Arc<weave::Weave>> {
     Ok(weave)
 }
 
-/// Sets the uploader to work, where the configuration has a route.
+/// The key that pays for uploads, where the configuration has a route. A node that could not pay touches no folder.
+fn payer(config: &Config) -> Result<Option<Signer>> {
+    let has_weave = config.has(Role::Su) || config.has(Role::Gateway);
+    match (config.upload.is_on(), has_weave) {
+        (false, _) => Ok(None),
+        (true, false) => bail!("--upstream: only a node with a weave uploads; add the role su or gateway"),
+        (true, true) => config.upload.signer().map(Some),
+    }
+}
+
+/// Sets the uploader to work. Of the keys, the node's signs what carriers say, the payer's signs and pays for them.
 async fn open_upload(
     config: &Config,
     weave: &Arc<weave::Weave>,
-    node: Arc<Signer>,
+    (node, payer): (&Arc<Signer>, Signer),
     data: &Path,
-) -> Result<Option<(Arc<Upload>, Address)>> {
+) -> Result<(Arc<Upload>, Address)> {
     let settings = &config.upload;
-    if !settings.is_on() {
-        return Ok(None);
-    }
-    let wallet = Arc::new(settings.signer()?);
-    let owner = wallet
+    let owner = payer
         .transaction_owner()
         .context("the settings checked the key")?;
     let parts = weave::upload::Parts {
         log: weave.log().clone(),
         cache: Some(data.join("cache")),
-        node,
-        wallet,
+        node: node.clone(),
+        wallet: Arc::new(payer),
         peers: settings.peers()?,
         // Peers of the upstreams are asked for once the node can tell which of them it may ask.
         find: None,
@@ -308,7 +324,7 @@ async fn open_upload(
     };
     let limits = settings.config.clone();
     let opened = tokio::task::spawn_blocking(move || weave::upload::Uploader::open(parts, limits)).await??;
-    Ok(Some((Arc::new(Upload::start(opened)?), owner.address())))
+    Ok((Arc::new(Upload::start(opened)?), owner.address()))
 }
 
 async fn open_su(
@@ -360,7 +376,8 @@ async fn open_su(
 
 /// Ends a suspension, where there is one.
 async fn resume(config: &Config, weave: &Arc<weave::Weave>, signer: &Arc<Signer>, data: &Path) -> Result<()> {
-    match su::resume::resume(&config.su, data, &**weave.log(), signer).await? {
+    let now_ms = su::clock::wall_clock()();
+    match su::resume::resume(&config.su, data, &**weave.log(), signer, now_ms).await? {
         Some(resumed) => eprintln!(
             "scheduling goes on under epoch {}, after the last published slot of each of {} processes",
             resumed.epoch, resumed.processes

@@ -8,7 +8,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::client;
 use crate::client::args::DevOptions;
 use crate::test::{BenchTestArgs, NewArgs, TestArgs};
-use crate::upload;
 
 /// Weft: a permanent-storage actor compute node.
 #[derive(Parser, Debug)]
@@ -47,18 +46,6 @@ Examples:
     Completions(CompletionsArgs),
     /// Run a node: messenger, scheduler, compute unit and gateway, all or some of them.
     Node(NodeArgs),
-    /// Print how far the permanent log got: items and bytes by state, age, cost, what is wrong.
-    #[command(after_help = "\
-Examples:
-  weft status                     the whole node
-  weft status --json
-  weft status --process $(weft spawn watched)    one process")]
-    Status(upload::command::StatusArgs),
-    /// Seal the open part of the permanent log, so that it is uploaded now.
-    Seal(upload::command::AskArgs),
-    /// Uploading: what it would cost.
-    #[command(subcommand)]
-    Upload(upload::command::UploadCommand),
     /// Modules: the programs that processes run.
     #[command(subcommand)]
     Module(ModuleCommand),
@@ -74,8 +61,6 @@ Examples:
     New(NewArgs),
     /// A strict double of Arweave on this machine, for tests: it is no network.
     Double(crate::double::DoubleArgs),
-    /// Make a data folder from what a node published: its log byte for byte, and every state in it.
-    Rebuild(crate::rebuild::RebuildArgs),
     /// Neural networks whose answers anybody can check: ask, embed, verify.
     #[command(subcommand)]
     Infer(crate::infer::InferCommand),

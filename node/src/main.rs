@@ -32,7 +32,6 @@ use clap::{CommandFactory, Parser};
 use client::args::DevArgs;
 
 use cli::{BenchCommand, Cli, Command, KeysCommand, ModuleCommand, WalletCommand};
-use upload::command::UploadCommand;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -59,14 +58,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::New(args) => return Ok(test::new(&args)),
         Command::Node(args) => serve::run(&args),
-        Command::Status(args) => upload::command::status(&args),
-        Command::Seal(args) => upload::command::seal(&args),
-        Command::Upload(UploadCommand::Preview(args)) => upload::command::preview(&args),
         Command::Keys(KeysCommand::Succeed(args)) => keys::succeed(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
         Command::Double(args) => double::run(&args),
-        Command::Rebuild(args) => rebuild::run(&args),
         Command::Infer(command) => infer::run(&command),
         Command::Bench(BenchCommand::Verify(args)) => {
             bench::verify::run(args.runs);

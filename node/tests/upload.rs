@@ -168,6 +168,13 @@ async fn a_node_without_a_route_says_that_nothing_is_uploaded() {
             "{words:?}"
         );
     }
+    // Nothing waits, so there is nothing to wait for.
+    told(&node, &["status", "--json", "--wait"]);
+    let nobody = ask(&node, &["status", "--process", "nobody"]);
+    assert!(
+        String::from_utf8_lossy(&nobody.stderr).contains("error[unknown-name]"),
+        "{nobody:?}"
+    );
     let unknown = ask(&node, &["status", "--process", &"A".repeat(43)]);
     assert!(!unknown.status.success());
 }
@@ -192,7 +199,7 @@ async fn costs_are_told_before_they_are_paid_and_a_dry_run_pays_none() {
     assert!(cost > 256 * 1024 * 1000 && has > cost, "{preview}");
     let shown = ask(&node, &["upload", "preview"]);
     assert!(
-        String::from_utf8_lossy(&shown.stdout).contains("1 carriers"),
+        String::from_utf8_lossy(&shown.stdout).contains("1 carrier of"),
         "{shown:?}"
     );
     std::thread::sleep(Duration::from_millis(1500));
@@ -203,6 +210,11 @@ async fn costs_are_told_before_they_are_paid_and_a_dry_run_pays_none() {
         (0, json!(0))
     );
     assert_eq!(status["preview"]["carriers"], 1, "{status}");
+    let refused = ask(&node, &["seal"]);
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("error[dry-run]"),
+        "{refused:?}"
+    );
     drop(node);
 
     // The same folder in earnest, with a budget that covers nothing: it waits, and says so.
@@ -227,6 +239,63 @@ async fn costs_are_told_before_they_are_paid_and_a_dry_run_pays_none() {
     assert!(items(&settle(&node), "permanent") >= 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_its_owner_makes_permanent_goes_up_whole_and_is_counted_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let double = Double::start(&folder.path().join("double"), 100);
+    let node = start(folder.path(), &double, "", &[]);
+    let run = |words: &[&str]| {
+        let mut command = weft();
+        command
+            .env("HOME", folder.path())
+            .env("XDG_CONFIG_HOME", folder.path());
+        let output = command
+            .args(words)
+            .args(["--node", node.text("url")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&["spawn", "kept", "--tag", "Storage=local"]);
+    run(&["send", "kept", "--data", "before"]);
+    let of = || -> Value { serde_json::from_str(&run(&["status", "--json", "--process", "kept"])).unwrap() };
+    let before = of();
+    assert_eq!(
+        (before["class"].clone(), before["local"]["items"].clone()),
+        (json!("local"), json!(4))
+    );
+    run(&["send", "kept", "--tag", "Storage=permanent"]);
+    run(&["send", "kept", "--data", "after"]);
+    run(&["seal"]);
+    let begun = Instant::now();
+    let after = loop {
+        run(&["status", "--wait"]);
+        let after = of();
+        if items(&after, "permanent") == 8 {
+            break after;
+        }
+        assert!(begun.elapsed() < SETTLE, "not copied in time: {after}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert_eq!(
+        (
+            after["class"].clone(),
+            after["local"]["items"].clone(),
+            unsettled(&after)
+        ),
+        (json!("permanent"), json!(0), 0)
+    );
+
+    // Without a route the node still knows what is there.
+    drop(node);
+    let node = Node::start(&folder.path().join("node"));
+    let status = told(&node, &["status", "--json", "--wait"]);
+    assert_eq!((status["uploads"].clone(), unsettled(&status)), (json!(false), 0));
+    assert!(items(&status, "permanent") >= 8, "{status}");
+    assert!(status["cost"]["spent"].as_u64().unwrap() > 0, "{status}");
+}
+
 #[test]
 fn a_node_that_could_not_pay_is_not_started() {
     let folder = tempfile::tempdir().unwrap();
@@ -241,7 +310,12 @@ fn a_node_that_could_not_pay_is_not_started() {
     };
     assert!(refused(&["--upstream", "http://h"]).contains("--upload-wallet"));
     assert!(refused(&["--upload-wallet", "w"]).contains("--upstream URL"));
-    assert!(refused(&["--upstream", "http://h", "--upload-wallet", "/nowhere"]).contains("/nowhere"));
+    let missing = refused(&["--upstream", "http://h", "--upload-wallet", "/nowhere"]);
+    assert!(
+        missing.contains("/nowhere") && missing.contains("weft wallet new"),
+        "{missing}"
+    );
+    assert!(refused(&["--upstream", "http://h", "--upload-wallet", "/"]).contains("no file"));
     let ed25519 = folder.path().join("key.json");
     assert!(
         weft()
@@ -269,4 +343,6 @@ fn a_node_that_could_not_pay_is_not_started() {
     ];
     let more = ["--upstream", "http://h", "--upload-wallet", "w"];
     assert!(refused(&[&flags[..], &more].concat()).contains("role su or gateway"));
+    // None of these touched the folder.
+    assert!(!folder.path().join("node").exists());
 }

@@ -100,7 +100,7 @@ impl Resume {
         let rows = item.data();
         let resume = Resume { item, epoch, rows };
         let processes = || resume.rows.chunks(ROW_LEN).map(|row| row.get(..32));
-        let is_whole = resume.rows.len() % ROW_LEN == 0 && resume.rows.len() / ROW_LEN <= ROWS_MAX;
+        let is_whole = resume.rows.len().is_multiple_of(ROW_LEN) && resume.rows.len() / ROW_LEN <= ROWS_MAX;
         match is_whole && processes().is_sorted_by(|a, b| a < b) {
             true => Ok(resume),
             false => Err(ResumeError::Rows),

@@ -137,10 +137,8 @@ impl Verifier {
         }
         settle(items, &mut claims);
         // Whatever did not take the fast path, or failed on it, is decided here.
-        let verified = items.iter().enumerate();
-        verified
-            .map(|(index, item)| item.verify().map_err(|error| (index, error)))
-            .collect()
+        let mut all = items.iter().enumerate();
+        all.try_for_each(|(index, item)| item.verify().map_err(|error| (index, error)))
     }
 
     /// Tables of the keys that come often enough in these items.

@@ -28,7 +28,7 @@ pub struct Resumed {
     pub processes: usize,
 }
 
-/// Ends a suspension. `None` if there is none: then nothing is written.
+/// Ends a suspension. `None` if there is none: then nothing is written. `now_ms` since 1970.
 ///
 /// # Errors
 /// A key that is not the scheduler's, a log that contradicts itself, or one that cannot be written.
@@ -37,6 +37,7 @@ pub async fn resume(
     data: &Path,
     journal: &dyn Journal,
     signer: &std::sync::Arc<Signer>,
+    now_ms: u64,
 ) -> Result<Option<Resumed>> {
     let index = open_index(config, data, journal)?;
     rebuild::catch_up(&index, journal)?;
@@ -47,8 +48,11 @@ pub async fn resume(
     }
     let authority = Authority::read(signer.clone(), journal, turns)?;
     let stands = stands(&index, journal, &authority)?;
-    // What a note says counts even if the newest assignment of every log was lost.
-    let epoch = 1 + authority.epoch();
+    let epoch = next_epoch(authority.epoch(), now_ms);
+    assert!(
+        stands.is_sorted_by(|a, b| a.process < b.process),
+        "a process stands in one place"
+    );
     let signed = match stands.is_empty() {
         true => vec![Resume::sign(epoch, &[], signer)],
         false => stands
@@ -72,6 +76,29 @@ pub async fn resume(
         epoch,
         processes: stands.len(),
     }))
+}
+
+/// The epoch of what is scheduled on a log, and whether scheduling is suspended: for a node without a scheduler.
+///
+/// # Errors
+/// A log that cannot be read or contradicts itself.
+pub fn standing(config: &Config, data: &Path, journal: &dyn Journal) -> Result<(u64, bool)> {
+    let index = open_index(config, data, journal)?;
+    rebuild::catch_up(&index, journal)?;
+    let turns = index.past().turns;
+    index.close()?;
+    let resumed = turns
+        .resumed
+        .map(|at| authority::resumed(journal, at))
+        .transpose()?;
+    Ok((resumed.map_or(0, |(epoch, _)| epoch), turns.is_suspended()))
+}
+
+/// The epoch after one. An epoch that was lost whole, its resume item with it, is not known here: the second of its
+/// beginning, which comes only once, keeps it from being begun again.
+fn next_epoch(last: u64, now_ms: u64) -> u64 {
+    // What a note says counts even if the newest assignment of every log was lost.
+    (1 + last).max(now_ms / 1000)
 }
 
 /// Where each log stands, by process. Each must be one that the key may go on with.
@@ -137,6 +164,11 @@ pub async fn succeed(
         to: made.to,
         item: made.item.id(),
     };
+    assert_eq!(
+        link.from,
+        old.address(),
+        "the key that hands over signs that it does"
+    );
     links.push(link);
     let records = vec![Told::Succeeded(links).record(), Record::Item(made.item)];
     journal.append(records, Class::Permanent).await?;

@@ -123,6 +123,7 @@ impl From<Error> for Refusal {
             Error::Busy(_) => Refusal::busy("log-busy", text),
             Error::Limit { .. } => Refusal::limit("too-large", text),
             Error::NoRecord(_) => Refusal::not_found("no-record", text),
+            Error::Locked(_) => Refusal::busy("folder-in-use", text),
             Error::Refused(refusal) => refusal,
             _ => Refusal::internal(text),
         }

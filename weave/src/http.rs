@@ -55,6 +55,7 @@ pub fn router_with(weave: Arc<Weave>, stand_ins: StandIns) -> Router {
         .route("/info", get(info))
         .route("/height", get(height))
         .route("/block/height/{height}", get(block))
+        .route("/block/hash/{id}", get(block_of_id))
         .route("/block/current", get(current_block))
         .with_state(weave.clone())
         .merge(graphql)
@@ -202,6 +203,13 @@ async fn block(State(weave): State<Arc<Weave>>, Path(height): Path<String>) -> R
         return Err(Refusal::not_found("unknown-block", text).into());
     }
     Ok(Json(gateway::block(weave.chain(), number)))
+}
+
+async fn block_of_id(State(weave): State<Arc<Weave>>, Path(id): Path<ItemId>) -> Reply<Json<Value>> {
+    let found = graphql::by_ids(&weave, vec![id]).await?;
+    let unknown = || Refusal::not_found("unknown-block", format!("the chain has no block {id}"));
+    let block = found.first().ok_or_else(unknown)?;
+    Ok(Json(gateway::block(weave.chain(), block.height)))
 }
 
 async fn upload(State(weave): State<Arc<Weave>>, body: Bytes) -> Reply<Response> {

@@ -189,12 +189,13 @@ impl Weave {
         Ok(found.or_else(|| self.shared.brought_along(id)))
     }
 
-    /// In which segments items stand, and what they take there; `None` for what the log does not hold.
+    /// In which segments items stand, and what they take there; `None` for what the log does not hold. Of an item that
+    /// became permanent later and is held twice, `class` says which copy is meant.
     ///
     /// # Errors
     /// Damage, or a failing index.
-    pub async fn segments_of(&self, ids: Vec<ItemId>) -> Answer<Vec<Option<Held>>> {
-        let held = move |shared: &Shared| ids.iter().map(|id| shared.held(id)).collect();
+    pub async fn segments_of(&self, ids: Vec<ItemId>, class: Class) -> Answer<Vec<Option<Held>>> {
+        let held = move |shared: &Shared| ids.iter().map(|id| shared.held(id, class)).collect();
         self.blocking(held).await
     }
 
@@ -313,10 +314,16 @@ impl Shared {
         }))
     }
 
-    fn held(&self, id: &ItemId) -> Result<Option<Held>> {
-        let entry = match self.recent.find(id) {
+    fn held(&self, id: &ItemId, class: Class) -> Result<Option<Held>> {
+        let first = match self.recent.find(id) {
             Some((position, true)) => Some(self.log.entry(position)?),
             _ => self.finder()?.id(id)?,
+        };
+        let entry = match &first {
+            Some(entry) if class == Class::Permanent && entry.class == Class::Local => {
+                self.permanent_copy(id)?.or(first)
+            }
+            _ => first,
         };
         let held = entry.and_then(|entry| {
             Some(Held {
@@ -327,6 +334,17 @@ impl Shared {
             })
         });
         Ok(held)
+    }
+
+    /// The item of an id in the permanent class, if it is there.
+    fn permanent_copy(&self, id: &ItemId) -> Result<Option<Entry>> {
+        for position in self.finder()?.positions(id)? {
+            let entry = self.log.entry(position)?;
+            if entry.class == Class::Permanent && entry.record.note().is_none() {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
     }
 
     fn brought_along(&self, id: ItemId) -> Option<Found> {

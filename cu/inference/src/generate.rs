@@ -146,11 +146,11 @@ pub fn logits_hash(logits: &[f32]) -> blake3::Hash {
 }
 
 /// The next link of a chain.
-fn link(before: &blake3::Hash, token: u32, logits: &[f32]) -> blake3::Hash {
+fn link(before: &blake3::Hash, token: u32, logits: &blake3::Hash) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(before.as_bytes());
     hasher.update(&token.to_le_bytes());
-    hasher.update(logits_hash(logits).as_bytes());
+    hasher.update(logits.as_bytes());
     hasher.finalize()
 }
 
@@ -216,6 +216,86 @@ fn wrong(place: &str, why: &str) -> Error {
     Error::format(format!("receipt, {place}"), why)
 }
 
+/// An answer being made, token by token.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    receipt: Receipt,
+    settings: Settings,
+    logits: Vec<blake3::Hash>,
+}
+
+impl Draft {
+    /// An answer without a token yet.
+    ///
+    /// # Errors
+    /// A request out of its limits.
+    pub fn new(model: &blake3::Hash, profile: Profile, request: &Request) -> Result<Draft, Error> {
+        request.settings.check()?;
+        if request.prompt.is_empty() || !(1..=TOKENS_MAX).contains(&request.tokens_max) {
+            return Err(Error::Invalid(format!(
+                "a prompt needs a token, an answer 1 to {TOKENS_MAX}"
+            )));
+        }
+        Ok(Draft {
+            receipt: Receipt::new(model, profile, request),
+            settings: request.settings,
+            logits: vec![],
+        })
+    }
+
+    /// The prompt.
+    pub fn prompt(&self) -> &[u32] {
+        &self.receipt.prompt
+    }
+
+    /// The tokens chosen so far.
+    pub fn tokens(&self) -> &[u32] {
+        &self.receipt.tokens
+    }
+
+    /// Why it ended, once it has.
+    pub fn finish(&self) -> Finish {
+        self.receipt.finish
+    }
+
+    /// Chooses the next token from the logits after the one before; tells whether the answer ends with it.
+    ///
+    /// # Panics
+    /// On an answer that has ended.
+    pub fn choose(&mut self, logits: &[f32]) -> (u32, bool) {
+        let receipt = &mut self.receipt;
+        assert!(receipt.tokens.len() < receipt.tokens_max && receipt.finish == Finish::Length);
+        let token = choose(logits, &self.settings, receipt.tokens.len() as u64);
+        receipt.tokens.push(token);
+        self.logits.push(logits_hash(logits));
+        if receipt.stops.contains(&token) {
+            receipt.finish = Finish::Stop;
+        }
+        let full = receipt.tokens.len() == receipt.tokens_max;
+        (token, full || receipt.finish == Finish::Stop)
+    }
+
+    /// The receipt of what was chosen; an answer that was ended early is the whole answer to an ask for that many tokens.
+    ///
+    /// # Panics
+    /// On an answer without a token.
+    pub fn receipt(self, gas: impl FnOnce(usize, usize) -> u64) -> Receipt {
+        let mut receipt = self.receipt;
+        assert!(!receipt.tokens.is_empty());
+        if receipt.finish == Finish::Length && receipt.tokens.len() < receipt.tokens_max {
+            receipt.tokens_max = receipt.tokens.len();
+            receipt.head = receipt.head_hash().to_string();
+        }
+        let mut before = receipt.head_hash();
+        for (token, logits) in receipt.tokens.iter().zip(&self.logits) {
+            before = link(&before, *token, logits);
+            receipt.chain.push(before.to_string());
+        }
+        receipt.gas = gas(receipt.prompt.len(), receipt.tokens.len());
+        receipt
+    }
+}
+
 /// Answers a request, token by token.
 ///
 /// # Errors
@@ -226,44 +306,31 @@ pub fn generate(
     request: &Request,
     seen: &mut dyn FnMut(u32),
 ) -> Result<Receipt, Error> {
-    request.settings.check()?;
-    if request.prompt.is_empty() || !(1..=TOKENS_MAX).contains(&request.tokens_max) {
-        return Err(Error::Invalid(format!(
-            "a prompt needs a token, an answer 1 to {TOKENS_MAX}"
-        )));
-    }
+    let mut draft = Draft::new(model, engine.profile(), request)?;
     let mut sequence = Sequence::default();
-    let result = answer(engine, model, request, &mut sequence, seen);
+    let result = answer(engine, &mut draft, &mut sequence, seen);
     engine.end(sequence);
-    result
+    result?;
+    Ok(draft.receipt(|prompt, tokens| engine.gas(prompt, tokens)))
 }
 
 fn answer(
     engine: &mut dyn Decode,
-    model: &blake3::Hash,
-    request: &Request,
+    draft: &mut Draft,
     sequence: &mut Sequence,
     seen: &mut dyn FnMut(u32),
-) -> Result<Receipt, Error> {
-    let mut receipt = Receipt::new(model, engine.profile(), request);
-    let mut before = receipt.head_hash();
-    let mut new = request.prompt.clone();
-    while receipt.tokens.len() < request.tokens_max {
+) -> Result<(), Error> {
+    let mut new = draft.prompt().to_vec();
+    loop {
         let logits = engine.extend(sequence, &new, Wanted::Last)?;
         let logits = logits.last().expect("the last token's logits were wanted");
-        let token = choose(logits, &request.settings, receipt.tokens.len() as u64);
-        before = link(&before, token, logits);
-        receipt.tokens.push(token);
-        receipt.chain.push(before.to_string());
+        let (token, ended) = draft.choose(logits);
         seen(token);
-        if request.stops.contains(&token) {
-            receipt.finish = Finish::Stop;
-            break;
+        if ended {
+            return Ok(());
         }
         new = vec![token];
     }
-    receipt.gas = engine.gas(receipt.prompt.len(), receipt.tokens.len());
-    Ok(receipt)
 }
 
 /// Checks a receipt by evaluating prompt and answer in passes of many tokens.
@@ -371,7 +438,7 @@ fn chain(
                     &format!("is {}, the model chooses {token}", receipt.tokens[index]),
                 ));
             }
-            before = link(&before, token, logits);
+            before = link(&before, token, &logits_hash(logits));
             if receipt.chain[index] != before.to_string() {
                 return Err(wrong(
                     &place,

@@ -20,6 +20,7 @@ pub const HEADER_BYTES_MAX: u64 = 16 << 20;
 pub struct Safetensors<'a> {
     data: &'a [u8],
     tensors: BTreeMap<String, Tensor>,
+    metadata: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,13 +95,32 @@ impl<'a> Safetensors<'a> {
             .ok_or_else(|| broken("shorter than its header"))?;
         let entries: BTreeMap<String, &RawValue> =
             serde_json::from_slice(header).map_err(|error| broken(format!("header: {error}")))?;
-        let mut tensors = BTreeMap::new();
-        for (name, entry) in entries.into_iter().filter(|(name, _)| name != "__metadata__") {
+        let (mut tensors, mut metadata) = (BTreeMap::new(), BTreeMap::new());
+        for (name, entry) in entries {
+            if name == "__metadata__" {
+                metadata = serde_json::from_str(entry.get())
+                    .map_err(|error| broken(format!("metadata: {error}")))?;
+                continue;
+            }
             let tensor =
                 serde_json::from_str(entry.get()).map_err(|error| broken(format!("tensor: {error}")))?;
             tensors.insert(name, tensor);
         }
-        Ok(Safetensors { data, tensors })
+        Ok(Safetensors {
+            data,
+            tensors,
+            metadata,
+        })
+    }
+
+    /// A text of the metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
+    }
+
+    /// Everything after the header.
+    pub fn data(&self) -> &'a [u8] {
+        self.data
     }
 
     /// Whether there is such a tensor.

@@ -88,6 +88,31 @@ fn weights(logits: &[f32], temperature: f32) -> Vec<u32> {
     logits.iter().map(weight).collect()
 }
 
+/// Natural logarithms of the probabilities of some tokens at temperature 1; at least one logit.
+pub fn logprobs(logits: &[f32], tokens: impl IntoIterator<Item = u32>) -> Vec<f32> {
+    let total: u64 = weights(logits, 1.0).iter().map(|w| u64::from(*w)).sum();
+    let (top, all) = (logits[likeliest(logits) as usize], logarithm(total));
+    let one = |token: u32| canon(canon(logits[token as usize] - top) - all);
+    tokens.into_iter().map(one).collect()
+}
+
+/// The natural logarithm of a sum of weights in units of 2^-24, at least 1 and below 2^20 of these units.
+fn logarithm(total: u64) -> f32 {
+    assert!((1 << 24..1 << 44).contains(&total));
+    let whole = 63 - total.leading_zeros();
+    let (mut y, mut log) = ((total << (63 - whole)) >> 32, u64::from(whole - 24));
+    for _ in 0..32 {
+        y = (y * y) >> 31;
+        log = log << 1 | y >> 32;
+        if y >> 32 == 1 {
+            y >>= 1;
+        }
+    }
+    // ln 2 in units of 2^-32.
+    let natural = (u128::from(log) * 2_977_044_472) >> 32;
+    (natural >> 12) as i32 as f32 * (1.0 / 1_048_576.0)
+}
+
 /// Zeroes the weights that `top_k` and `top_p` leave out, in the order of logit and then token.
 fn keep(weights: &mut [u32], logits: &[f32], settings: &Settings) {
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
@@ -187,6 +212,17 @@ mod tests {
         for (count, share) in counts.iter().zip(truth) {
             assert!((f64::from(*count) / 20_000.0 - share).abs() < 0.01);
         }
+    }
+
+    #[test]
+    fn logprobs_are_logarithms() {
+        let logits: Vec<f32> = (0..1000).map(|i| ((i * 37) % 101) as f32 * 0.13 - 5.0).collect();
+        let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
+        for (token, got) in logprobs(&logits, 0..1000).into_iter().enumerate() {
+            let truth = f64::from(logits[token]) - total.ln();
+            assert!((f64::from(got) - truth).abs() < 1e-5, "{got} for {truth}");
+        }
+        assert_eq!(logprobs(&[3.0], [0]), [0.0]);
     }
 
     #[test]

@@ -14,6 +14,8 @@ use crate::tokenizer::{TEXT_BYTES_MAX, Tokenizer};
 
 /// What stands for a space inside pieces.
 const SPACE: &str = "\u{2581}";
+/// The kind of pieces that no text yields.
+const CONTROL: i128 = 3;
 
 /// A vocabulary.
 pub struct Vocabulary {
@@ -25,7 +27,7 @@ pub struct Vocabulary {
 
 struct Piece {
     text: Box<str>,
-    /// Normal 1, unknown 2, control 3, defined by a user 4, unused 5, byte 6.
+    /// Normal 1, unknown 2, [`CONTROL`], defined by a user 4, unused 5, byte 6.
     kind: i128,
 }
 
@@ -93,11 +95,42 @@ impl Vocabulary {
         &self.stops
     }
 
+    /// How many tokens there are.
+    pub fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// The token that begins every text, where there is one.
+    pub fn before(&self) -> Option<u32> {
+        self.before
+    }
+
+    /// The control token of that name: what no text yields.
+    pub fn control(&self, name: &str) -> Option<u32> {
+        let is = |piece: &Piece| piece.kind == CONTROL && *piece.text == *name;
+        self.pieces.iter().position(is).map(|i| i as u32)
+    }
+
     /// The tokens of a text, after the one that begins every text where there is one.
     ///
     /// # Errors
     /// A text that is too long, or has a part that no token stands for.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let mut tokens: Vec<u32> = self.before.into_iter().collect();
+        tokens.extend(self.encode_within(text, true)?);
+        Ok(tokens)
+    }
+
+    /// The tokens of a text alone; `begins` where it begins a text, which some vocabularies write differently.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::encode`].
+    pub fn encode_within(&self, text: &str, begins: bool) -> Result<Vec<u32>, Error> {
         if text.len() > TEXT_BYTES_MAX {
             let (actual, limit) = (text.len() as u64, TEXT_BYTES_MAX as u64);
             return Err(Error::Limit {
@@ -106,19 +139,37 @@ impl Vocabulary {
                 limit,
             });
         }
-        let mut tokens: Vec<u32> = self.before.into_iter().collect();
-        tokens.extend(match &self.kind {
+        match &self.kind {
             Kind::Scored {
                 numbers,
                 scores,
                 prefix,
             } => {
-                let start = if *prefix && !text.is_empty() { SPACE } else { "" };
-                merge(&format!("{start}{}", text.replace(' ', SPACE)), numbers, scores)?
+                let start = if *prefix && begins && !text.is_empty() {
+                    SPACE
+                } else {
+                    ""
+                };
+                merge(&format!("{start}{}", text.replace(' ', SPACE)), numbers, scores)
             }
-            Kind::Pairs(tokenizer) => tokenizer.encode(text)?,
-        });
-        Ok(tokens)
+            Kind::Pairs(tokenizer) => tokenizer.encode(text),
+        }
+    }
+
+    /// The bytes that a token stands for: none for a control token.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary.
+    pub fn bytes(&self, token: u32) -> Result<Vec<u8>, Error> {
+        match (self.pieces.get(token as usize), &self.kind) {
+            (None, _) => Err(Error::Invalid(format!(
+                "token {token} of a vocabulary of {}",
+                self.pieces.len()
+            ))),
+            (Some(piece), _) if piece.kind == CONTROL => Ok(vec![]),
+            (Some(_), Kind::Pairs(tokenizer)) => tokenizer.decode(&[token]),
+            (Some(piece), Kind::Scored { .. }) => Ok(piece.bytes()),
+        }
     }
 
     /// The text of tokens, control tokens left out; bytes that are no UTF-8 are replaced.
@@ -126,24 +177,10 @@ impl Vocabulary {
     /// # Errors
     /// A token outside the vocabulary.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, Error> {
-        if let Some(token) = tokens.iter().find(|token| **token as usize >= self.pieces.len()) {
-            return Err(Error::Invalid(format!(
-                "token {token} of a vocabulary of {}",
-                self.pieces.len()
-            )));
+        let mut bytes = vec![];
+        for token in tokens {
+            bytes.extend(self.bytes(*token)?);
         }
-        let plain: Vec<u32> = tokens
-            .iter()
-            .copied()
-            .filter(|token| self.pieces[*token as usize].kind != 3)
-            .collect();
-        let bytes = match &self.kind {
-            Kind::Pairs(tokenizer) => tokenizer.decode(&plain)?,
-            Kind::Scored { .. } => plain
-                .iter()
-                .flat_map(|token| self.pieces[*token as usize].bytes())
-                .collect(),
-        };
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
@@ -188,7 +225,7 @@ fn scored(file: &Gguf<'_>, pieces: &[Piece]) -> Result<Kind, Error> {
         .iter()
         .enumerate()
         .rev()
-        .filter(|(_, piece)| piece.kind != 3);
+        .filter(|(_, piece)| piece.kind != CONTROL);
     let numbers = reached.map(|(i, piece)| (piece.text.clone(), i as u32)).collect();
     Ok(Kind::Scored {
         numbers,
@@ -289,7 +326,7 @@ fn pairs(file: &Gguf<'_>, pieces: &[Piece]) -> Result<Vec<u8>, Error> {
     let added: Vec<Json> = pieces
         .iter()
         .enumerate()
-        .filter(|(_, piece)| piece.kind == 3)
+        .filter(|(_, piece)| piece.kind == CONTROL)
         .map(special)
         .collect();
     let whole = json!({

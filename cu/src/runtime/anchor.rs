@@ -157,7 +157,10 @@ impl Anchor {
         live.for_nonzero_pages(&all, |page, _| pages.push(page));
         let memory = live.memory();
         let pages = pages.into_iter().map(|p| (p, &memory[p * PAGE..(p + 1) * PAGE]));
-        Anchor::from_pages(live.memory_bytes(), globals, state, pages)
+        let mut copied = Anchor::from_pages(live.memory_bytes(), globals, state, pages)?;
+        // Pages that were emptied too: where the new file were not mapped, the old one would show again.
+        copied.runs = merge(&self.runs, &copied.runs);
+        Ok(copied)
     }
 
     /// Puts a live instance's memory onto the file. Contents do not change if the file holds them already.

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use aos_shell::error::{EXIT_USAGE, Problem};
 
+use crate::upload::command as upload;
+
 pub use self::outlet::Outlet;
 pub use self::target::default_node;
 
@@ -83,11 +85,30 @@ Examples:
   weft ps
   weft ps --all --json")]
     Ps(args::PsArgs),
+    /// Print how far the permanent log got: items and bytes by state, age, cost, what is wrong.
+    #[command(after_help = "\
+Examples:
+  weft status                     the whole node
+  weft status --json
+  weft status --process default   one process
+With a node that has an upload route:
+  weft status --wait              until everything is permanent")]
+    Status(upload::StatusArgs),
+    /// Seal the open part of the permanent log, so that it is uploaded now.
+    #[command(after_help = "\
+With a node that has an upload route:
+  weft seal    its messages go up without waiting for more")]
+    Seal(upload::AskArgs),
+    /// Uploading: what it would cost.
+    #[command(subcommand)]
+    Upload(upload::UploadCommand),
+    /// Make a data folder from what a node published: its log byte for byte, and every state in it.
+    Rebuild(crate::rebuild::RebuildArgs),
     /// Write a file that shows an item's place in its log and on the weave, to be checked without any network.
     #[command(after_help = "\
 Where something went up:
   weft prove ID                               from what the running node uploads to
-  weft prove ID --from GATEWAY --out my.proof   from any gateway that has it")]
+  weft prove ID --from GATEWAY -o my.proof    from any gateway that has it")]
     Prove(crate::proof::args::ProveArgs),
     /// Check a proof file or a fraud file, offline; or replay the whole log of a process.
     #[command(after_help = "\
@@ -102,7 +123,7 @@ With a gateway, or a stopped node's folder:
     /// Follow another scheduler's log from gateways alone: verified, evaluated, as it grows.
     #[command(after_help = "\
 With a gateway:
-  weft follow PROCESS --from GATEWAY           prints each slot's state root
+  weft follow PROCESS --from GATEWAY           prints slot and state root whenever the log has grown
   weft follow PROCESS --from GATEWAY --once    up to what is there now")]
     Follow(crate::follow::args::FollowArgs),
     /// Say why an error comes about and what to do.
@@ -139,6 +160,9 @@ impl Command {
             Command::Result(args) => args.json,
             Command::Trace(args) => args.json,
             Command::Ps(args) => args.json,
+            Command::Status(args) => args.ask.json,
+            Command::Seal(args) | Command::Upload(upload::UploadCommand::Preview(args)) => args.json,
+            Command::Rebuild(args) => args.json,
             Command::Prove(args) => args.json,
             Command::Verify(args) => args.json,
             Command::Follow(args) => args.json,
@@ -157,6 +181,12 @@ impl Command {
             Command::Result(args) => interruptible(ask::result(&args, outlet)).await,
             Command::Trace(args) => interruptible(ask::trace(&args, outlet)).await,
             Command::Ps(args) => interruptible(ask::ps(&args, outlet)).await,
+            Command::Status(args) => interruptible(upload::status(&args, outlet)).await,
+            Command::Seal(args) => interruptible(upload::seal(&args, outlet)).await,
+            Command::Upload(upload::UploadCommand::Preview(args)) => {
+                interruptible(upload::preview(&args, outlet)).await
+            }
+            Command::Rebuild(args) => interruptible(crate::rebuild::run(&args, outlet)).await,
             Command::Prove(args) => interruptible(crate::proof::prove(&args, outlet)).await,
             Command::Verify(args) => interruptible(crate::proof::verify(&args, outlet)).await,
             Command::Follow(args) => interruptible(crate::follow::follow(&args, outlet)).await,

@@ -18,14 +18,14 @@ use crate::{gateways, wallet};
 pub async fn verify(process: ProcessId, args: &VerifyArgs, outlet: &Outlet) -> Done {
     let peers = gateways::named(&args.from)?;
     if peers.is_empty() && args.data.is_none() {
-        let text = "the log is read from a node's folder or from gateways, and neither was named";
-        return Err(Problem::new("nothing-to-verify", text));
+        let text = "the log is read from a stopped node's folder or from gateways, and neither was named";
+        return Err(Problem::new("no-log-source", text));
     }
     let temporary = TemporaryFolder::new()?;
     let data = args.data.as_deref().unwrap_or(temporary.path());
     if !data.is_dir() {
         let text = format!("{} is no folder", data.display());
-        return Err(Problem::new("nothing-to-verify", text));
+        return Err(Problem::new("file", text));
     }
     let scheduler = args.scheduler.or_else(|| own_scheduler(data));
     let mut follower =
@@ -50,10 +50,11 @@ fn own_scheduler(data: &Path) -> Option<Address> {
 pub(super) async fn audit(follower: &mut Follower) -> Result<Audit, Ended> {
     follower.look().await?;
     if follower.next_slot() == 0 {
+        let complaints = follower.complaints().iter().map(|text| format!("; {text}"));
+        let complaints: String = complaints.collect();
         let text = format!(
-            "no assignment of the process by scheduler {}. {}",
-            follower.scheduler,
-            follower.complaints().join("; ")
+            "no assignment of the process by scheduler {}{complaints}",
+            follower.scheduler
         );
         return Err(Refusal::not_found("no-log", text).into());
     }

@@ -20,7 +20,7 @@ use aos_shell::error::Problem;
 use spec::contract::{Answer, Compute, Permanent, State};
 use spec::fraud::Fraud;
 use spec::resume::{self, Resume};
-use spec::{Address, Assignment, DataItem, ItemId, ProcessId, Refusal, carrier};
+use spec::{Address, Assignment, DataItem, ItemId, ProcessId, Refusal, carrier, tags};
 use weave::Weave;
 use weave::network::Peer;
 
@@ -93,6 +93,10 @@ impl Follower {
         weave.overlay(cu::shipped::items())?;
         let store = Arc::new(Store::new(process, weave, peers.clone()));
         let spawn = store.fetch(process.into()).await?;
+        if tags::first(&spawn.tags(), "Type") != Some("Process") {
+            let text = format!("{process} is an item, but no process");
+            return Err(Refusal::invalid("no-process", text));
+        }
         let named = spawn.item().and_then(|item| item.tag("Scheduler"));
         let scheduler = scheduler.or_else(|| named?.parse().ok()).ok_or_else(|| {
             Refusal::invalid(
@@ -442,11 +446,14 @@ async fn go_on(follower: &mut Follower, args: &FollowArgs, outlet: &Outlet) -> D
 }
 
 fn nothing(follower: &Follower, args: &FollowArgs) -> Problem {
-    let complaints = follower.complaints().join("; ");
-    let text = format!(
-        "no gateway has an assignment of {} by scheduler {}. {complaints}",
+    let mut text = format!(
+        "no gateway has an assignment of {} by scheduler {}",
         args.process, follower.scheduler
     );
+    for complaint in follower.complaints() {
+        text.push_str("; ");
+        text.push_str(complaint);
+    }
     Problem::new("no-log", text)
 }
 

@@ -11,7 +11,7 @@ use spec::contract::{
     Answer, Class, Content, Field, Hits, LogEntry, LogPage, Permanent, Query, Scheduled, Scheduler, Span,
     Stored, TagFilter, Tick,
 };
-use spec::{Address, Assignment, DataItem, ItemId, ProcessId, Refusal, carrier, resume, succession};
+use spec::{Address, Assignment, DataItem, ItemId, Kind, ProcessId, Refusal, carrier, resume, succession};
 use weave::Weave;
 use weave::network::Peer;
 
@@ -265,16 +265,26 @@ impl Permanent for Store {
         if here.is_ok() || self.peers.is_empty() {
             return here;
         }
+        let mut failed = None;
         for peer in &self.peers {
             match gather::item(peer, id).await {
                 Ok(item) => {
                     self.weave.append(vec![item.clone()], Class::Local).await?;
                     return Ok(Stored::Item(item));
                 }
-                Err(refusal) => tracing::info!(peer = peer.name(), %refusal, "an item is not to be had here"),
+                Err(refusal) => {
+                    tracing::info!(peer = peer.name(), %refusal, "an item is not to be had here");
+                    failed = Some(refusal)
+                        .filter(|refusal| refusal.kind != Kind::NotFound)
+                        .or(failed);
+                }
             }
         }
-        here
+        // That a gateway could not be asked says nothing about what there is.
+        match failed {
+            Some(refusal) => Err(refusal),
+            None => here,
+        }
     }
 
     async fn find(&self, query: Query) -> Answer<Hits> {

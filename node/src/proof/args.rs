@@ -20,7 +20,7 @@ pub struct ProveArgs {
     #[arg(long)]
     pub full: bool,
     /// Where to write it. Default: ID.proof
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub out: Option<PathBuf>,
     /// The node's URL. Default: $WEFT_NODE, else http://127.0.0.1:8734.
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use spec::chunks::Tree;
 use spec::contract::Answer;
 use spec::proof::{At, BlockClaim, Body, Carried, Member, Place, Proof, Stretch, Tail, members};
-use spec::{Assignment, Bundle, Carrier, DataItem, ItemId, Refusal, Transaction};
+use spec::{Assignment, Bundle, Carrier, DataItem, ItemId, Kind, Refusal, Transaction};
 use weave::network::{Peer, TxStatus};
 
 use super::find::{Found, find};
@@ -231,7 +231,10 @@ pub async fn compare(peer: &Peer, proof: &Proof) -> Answer<Agreed> {
         (None, Carried::Transaction(own)) => own,
         (None, Carried::Item { .. }) => return differs("transaction"),
     };
-    let block = peer.block_at(place.block.height).await?;
+    let block = match peer.block_at(place.block.height).await {
+        Err(refusal) if refusal.kind == Kind::NotFound => return differs("chain, without this height,"),
+        block => block?,
+    };
     if block.hash != place.block.hash {
         return differs("block at this height");
     }

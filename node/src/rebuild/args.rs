@@ -9,18 +9,23 @@ use spec::{Address, ItemId, ProcessId};
 #[derive(Args, Debug, Clone)]
 #[command(
     group = clap::ArgGroup::new("whose").required(true).multiple(true).args(["wallet", "process"]),
-    after_help = "What is killed goes on when the same command is given again. The rebuilt node serves reads at once; it schedules \
+    after_help = "\
+With a gateway:
+  weft rebuild --from GATEWAY --wallet ADDRESS --data ./again      all that the wallet carried
+  weft rebuild --from GATEWAY OTHER --process ID --data ./again    the wallet is looked up
+
+What is killed goes on when the same command is given again. The rebuilt node serves reads at once; it schedules \
                   again only after --resume-scheduling."
 )]
 pub struct RebuildArgs {
     /// A gateway or Arweave node to read from; name several, and none of them need be trusted.
-    #[arg(long, value_name = "URL", required = true)]
+    #[arg(long, value_name = "URL", required = true, num_args = 1..)]
     pub from: Vec<String>,
-    /// The wallet that posted the log.
+    /// The wallet that posted the log; each of them, where the node posted by one and later by another.
     #[arg(long, value_name = "ADDRESS")]
-    pub wallet: Option<Address>,
+    pub wallet: Vec<Address>,
     /// A process in the log; its wallet is looked up. With --wallet: it must be there.
-    #[arg(long, value_name = "ID", value_parser = process)]
+    #[arg(long, value_name = "ID", num_args = 1.., value_parser = process)]
     pub process: Vec<ProcessId>,
     /// Data folder to make. It may hold `keys` already, and nothing else.
     #[arg(long, value_name = "DIR")]
@@ -35,5 +40,5 @@ pub struct RebuildArgs {
 
 fn process(text: &str) -> Result<ProcessId, String> {
     let id: Result<ItemId, _> = text.parse();
-    id.map(ProcessId::from).map_err(|error| format!("{error:?}"))
+    id.map(ProcessId::from).map_err(|error| error.to_string())
 }

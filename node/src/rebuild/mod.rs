@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
+use aos_shell::error::Problem;
 use spec::{Address, ProcessId};
 use weave::network::HttpTransport;
 use weave::retrieve::{self, Collector, Found, Limits, Meter, Source, Sources, Staged, Staging};
@@ -27,10 +28,32 @@ pub use report::Report;
 
 use crate::assemble::Node;
 use crate::cli::{NodeArgs, Role};
+use crate::client::{Done, Outlet};
 use crate::config::Config;
 
-/// Runs the command.
-pub fn run(args: &RebuildArgs) -> Result<()> {
+/// Runs the command. Its exit status is 1 if the log is whole and some process could not be evaluated.
+pub async fn run(args: &RebuildArgs, outlet: &Outlet) -> Done {
+    let has_key = args.data.join("keys").join("su.json").exists();
+    let failed = |error: anyhow::Error| Problem::new("rebuild-failed", format!("{error:#}"));
+    let config = config(args).map_err(failed)?;
+    let report = rebuild(args, &config).await.map_err(failed)?;
+    report.print(args.json);
+    match report.failed() {
+        0 if args.json => Ok(0),
+        0 => {
+            outlet.value(&what_next(&args.data, has_key));
+            Ok(0)
+        }
+        failed => {
+            let text =
+                format!("{failed} processes could not be brought back; the log itself is whole (see above)");
+            outlet.note(&text);
+            Ok(1)
+        }
+    }
+}
+
+fn config(args: &RebuildArgs) -> Result<Config> {
     let node = NodeArgs {
         data: Some(args.data.clone()),
         config: args.config.clone(),
@@ -40,13 +63,19 @@ pub fn run(args: &RebuildArgs) -> Result<()> {
     let mut config = Config::load(&node)?;
     // What comes back is not carried again while it comes back.
     config.upload = Default::default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(rebuild(args, &config))?;
-    report.print(args.json);
-    match report.failed() {
-        0 => Ok(()),
-        failed => bail!("{failed} processes could not be brought back; the log itself is whole (see above)"),
-    }
+    Ok(config)
+}
+
+/// What somebody does with a folder that was made.
+fn what_next(data: &Path, has_key: bool) -> String {
+    let data = data.display();
+    let key = match has_key {
+        true => String::new(),
+        false => format!(" and with the old scheduler's key in {data}/keys/su.json (the one there is new)"),
+    };
+    format!(
+        "Start it with `weft node --data {data}`: it serves reads. It schedules again after --resume-scheduling{key}."
+    )
 }
 
 /// Brings a log back, and every process in it.
@@ -79,13 +108,20 @@ fn sources(from: &[String], limits: &Limits) -> Result<Sources> {
 
 /// What a rebuild is of, for its folder: the same words again go on with it.
 fn of(args: &RebuildArgs) -> String {
-    match &args.wallet {
-        Some(wallet) => format!("wallet {wallet}"),
-        None => {
-            let mut ids: Vec<String> = args.process.iter().map(ToString::to_string).collect();
-            ids.sort();
-            format!("processes {}", ids.join(" "))
-        }
+    let sorted = |mut all: Vec<String>| {
+        all.sort();
+        all.dedup();
+        all.join(" ")
+    };
+    match args.wallet.is_empty() {
+        false => format!(
+            "wallet {}",
+            sorted(args.wallet.iter().map(ToString::to_string).collect())
+        ),
+        true => format!(
+            "processes {}",
+            sorted(args.process.iter().map(ToString::to_string).collect())
+        ),
     }
 }
 
@@ -97,16 +133,19 @@ async fn bring_back(args: &RebuildArgs, sources: &Sources, shown: &Shown) -> Res
         return report::read(&args.data);
     }
     let staging = Arc::new(staging);
-    let wallets = match args.wallet {
-        Some(wallet) => vec![wallet],
-        None => wallets(sources, &args.process).await?,
-    };
+    if !args.wallet.is_empty() {
+        return log_of(args, sources, &args.wallet, &staging, shown).await;
+    }
+    let wallets = wallets(sources, &args.process).await?;
+    // Somebody else may have carried the process's items too, and what he carried proves nothing; or the node's own
+    // wallet changed, and one alone has not the whole log.
+    let alone = wallets.chunks(1);
+    let together = (wallets.len() > 1).then_some(&wallets[..]);
     let mut first = None;
-    for wallet in wallets {
-        match log_of(args, sources, wallet, &staging, shown).await {
+    for some in alone.chain(together) {
+        match log_of(args, sources, some, &staging, shown).await {
             Ok(report) => return Ok(report),
-            // Somebody else may have carried the process's items too; what he carried proves nothing.
-            Err(error) => first = first.or(Some(error.context(format!("wallet {wallet}")))),
+            Err(error) => first = first.or(Some(error.context(format!("wallet {}", some[0])))),
         }
     }
     Err(first.unwrap_or_else(|| anyhow!("no wallet was found that carried these processes")))
@@ -128,20 +167,22 @@ async fn wallets(sources: &Sources, processes: &[ProcessId]) -> Result<Vec<Addre
 async fn log_of(
     args: &RebuildArgs,
     sources: &Sources,
-    wallet: Address,
+    wallets: &[Address],
     staging: &Arc<Staging>,
     shown: &Shown,
 ) -> Result<Report> {
-    let mut found = shown.during(Phase::Find, retrieve::find(sources, wallet)).await?;
+    let mut found = shown
+        .during(Phase::Find, retrieve::find(sources, wallets))
+        .await?;
     let meter = Arc::new(Meter::default());
     let collector = Collector::new(sources.clone(), staging.clone(), Look, meter.clone());
     let segments = shown
         .during(Phase::Collect(meter.clone()), collector.run(&mut found))
         .await?;
     drop(collector);
-    let logs = Logs::join(&segments, args.wallet.is_none())?;
+    let logs = Logs::join(&segments, args.wallet.is_empty())?;
     logs.must_have(&args.process)?;
-    let report = place(&args.data, staging, &segments, &logs, &found, &meter).await?;
+    let report = place(&args.data, staging, &segments, &logs, &found, &meter, wallets).await?;
     Ok(report)
 }
 
@@ -153,9 +194,11 @@ async fn place(
     logs: &Logs,
     found: &Found,
     meter: &Meter,
+    wallets: &[Address],
 ) -> Result<Report> {
+    let names: Vec<String> = wallets.iter().map(ToString::to_string).collect();
     let report = Report {
-        wallet: found.wallets.first().map(ToString::to_string).unwrap_or_default(),
+        wallet: names.join(", "),
         carriers: segments.len() as u64,
         bytes: meter.bytes_done.load(Ordering::Relaxed),
         items: meter.items.load(Ordering::Relaxed),

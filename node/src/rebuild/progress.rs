@@ -110,11 +110,8 @@ impl Shown {
                 .to_string()
             }
             false => {
-                let percent = if all > 0 {
-                    format!(" {}%", done * 100 / all)
-                } else {
-                    String::new()
-                };
+                let percent = (done * 100).checked_div(all);
+                let percent = percent.map(|part| format!(" {part}%")).unwrap_or_default();
                 let left = left.map(|left| format!(", {left:.0} s left")).unwrap_or_default();
                 let rate = if done > 0 {
                     format!(", {} {unit}/s{left}", short(rate))

@@ -3,19 +3,26 @@
 //! Not here: what is told. Standard output holds the answer only; with `--json` it is the node's own.
 
 use std::fmt::Write;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use aos_shell::Session;
+use aos_shell::error::Problem;
 use bytes::Bytes;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueHint};
 use serde_json::Value;
 use spec::ProcessId;
+use spec::contract::Answer;
 use wire::client::{Http, Limits, Reply};
 
 use crate::admin::ADMIN_HEADER;
-use crate::client::default_node;
+use crate::client::args::{NodeArgs, WalletArg};
+use crate::client::{Done, Outlet, default_node};
+use crate::upload::run::now_ms;
 
 /// Winston in an AR.
 const WINSTON_PER_AR: f64 = 1e12;
+/// Between two looks of somebody who waits.
+const WAIT_STEP: Duration = Duration::from_millis(500);
 /// The states in the order that an item goes through.
 const STATES: [&str; 5] = ["appended", "sealed", "posted", "mined", "permanent"];
 
@@ -24,77 +31,142 @@ const STATES: [&str; 5] = ["appended", "sealed", "posted", "mined", "permanent"]
 pub struct AskArgs {
     /// Print the node's answer as one JSON object.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     /// The node's URL. Default: $WEFT_NODE, else http://127.0.0.1:8734.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     node: Option<String>,
 }
 
 /// `weft status`
 #[derive(Args, Debug)]
 pub struct StatusArgs {
-    /// Of one process.
-    #[arg(long, value_name = "ID")]
-    process: Option<ProcessId>,
+    /// Of one process: its id, or the name of one of yours.
+    #[arg(long, value_name = "NAME|ID")]
+    process: Option<String>,
+    /// Wait until everything that may be uploaded is permanent, then print.
+    #[arg(long)]
+    wait: bool,
     #[command(flatten)]
-    ask: AskArgs,
+    pub ask: AskArgs,
 }
 
 /// `weft upload`
 #[derive(Subcommand, Debug)]
 pub enum UploadCommand {
     /// Ask what everything that waits would cost, and pay nothing.
+    #[command(after_help = "\
+With a node that has an upload route:
+  weft upload preview            prices as the upstreams name them now
+  weft upload preview --json     in winston")]
     Preview(AskArgs),
 }
 
 /// `weft status`: how far the permanent log got.
-pub fn status(args: &StatusArgs) -> Result<()> {
-    let path = match args.process {
-        Some(process) => format!("/status?process-id={process}"),
+pub async fn status(args: &StatusArgs, outlet: &Outlet) -> Done {
+    let path = match &args.process {
+        Some(process) => format!("/status?process-id={}", args.ask.process(process, outlet).await?),
         None => "/status".into(),
     };
-    let answer = args.ask.run(&path, false)?;
-    args.ask.print(&answer, show_status)
+    let mut answer = args.ask.run(&path, false, outlet).await?;
+    while args.wait && is_waiting(&args.ask.read(&answer)?)? {
+        tokio::time::sleep(WAIT_STEP).await;
+        answer = args.ask.run(&path, false, outlet).await?;
+    }
+    args.ask.print(&answer, show_status, outlet)
+}
+
+/// Whether something is on its way. Where nothing can be, waiting would have no end.
+fn is_waiting(status: &Value) -> Result<bool, Problem> {
+    let is_left = |state: &&str| *state != "permanent" && number(&status["states"][*state]["items"]) > 0.0;
+    match STATES.into_iter().any(|state| is_left(&state)) {
+        false => Ok(false),
+        true if status["uploads"] == true && status["dry_run"] != true => Ok(true),
+        true => {
+            let text = "something waits to be uploaded, and the node uploads nothing";
+            Err(Problem::new("no-upload-route", text))
+        }
+    }
 }
 
 /// `weft seal`: what is open goes up at once.
-pub fn seal(args: &AskArgs) -> Result<()> {
-    let answer = args.run("/weft/seal", true)?;
-    args.print(&answer, |_| {
-        "sealed; `weft status` tells how far it gets\n".into()
-    })
+pub async fn seal(args: &AskArgs, outlet: &Outlet) -> Done {
+    let answer = args.run("/weft/seal", true, outlet).await?;
+    args.print(
+        &answer,
+        |_| "sealed; `weft status` tells how far it gets\n".into(),
+        outlet,
+    )
 }
 
 /// `weft upload preview`
-pub fn preview(args: &AskArgs) -> Result<()> {
-    let answer = args.run("/weft/upload/preview", true)?;
-    args.print(&answer, show_preview)
+pub async fn preview(args: &AskArgs, outlet: &Outlet) -> Done {
+    let answer = args.run("/weft/upload/preview", true, outlet).await?;
+    args.print(&answer, show_preview, outlet)
 }
 
 impl AskArgs {
-    /// The node's JSON, as it came: its amounts can be larger than this program's JSON numbers.
-    fn run(&self, path: &str, is_post: bool) -> Result<Bytes> {
+    fn url(&self) -> String {
         let node = self.node.clone().or_else(default_node);
-        let url = node.unwrap_or_else(|| format!("http://{}", crate::config::default_listen()));
+        node.unwrap_or_else(|| format!("http://{}", crate::config::default_listen()))
+    }
+
+    /// The process that a text stands for. Only a name needs a key: it is the account's.
+    async fn process(&self, text: &str, outlet: &Outlet) -> Result<ProcessId, Problem> {
+        if let Ok(id) = text.parse() {
+            return Ok(id);
+        }
+        let args = NodeArgs {
+            node: Some(self.url()),
+            timeout: Limits::default().timeout_ms / 1000,
+            wallet: WalletArg::default(),
+            ..NodeArgs::default()
+        };
+        let (node, signer) = args.reach(outlet).await?;
+        let found = args.within(Session::find(&node, signer.address(), text)).await?;
+        let text = || format!("{} has no process named `{text}`", signer.address());
+        found.ok_or_else(|| Problem::new("unknown-name", text()))
+    }
+
+    /// The node's JSON, as it came: its amounts can be larger than this program's JSON numbers.
+    async fn run(&self, path: &str, is_post: bool, outlet: &Outlet) -> Result<Bytes, Problem> {
+        let url = self.url();
         let http = Http::new(&url, &Limits::default())?.with_header(ADMIN_HEADER, "1");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let reply: Reply = runtime.block_on(async {
+        let asked = async {
             match is_post {
                 true => http.post(path, "", Bytes::new()).await,
                 false => http.get(path).await,
             }
-        })?;
+        };
+        let reply: Answer<Reply> = outlet.wait("asking the node", asked).await;
+        let reply = reply?;
+        let is_ours = reply.code.is_some() || (200..=299).contains(&reply.status);
+        if reply.code.as_deref() == Some("no-route") {
+            let text =
+                format!("{url} has no weave and uploads nothing: ask the scheduler's or the gateway's node");
+            return Err(Problem::new("role-missing", text));
+        }
+        if !is_ours {
+            let text = format!(
+                "{url}{path} answered with status {}: no node of ours",
+                reply.status
+            );
+            return Err(Problem::new("not-weft", text));
+        }
         Ok(reply.success()?)
     }
 
-    fn print(&self, answer: &Bytes, show: impl Fn(&Value) -> String) -> Result<()> {
-        let text = match self.json {
-            true => format!("{}\n", String::from_utf8_lossy(answer)),
-            false => show(&serde_json::from_slice(answer).context("the node's answer is no JSON")?),
-        };
-        std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()).context("cannot print")
+    fn read(&self, answer: &Bytes) -> Result<Value, Problem> {
+        let no_json = |_| Problem::new("not-weft", format!("{} answered no JSON", self.url()));
+        serde_json::from_slice(answer).map_err(no_json)
+    }
+
+    fn print(&self, answer: &Bytes, show: impl Fn(&Value) -> String, outlet: &Outlet) -> Done {
+        let value = self.read(answer)?;
+        match self.json {
+            true => outlet.value(&String::from_utf8_lossy(answer)),
+            false => outlet.value(show(&value).trim_end()),
+        }
+        Ok(0)
     }
 }
 
@@ -143,8 +215,8 @@ fn show_status(status: &Value) -> String {
         (Some(true), _) => {
             line(format!("uploads to {}", list(&status["upstreams"])));
             line(format!(
-                "first by {}, paid by {}",
-                list(&status["routes"]),
+                "by {}, paid by {}",
+                routes(&status["routes"]),
                 text(&status["wallet"])
             ));
         }
@@ -185,25 +257,63 @@ fn show_status(status: &Value) -> String {
     if let Some(preview) = status.get("preview").filter(|preview| !preview.is_null()) {
         line(show_preview(preview).trim_end().into());
     }
-    let alarms = list(&status["alarms"]);
-    if !alarms.is_empty() {
-        line(format!("ALARM: {alarms}"));
+    for alarm in status["alarms"].as_array().into_iter().flatten() {
+        line(format!("ALARM {}: {}", text(alarm), remedy(text(alarm))));
     }
     if let Some(error) = status["last_error"]["text"].as_str() {
-        line(format!("last error: {error}"));
+        let since_ms = now_ms() as f64 - number(&status["last_error"]["at_ms"]);
+        line(format!("last error, {} ago: {error}", age(since_ms.max(0.0))));
     }
     out
 }
 
+/// What an alarm means, and what ends it.
+fn remedy(alarm: &str) -> &'static str {
+    match alarm {
+        "silent" => "something waits and no upstream answers; are they up? `--upstream URL` names others",
+        "late" => "something waits longer than `alarm_age_ms`; the last error says why, if there was one",
+        "spool" => {
+            "the spool is nearly full, and the scheduler refuses messages once it is; see the other alarms, or raise `spool_bytes_max`"
+        }
+        "deadline" => "a bundler's deadline is near, and there is no other route to fall back to",
+        "budget" => {
+            "today's budget does not cover the next carrier; it waits for the next day (UTC), or for more `budget_winston_per_day`"
+        }
+        "balance" => {
+            "the wallet does not cover the next carrier: send it some AR; `weft upload preview` says how much is needed"
+        }
+        "failed" => "the uploader itself failed; see the last error, and the node's log",
+        _ => "unknown to this program: it is older than the node",
+    }
+}
+
+/// Routes in the order in which they are tried.
+fn routes(names: &Value) -> String {
+    let name = |name: &Value| match text(name) {
+        "l1" => "the base layer".to_owned(),
+        url => format!("the bundler {url}"),
+    };
+    let all: Vec<String> = names.as_array().into_iter().flatten().map(name).collect();
+    all.join(", else ")
+}
+
 fn show_preview(preview: &Value) -> String {
-    let mut out = format!(
-        "{} carriers of {} by {} would cost {}; the wallet has {}\n",
-        preview["carriers"],
-        size(number(&preview["bytes"])),
-        text(&preview["route"]),
-        ar(&preview["winston"]),
-        ar(&preview["balance"]),
-    );
+    let (carriers, by) = (number(&preview["carriers"]) as u64, text(&preview["route"]));
+    let place = match by {
+        "l1" => "the wallet has",
+        _ => "the wallet's account there has",
+    };
+    let has = format!("{place} {}", ar(&preview["balance"]));
+    let mut out = match carriers {
+        0 => format!("nothing waits; {has}\n"),
+        _ => format!(
+            "{carriers} carrier{} of {} by {} would cost {}; {has}\n",
+            if carriers == 1 { "" } else { "s" },
+            size(number(&preview["bytes"])),
+            routes(&Value::Array(vec![by.into()])),
+            ar(&preview["winston"]),
+        ),
+    };
     if !preview["budget_left"].is_null() {
         writeln!(out, "of today's budget {} is left", ar(&preview["budget_left"])).expect("text takes text");
     }

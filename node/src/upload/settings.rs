@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use serde::de::Deserializer;
+use serde::de::{Deserializer, Error as _};
 use spec::Signer;
 use weave::network::{BundlerService, HttpTransport, Peer, Transport};
 
@@ -94,8 +94,21 @@ impl TryFrom<toml::Table> for Settings {
             bundler: routes.bundler,
             bundler_token: routes.bundler_token,
             timeout_ms: routes.timeout_ms,
-            config: weave::upload::Config::deserialize(rest)?,
+            config: weave::upload::Config::deserialize(rest).map_err(named)?,
         })
+    }
+}
+
+/// A key that the uploader does not know is none of the routes' either, and may be meant for one of those.
+fn named(error: toml::de::Error) -> toml::de::Error {
+    let text = error.to_string();
+    match text.trim().strip_prefix("unknown field ") {
+        None => error,
+        Some(rest) => {
+            let routes = ROUTE_KEYS.map(|key| format!("`{key}`")).join(", ");
+            let rest = rest.replacen("expected one of ", &format!("expected one of {routes}, "), 1);
+            toml::de::Error::custom(format!("unknown field {rest}"))
+        }
     }
 }
 
@@ -212,8 +225,9 @@ impl Settings {
     /// A file that is not there, that others can read, or whose key signs no transactions.
     pub fn signer(&self) -> Result<Signer> {
         let path = self.wallet.as_deref().context("the settings were checked")?;
-        check_mode(path)?;
-        let signer = wallet::read(path)?;
+        check_file(path)?;
+        let signer = wallet::read(path)
+            .context("--upload-wallet takes a JWK of an RSA or secp256k1 key; `weft wallet new FILE --type rsa` makes one")?;
         if signer.transaction_owner().is_none() {
             bail!(
                 "{}: the base layer takes RSA and secp256k1 keys only; make one with `weft wallet new FILE --type rsa`",
@@ -225,14 +239,18 @@ impl Settings {
 }
 
 /// A key that holds money must be its owner's alone.
-fn check_mode(path: &Path) -> Result<()> {
-    let metadata = std::fs::metadata(path);
-    let metadata = metadata.with_context(|| format!("cannot read the upload wallet {}", path.display()))?;
+fn check_file(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let metadata = std::fs::metadata(path).with_context(|| {
+        format!(
+            "cannot read the upload wallet {shown}; `weft wallet new {shown} --type rsa` makes one, which then needs money"
+        )
+    })?;
+    if !metadata.is_file() {
+        bail!("the upload wallet {shown} is no file: name the JWK itself");
+    }
     if metadata.permissions().mode() & 0o077 != 0 {
-        bail!(
-            "{path} can be read by others and holds money: `chmod 600 {path}`",
-            path = path.display()
-        );
+        bail!("{shown} can be read by others and holds money: `chmod 600 {shown}`");
     }
     Ok(())
 }

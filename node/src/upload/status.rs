@@ -4,13 +4,15 @@
 //! present state, and nothing is called permanent that the uploader does not.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use spec::contract::{Answer, Class, Content, LogEntry, Scheduler, Span};
 use spec::{Address, ItemId, ProcessId, Refusal};
-use weave::upload::{Cost, Count, Report, State, States, Uploader};
+use tokio::sync::OnceCell;
+use weave::upload::{Cost, Count, Ledger, Report, State, States, Uploader, ledger_of};
 use weave::{Held, Weave};
 
 use super::Settings;
@@ -71,10 +73,13 @@ struct Part {
     first_ms: u64,
 }
 
-/// What is known of one process's log up to a slot. Logs only grow, so it stays true.
+/// What is known of one process's log up to a slot. Logs only grow, so it stays true; but what stands in the local part
+/// of a process that became permanent is copied, and then counted anew.
 #[derive(Debug, Clone, Default)]
 struct Tally {
     next_slot: u64,
+    /// The log itself says so, at its spawn or later.
+    is_permanent: bool,
     parts: BTreeMap<u64, Part>,
 }
 
@@ -85,6 +90,10 @@ pub struct Board {
     upload: Option<Arc<Upload>>,
     settings: Settings,
     wallet: Option<Address>,
+    /// Where the uploader keeps its snapshot.
+    cache: PathBuf,
+    /// What went up before, where nothing does now. It cannot change then.
+    before: OnceCell<Arc<Ledger>>,
     tallies: Mutex<HashMap<ProcessId, Tally>>,
 }
 
@@ -95,6 +104,7 @@ impl Board {
         scheduler: Option<Arc<dyn Scheduler>>,
         upload: Option<Arc<Upload>>,
         (settings, wallet): (Settings, Option<Address>),
+        cache: PathBuf,
     ) -> Board {
         Board {
             weave,
@@ -102,6 +112,8 @@ impl Board {
             upload,
             settings,
             wallet,
+            cache,
+            before: OnceCell::new(),
             tallies: Mutex::default(),
         }
     }
@@ -114,7 +126,20 @@ impl Board {
         let text = "nothing is uploaded: start the node with --upstream URL --upload-wallet FILE";
         self.upload
             .as_ref()
-            .ok_or_else(|| Refusal::invalid("no-route", text))
+            .ok_or_else(|| Refusal::invalid("no-upload-route", text))
+    }
+
+    /// Seals the open segment, so that it goes up at once.
+    ///
+    /// # Errors
+    /// If no uploader is configured, or it runs dry.
+    pub async fn seal(&self) -> Answer<()> {
+        let upload = self.upload()?;
+        if self.settings.config.dry_run {
+            let text = "the node runs dry: nothing is sealed, signed or paid";
+            return Err(Refusal::invalid("dry-run", text));
+        }
+        upload.seal().await
     }
 
     /// Of the whole node.
@@ -124,7 +149,7 @@ impl Board {
     pub async fn status(&self) -> Answer<Status> {
         let report = match &self.upload {
             Some(upload) => upload.report().await?,
-            None => Report::without_routes(self.weave.log(), now_ms())?,
+            None => Report::without_routes(self.weave.log(), &*self.before().await?, now_ms())?,
         };
         Ok(Status {
             uploads: self.upload.is_some(),
@@ -133,6 +158,17 @@ impl Board {
             wallet: self.wallet,
             report,
         })
+    }
+
+    /// The ledger of a node that uploads nothing, read once and where it holds nobody up.
+    async fn before(&self) -> Answer<Arc<Ledger>> {
+        let read = || async {
+            let (log, cache) = (self.weave.log().clone(), self.cache.clone());
+            let read = tokio::task::spawn_blocking(move || ledger_of(&log, Some(&cache))).await;
+            let ledger = read.map_err(|error| Refusal::internal(format!("a task stopped: {error}")))??;
+            Ok::<_, Refusal>(Arc::new(ledger))
+        };
+        self.before.get_or_try_init(read).await.cloned()
     }
 
     /// Of one process.
@@ -144,7 +180,7 @@ impl Board {
         let mut status = ProcessStatus {
             uploads: self.upload.is_some(),
             process,
-            class: "local",
+            class: if tally.is_permanent { "permanent" } else { "local" },
             slots: tally.next_slot,
             states: States::default(),
             local: Count::default(),
@@ -162,7 +198,7 @@ impl Board {
     async fn tallied(&self, process: ProcessId) -> Answer<Tally> {
         let refusal = || {
             Refusal::invalid(
-                "no-scheduler",
+                "role-missing",
                 "this node schedules nothing: ask the scheduler's node",
             )
         };
@@ -174,14 +210,19 @@ impl Board {
         while has_more && tally.next_slot < stop {
             let span = Span::Slots(tally.next_slot, u64::MAX);
             let page = scheduler.log(process, span, PAGE_SLOTS).await?;
-            has_more = page.has_next_page;
+            let begun = tally.next_slot;
             self.count(&mut tally, &page.entries).await?;
+            // A log that turns out to have become permanent is counted from its beginning again.
+            has_more = page.has_next_page || tally.next_slot < begun;
         }
         let mut kept = lock();
         if kept.len() >= TALLIES_MAX {
             kept.clear();
         }
-        kept.insert(process, tally.clone());
+        match has_more || !tally.is_moving() {
+            true => drop(kept.insert(process, tally.clone())),
+            false => drop(kept.remove(&process)),
+        }
         match has_more {
             false => Ok(tally),
             true => {
@@ -196,7 +237,19 @@ impl Board {
 
     async fn count(&self, tally: &mut Tally, entries: &[LogEntry]) -> Answer<()> {
         let ids = entries.iter().flat_map(ids_of).collect();
-        for held in self.weave.segments_of(ids).await?.into_iter().flatten() {
+        if !tally.is_permanent && entries.iter().any(says_permanent) {
+            // What was counted as local before is copied now.
+            let slots = std::mem::take(tally).next_slot;
+            tally.is_permanent = true;
+            if slots > 0 {
+                return Ok(());
+            }
+        }
+        let class = match tally.is_permanent {
+            true => Class::Permanent,
+            false => Class::Local,
+        };
+        for held in self.weave.segments_of(ids, class).await?.into_iter().flatten() {
             tally.add(&held);
         }
         tally.next_slot += entries.len() as u64;
@@ -210,27 +263,22 @@ impl Board {
             true => Place::of(State::Sealed),
             false => Place::of(State::Appended),
         };
+        let place = move |ledger: &Ledger, segment: u64| match ledger.of_segment(segment) {
+            Some(carrier) => Place {
+                state: carrier.state(),
+                bytes: carrier.bundle_len,
+                winston: carrier.sunk + carrier.trips.iter().map(|trip| trip.cost).sum::<u128>(),
+            },
+            None => unsent(segment),
+        };
+        let all = move |ledger: &Ledger| {
+            let places = segments.iter().map(|segment| (*segment, place(ledger, *segment)));
+            places.collect()
+        };
         let Some(upload) = &self.upload else {
-            return Ok(segments
-                .into_iter()
-                .map(|segment| (segment, unsent(segment)))
-                .collect());
+            return Ok(all(&*self.before().await?));
         };
-        let see = move |uploader: &Uploader| {
-            let ledger = uploader.ledger();
-            let place = |segment: u64| match ledger.of_segment(segment) {
-                Some(carrier) => Place {
-                    state: carrier.state(),
-                    bytes: carrier.bundle_len,
-                    winston: carrier.sunk + carrier.trips.iter().map(|trip| trip.cost).sum::<u128>(),
-                },
-                None => unsent(segment),
-            };
-            segments
-                .into_iter()
-                .map(|segment| (segment, place(segment)))
-                .collect()
-        };
+        let see = move |uploader: &Uploader| all(uploader.ledger());
         let looked = tokio::time::timeout(Duration::from_millis(TURN_TIME_MS), upload.look(see)).await;
         let text = "the uploader is waiting for its upstreams; ask again";
         looked.unwrap_or_else(|_| Err(Refusal::busy("turn-under-way", text)))
@@ -247,7 +295,17 @@ fn ids_of(entry: &LogEntry) -> Vec<ItemId> {
     content.into_iter().chain([entry.assignment.item.id()]).collect()
 }
 
+/// Whether a process is permanent from this slot on, as its scheduler noted (spec/assignment.md).
+fn says_permanent(entry: &LogEntry) -> bool {
+    entry.assignment.item.tag("Storage") == Some("permanent")
+}
+
 impl Tally {
+    /// Whether something of it waits to be copied into the permanent class.
+    fn is_moving(&self) -> bool {
+        self.is_permanent && self.parts.values().any(|part| !part.is_permanent)
+    }
+
     fn add(&mut self, held: &Held) {
         let new = Part {
             is_permanent: held.class == Class::Permanent,
@@ -287,7 +345,6 @@ impl ProcessStatus {
             self.local.bytes += part.bytes;
             return;
         }
-        self.class = "permanent";
         let count = self.states.of(place.state);
         count.items += part.items;
         count.bytes += part.bytes;

@@ -21,6 +21,11 @@ pub struct Double {
 impl Double {
     /// Starts one on a folder, with a block each so many milliseconds.
     pub fn start(data: &Path, block_ms: u64) -> Double {
+        Double::start_with(data, block_ms, &[])
+    }
+
+    /// The same, with more flags.
+    pub fn start_with(data: &Path, block_ms: u64, flags: &[&str]) -> Double {
         let mut command = weft();
         command.args([
             "double",
@@ -32,6 +37,7 @@ impl Double {
         let mut child = command
             .arg("--data")
             .arg(data)
+            .args(flags)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

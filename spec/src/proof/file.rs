@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, len: usize) -> Result<Bytes> {
         let end = self.at.checked_add(len).filter(|end| *end <= self.bytes.len());
-        let end = end.ok_or_else(|| self.error("the file is cut off in it"))?;
+        let end = end.ok_or_else(|| self.error("the bytes end in the middle of it"))?;
         let taken = self.bytes.slice(self.at..end);
         self.at = end;
         Ok(taken)

@@ -246,9 +246,44 @@ async fn what_was_withheld_is_withheld_in_the_copy() {
 }
 
 async fn resume_of(world: &World, signer: Signer) -> Result<Option<resume::Resumed>, su::Error> {
+    resume_at(world, signer, 0).await
+}
+
+async fn resume_at(world: &World, signer: Signer, now_ms: u64) -> Result<Option<resume::Resumed>, su::Error> {
     let data = world.folder.path().join("second");
     std::fs::create_dir_all(&data).unwrap();
-    resume::resume(&small(), &data, &*world.log, &Arc::new(signer)).await
+    resume::resume(&small(), &data, &*world.log, &Arc::new(signer), now_ms).await
+}
+
+/// Both disks were lost before anything of the first resumption was published.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_epoch_that_was_lost_whole_is_not_begun_again() {
+    let key = || Signer::ed25519(&[1; 32]);
+    let world = World::new();
+    let process = world
+        .su
+        .schedule(process_item_with(1, WIDEN))
+        .await
+        .unwrap()
+        .process;
+    send(&world, process, 0, 3).await;
+    let mut given = Vec::new();
+    for now_ms in [1_700_000_000_000, 1_700_000_007_000] {
+        let published = world.published(key());
+        let resumed = resume_at(&published, key(), now_ms).await.unwrap().unwrap();
+        let published = published.restart(|_| ());
+        let text = format!("given in epoch {}", resumed.epoch);
+        published.su.schedule(message(process, &text)).await.unwrap();
+        let last = follow(&published, process)
+            .await
+            .last()
+            .unwrap()
+            .assignment
+            .clone();
+        given.push((last.slot, last.epoch));
+    }
+    assert_eq!(given[0].0, given[1].0, "one slot, given twice");
+    assert!(given[0].1 < given[1].1, "in different epochs: {given:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -400,4 +435,23 @@ async fn a_key_follows_another_only_by_its_word() {
     let published = published.restart_as(key(3), |_| ());
     send(&published, process, 20, 1).await;
     follow(&published, process).await;
+    is_read_without_keys(&published, process).await;
+}
+
+/// A log that came back without its keys is read by anybody, and goes on for nobody but the last key.
+async fn is_read_without_keys(world: &World, process: ProcessId) {
+    let key = |n: u8| Signer::ed25519(&[n; 32]);
+    let published = world.published(key(9));
+    let all = follow(world, process).await;
+    assert_eq!(published.whole(process).await.len(), all.len());
+    let refusal = published.su.schedule(message(process, "y")).await.unwrap_err();
+    assert_eq!(refusal.code, "scheduling-suspended");
+    for wrong in [1, 2, 9] {
+        let refused = resume_of(&published, key(wrong)).await;
+        assert!(
+            matches!(refused, Err(su::Error::Key { named, .. }) if named == key(3).address()),
+            "{wrong}"
+        );
+    }
+    assert!(resume_of(&published, key(3)).await.unwrap().is_some());
 }

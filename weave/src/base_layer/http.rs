@@ -30,9 +30,12 @@ type Reply<T> = Result<T, Reject>;
 pub fn router(weave: Arc<Weave>) -> Router {
     Router::new()
         .route("/tx_anchor", get(anchor))
-        .route("/price/{bytes}", get(|| async { "0" }))
-        .route("/price/{bytes}/{target}", get(|| async { "0" }))
-        .route("/wallet/{address}/balance", get(|| async { "0" }))
+        .route("/price/{bytes}", get(|_: Path<u64>| async { "0" }))
+        .route(
+            "/price/{bytes}/{target}",
+            get(|_: Path<(u64, Address)>| async { "0" }),
+        )
+        .route("/wallet/{address}/balance", get(|_: Path<Address>| async { "0" }))
         .route("/wallet/{address}/last_tx", get(last_tx))
         .route("/tx/pending", get(|| async { Json(json!([])) }))
         .route("/tx/{id}/offset", get(offset))

@@ -57,7 +57,7 @@ pub async fn one(weave: &Arc<Weave>, id: &str) -> Option<Block> {
 }
 
 /// Ids are hashes of heights, so they are looked for from the newest back, within a bound.
-async fn by_ids(weave: &Arc<Weave>, ids: Vec<ItemId>) -> Answer<Vec<chain::Block>> {
+pub(crate) async fn by_ids(weave: &Arc<Weave>, ids: Vec<ItemId>) -> Answer<Vec<chain::Block>> {
     let (weave, bound) = (weave.clone(), weave.config().block_search_max);
     let search = move || {
         let chain = weave.chain();

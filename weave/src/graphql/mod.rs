@@ -13,6 +13,7 @@ use async_graphql::{Context, EmptyMutation, EmptySubscription, Enum, ID, Object,
 use spec::Refusal;
 
 use crate::weave::Weave;
+pub(crate) use block::by_ids;
 use block::{Block, BlockConnection};
 use transaction::{BlockFilter, TagFilter, Transaction, TransactionConnection};
 

@@ -118,7 +118,7 @@ impl<I: Inspector> Collector<I> {
     async fn newest(&self, found: &mut Found) -> Result<Segment<I::Summary>> {
         loop {
             let Some((sequence, claims)) = found.claims.last_key_value() else {
-                let (of, notes) = (format!("wallet {}", found.wallets[0]), found.notes.clone());
+                let (of, notes) = (found.of(), found.notes.clone());
                 return Err(Error::Nothing { of, notes });
             };
             let (sequence, claims) = (*sequence, claims.clone());

@@ -124,7 +124,7 @@ impl Claim {
 /// What was found of a wallet.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Whose carriers they are: the wallet, and for a secp256k1 key its other account, for it signs transactions
+    /// Whose carriers they are: the wallets, and for a secp256k1 key its other account, for it signs transactions
     /// under one and items under another.
     pub wallets: Vec<Address>,
     /// By sequence.
@@ -133,18 +133,26 @@ pub struct Found {
     pub notes: Vec<String>,
 }
 
-/// Finds a wallet's carriers.
+impl Found {
+    /// Whose log it is, in words.
+    pub fn of(&self) -> String {
+        let names: Vec<String> = self.wallets.iter().map(ToString::to_string).collect();
+        format!("wallet {}", names.join(", "))
+    }
+}
+
+/// Finds the carriers of a log: what these wallets posted, which are one node's, one after the other or at once.
 ///
 /// # Errors
 /// No gateway answers, or none knows a carrier; more than the limits.
-pub async fn find(sources: &Sources, wallet: Address) -> Result<Found> {
-    let mut walk = Walk::new(sources.clone(), wallet);
+pub async fn find(sources: &Sources, wallets: &[Address]) -> Result<Found> {
+    let mut walk = Walk::new(sources.clone(), wallets);
     let mut asked = 0;
-    // The key may turn out to have a second account.
+    // A key may turn out to have a second account.
     while let Some(wallet) = walk.found.wallets.get(asked).copied() {
         let heads = walk.heads(wallet).await;
         let listed = walk.listed(wallet).await;
-        if let (Err(error), false) = (heads, listed || asked > 0) {
+        if let (Err(error), false) = (heads, listed || asked >= wallets.len()) {
             return Err(error);
         }
         walk.run().await?;
@@ -152,7 +160,7 @@ pub async fn find(sources: &Sources, wallet: Address) -> Result<Found> {
     }
     match walk.found.claims.is_empty() {
         true => Err(Error::Nothing {
-            of: format!("wallet {wallet}"),
+            of: walk.found.of(),
             notes: walk.found.notes,
         }),
         false => Ok(walk.found),
@@ -177,9 +185,9 @@ enum Resolved {
 }
 
 impl Walk {
-    fn new(sources: Sources, wallet: Address) -> Walk {
+    fn new(sources: Sources, wallets: &[Address]) -> Walk {
         let found = Found {
-            wallets: vec![wallet],
+            wallets: wallets.to_vec(),
             claims: BTreeMap::new(),
             notes: Vec::new(),
         };

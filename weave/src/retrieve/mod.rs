@@ -76,7 +76,7 @@ pub enum Error {
     /// Some carriers are in no gateway's answers.
     #[error(
         "carrier {sequence} is missing: none of the {known} carriers found leads to it. Remedy: name another gateway with \
-         --from{}", Notes(.notes)
+         --from, or with --wallet each other wallet that the node posted by{}", Notes(.notes)
     )]
     Missing {
         /// The first one's number.
@@ -103,6 +103,16 @@ pub enum Error {
         id: ItemId,
         /// What is wrong, with the item and its place in the bundle.
         why: String,
+    },
+    /// The folder holds what no rebuild made.
+    #[error(
+        "{folder} holds `{found}` already, and a rebuild begins in an empty folder (keys/ may be there). Remedy: take another --data"
+    )]
+    NotEmpty {
+        /// Which folder.
+        folder: String,
+        /// What is in it.
+        found: String,
     },
     /// The folder holds another rebuild.
     #[error("{folder} holds the rebuild of {found}, not of {wanted}. Remedy: take another --data")]

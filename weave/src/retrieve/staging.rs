@@ -39,6 +39,8 @@ pub struct Staging {
     data: PathBuf,
     log: PathBuf,
     known: Mutex<Known>,
+    /// Held while a segment's files are written, by the rest of its number: two histories may claim one number.
+    writing: [Mutex<()>; 16],
     _lock: File,
 }
 
@@ -103,6 +105,7 @@ impl Staging {
             data: data.into(),
             log,
             known: Mutex::new(known),
+            writing: Default::default(),
             _lock: lock,
         };
         Ok((staging, staged))
@@ -114,6 +117,8 @@ impl Staging {
     /// The operating system's refusal.
     pub fn keep(&self, checked: &Checked, notes: &[Note]) -> Result<()> {
         let number = checked.segment.segment;
+        let writing = &self.writing[(number % self.writing.len() as u64) as usize];
+        let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
         put(&self.notes(number), &encode_notes(notes))?;
         let closing = [&checked.segment_item, &checked.digest_item];
         let rows = closing.map(|item| (item.bytes().len() as u64, item.id()));
@@ -344,11 +349,9 @@ fn check_empty(data: &Path) -> Result<()> {
         let found = entry.at(data, "list the folder")?.file_name();
         let is_beside = BESIDE.iter().any(|name| *found == **name);
         if !is_beside || (found == *"cache") {
-            let wanted = "a rebuild, which begins in an empty folder (keys/ may be there)".into();
-            return Err(Error::Other {
+            return Err(Error::NotEmpty {
                 folder: data.display().to_string(),
-                found: format!("something else already: {}", found.to_string_lossy()),
-                wanted,
+                found: found.to_string_lossy().into_owned(),
             });
         }
     }

@@ -33,6 +33,18 @@ fn mark(log: &Log) -> u32 {
     log.segments().first().map_or(0, |segment| segment.head().salt)
 }
 
+/// The ledger of a node that uploads nothing: what went up before is there. A log that has nothing permanent is not read.
+/// `folder` is the one with a snapshot, if there is one.
+///
+/// # Errors
+/// Damage to the log; a note of a newer version.
+pub fn ledger_of(log: &Log, folder: Option<&Path>) -> Result<Ledger> {
+    match log.permanent_from(0).is_empty() {
+        true => Ok(Ledger::default()),
+        false => open(log, folder),
+    }
+}
+
 /// The ledger as the log tells it, with the snapshot's help where there is one.
 ///
 /// # Errors

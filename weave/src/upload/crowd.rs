@@ -401,5 +401,8 @@ impl Crowd {
 }
 
 fn too_few(what: &str) -> Refusal {
-    Refusal::upstream("too-few-peers", format!("too few peers answered with {what}"))
+    Refusal::upstream(
+        "too-few-peers",
+        format!("too few upstreams answered with {what}, or not alike"),
+    )
 }

@@ -19,6 +19,7 @@ mod service;
 mod tests;
 mod uploader;
 
+pub use cache::ledger_of;
 pub use config::Config;
 pub use crowd::{Find, Trouble};
 pub use ledger::{Cost, Ledger, State};

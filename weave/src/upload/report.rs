@@ -187,12 +187,12 @@ impl CarrierReport {
 }
 
 impl Report {
-    /// Of a node without any route: its permanent items stay where they are.
+    /// Of a node without any route: its permanent items stay as far as they got.
     ///
     /// # Errors
     /// A segment that cannot be read.
-    pub fn without_routes(log: &Log, now_ms: u64) -> Result<Report> {
-        let (states, oldest) = tally(log, &Ledger::default())?;
+    pub fn without_routes(log: &Log, ledger: &Ledger, now_ms: u64) -> Result<Report> {
+        let (states, oldest) = tally(log, ledger)?;
         let Spool { bytes, bytes_max } = log.spool();
         Ok(Report {
             routes: Vec::new(),
@@ -202,8 +202,8 @@ impl Report {
             spool_bytes: bytes,
             spool_bytes_max: bytes_max,
             height: None,
-            cost: Cost::default(),
-            cost_today: 0,
+            cost: ledger.cost(),
+            cost_today: ledger.spent_on_day_of(now_ms),
             budget_per_day: None,
             alarms: Vec::new(),
             last_error: None,

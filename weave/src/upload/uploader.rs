@@ -660,7 +660,8 @@ impl Uploader {
     /// If too few peers name a price, or there is no route.
     pub async fn preview(&mut self) -> Answer<Preview> {
         let route = self.routes.first().cloned();
-        let route = route.ok_or_else(|| Refusal::invalid("no-route", "no upload route is configured"))?;
+        let route =
+            route.ok_or_else(|| Refusal::invalid("no-upload-route", "no upload route is configured"))?;
         let unsigned = self.ledger.unsettled().filter(|carrier| carrier.trips.is_empty());
         let mut lens: Vec<u64> = unsigned.map(|carrier| carrier.bundle_len).collect();
         let waiting = self.log.permanent_from(self.ledger.next_segment());

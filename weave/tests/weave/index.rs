@@ -393,7 +393,8 @@ async fn a_copy_under_way_loses_data_that_is_withheld_meanwhile() {
             weave.keep(vec![item.id()], Class::Permanent),
             weave.withhold(item.id())
         );
-        (keep.unwrap(), withhold.unwrap());
+        keep.unwrap();
+        withhold.unwrap();
         assert!(copies(&weave, item.id()).iter().all(|(_, has_data)| !has_data));
     }
 }

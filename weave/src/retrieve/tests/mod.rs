@@ -73,6 +73,41 @@ async fn a_bundlers_carriers_come_back_too_and_a_process_leads_to_its_wallet() {
     );
 }
 
+/// A node may post by one wallet and later by another; each has to be named, and a stranger's is never taken in.
+#[tokio::test]
+async fn a_log_that_two_wallets_posted_comes_back_when_both_are_named() {
+    let world = World::by_two_wallets(4);
+    let [first, second] = [world.wallet, world.publisher.address()];
+    assert_ne!(first, second);
+    let sources = world.sources(&[0, 1]);
+    let find = |wallets: &'static [usize]| {
+        let wallets: Vec<_> = wallets.iter().map(|one| [first, second][*one]).collect();
+        let sources = sources.clone();
+        async move { find(&sources, &wallets).await }
+    };
+    for (wallets, is_short) in [(&[1][..], true), (&[0, 1][..], false), (&[1, 0][..], false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut found = find(wallets).await.unwrap();
+        let (staging, _) = Staging::open(folder.path(), "w").unwrap();
+        let staging = Arc::new(staging);
+        let collector = Collector::new(sources.clone(), staging.clone(), Anything, Arc::default());
+        match (collector.run(&mut found).await, is_short) {
+            (Ok(segments), false) => {
+                let numbers: Vec<u64> = segments.iter().map(|segment| segment.number).collect();
+                assert_eq!(numbers, world.numbers());
+                staging.place(&numbers, &chain(), Vec::new()).unwrap();
+                world.assert_same(folder.path());
+            }
+            (Err(error), true) => {
+                let told = error.to_string();
+                assert!(told.contains("which another wallet signed"), "{told}");
+                assert!(told.contains("--wallet"), "{told}");
+            }
+            (done, _) => panic!("{wallets:?}: {:?}", done.map(|segments| segments.len())),
+        }
+    }
+}
+
 #[tokio::test]
 async fn faults_of_every_kind_are_worked_around() {
     for seed in 0..12 {
@@ -98,7 +133,7 @@ async fn a_rebuild_goes_on_from_what_was_kept() {
     let world = World::new(4, Faults::none());
     let folder = tempfile::tempdir().unwrap();
     let sources = world.sources(&[0]);
-    let mut found = find(&sources, world.wallet).await.unwrap();
+    let mut found = find(&sources, &[world.wallet]).await.unwrap();
     // As if it had been killed: two segments are kept, a third is half written.
     let (staging, staged) = Staging::open(folder.path(), "w").unwrap();
     assert_eq!(staged, Staged::Segments(0));
@@ -150,7 +185,7 @@ async fn what_is_missing_is_named_and_nothing_takes_the_logs_place() {
     let other = spec::Address([9; 32]);
     let nothing = rebuild(&sources, other, folder.path()).await.unwrap_err();
     assert!(matches!(nothing, Error::Nothing { .. }), "{nothing}");
-    let mut found = find(&sources, world.wallet).await.unwrap();
+    let mut found = find(&sources, &[world.wallet]).await.unwrap();
     found.claims.remove(&1);
     let (staging, _) = Staging::open(folder.path(), "w").unwrap();
     let collector = Collector::new(sources, Arc::new(staging), Anything, Arc::default());
@@ -172,7 +207,7 @@ async fn a_segment_that_the_inspector_refuses_is_not_kept() {
     let world = World::new(1, Faults::none());
     let folder = tempfile::tempdir().unwrap();
     let sources = world.sources(&[0]);
-    let mut found = find(&sources, world.wallet).await.unwrap();
+    let mut found = find(&sources, &[world.wallet]).await.unwrap();
     let (staging, _) = Staging::open(folder.path(), "w").unwrap();
     let collector = Collector::new(sources, Arc::new(staging), Never, Arc::default());
     let refused = collector.run(&mut found).await.unwrap_err().to_string();

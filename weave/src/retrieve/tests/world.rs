@@ -38,6 +38,10 @@ pub struct World {
     pub publisher: Publisher,
 }
 
+fn wallet(number: u8) -> Signer {
+    Signer::ethereum(&[number; 32]).unwrap()
+}
+
 /// The limits of tests: no waiting.
 pub fn limits() -> Limits {
     Limits {
@@ -72,9 +76,25 @@ impl World {
         })
     }
 
-    fn made(segments: u64, publish: impl Fn(&mut Publisher, &mut Double, u64, &Bytes)) -> World {
+    /// The same, the second half of it carried by transactions of another wallet; `publisher` has that one.
+    pub fn by_two_wallets(segments: u64) -> World {
+        let mut left = segments / 2;
+        let mut world = World::made(segments, |publisher, double, number, file| {
+            if left == 0 && publisher.wallet.owner() == wallet(1).owner() {
+                publisher.wallet = wallet(3);
+                double.mint(publisher.address(), 1 << 90);
+            }
+            left = left.saturating_sub(1);
+            publisher.publish(double, number, file);
+        });
+        let owner = wallet(1).transaction_owner();
+        world.wallet = owner.expect("a wallet of the base layer").address();
+        world
+    }
+
+    fn made(segments: u64, mut publish: impl FnMut(&mut Publisher, &mut Double, u64, &Bytes)) -> World {
         let mut double = Double::new(Rules::default(), Faults::none());
-        let mut publisher = Publisher::new(Signer::ethereum(&[1; 32]).unwrap(), Signer::ed25519(&[2; 32]));
+        let mut publisher = Publisher::new(wallet(1), Signer::ed25519(&[2; 32]));
         let wallet = publisher.address();
         double.mint(wallet, 1 << 90);
         let log = Written::new(segments);
@@ -212,7 +232,7 @@ impl Written {
 
 /// Finds, collects and places a wallet's log.
 pub async fn rebuild(sources: &Sources, wallet: Address, data: &Path) -> Result<Vec<u64>, Error> {
-    let mut found = find(sources, wallet).await?;
+    let mut found = find(sources, &[wallet]).await?;
     let (staging, _) = Staging::open(data, &wallet.to_string())?;
     let staging = Arc::new(staging);
     let collector = Collector::new(sources.clone(), staging.clone(), Anything, Arc::default());

@@ -82,6 +82,7 @@ async fn schedule(seed: u64) {
         );
     }
     world.check_all();
+    world.check_comes_back().await;
     if !with_bundler {
         // A fork may have put carriers into blocks in another order than they were signed in; the next one leads to
         // all of them.
@@ -91,6 +92,7 @@ async fn schedule(seed: u64) {
             world.pass(60_000);
         }
         world.check_chain();
+        world.check_comes_back().await;
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::log::{Clock, Log};
 use crate::network::{BundlerService, Peer, Transport};
 use crate::record::{Position, Record};
+use crate::retrieve::{Checked, Collector, Inspector, Limits, Source, Sources, Staging, find};
 use crate::testing::{Double, Faults, Handle, PEERS, Rules, loopback};
 use crate::upload::cache;
 use crate::upload::ledger::Carrier;
@@ -137,6 +138,17 @@ impl Dice {
 pub struct Acknowledged {
     pub id: ItemId,
     pub at: Position,
+}
+
+/// Takes every segment.
+struct Anything;
+
+impl Inspector for Anything {
+    type Summary = ();
+
+    fn inspect(&self, _: &Checked) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Everything.
@@ -488,6 +500,45 @@ impl World {
         }
         let all: BTreeSet<u64> = (0..self.uploader().ledger().next_sequence()).collect();
         assert_eq!(sequences, all, "the last transaction leads to every carrier");
+    }
+
+    /// From the gateways alone the log comes back, byte for byte; only what was withheld after it was posted is withheld
+    /// here and not there.
+    pub async fn check_comes_back(&self) {
+        let name = |number: usize| format!("peer-{number}");
+        let limits = Limits {
+            rounds_max: 40,
+            round_wait_ms: 0,
+            ..Limits::default()
+        };
+        let one = |number| Source::new(&name(number), loopback::transport(&self.double, number), &limits);
+        let sources = Sources::new((0..3).map(one).collect(), limits.clone());
+        let address = wallet().transaction_owner().unwrap().address();
+        let mut found = find(&sources, &[address]).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let staging = Arc::new(Staging::open(folder.path(), "schedule").unwrap().0);
+        let collector = Collector::new(sources, staging, Anything, Arc::default());
+        let segments = collector.run(&mut found).await.unwrap();
+        let mut all: Vec<u64> = self
+            .uploader()
+            .ledger()
+            .carriers()
+            .map(|one| one.segment)
+            .collect();
+        all.sort_unstable();
+        let numbers: Vec<u64> = segments.iter().map(|segment| segment.number).collect();
+        assert_eq!(numbers, all, "each segment comes back, in order");
+        for number in numbers {
+            let name = format!("{number:08}-permanent.seg");
+            let [here, back] = ["log", "rebuild/log"].map(|log| log.to_owned() + "/" + &name);
+            let here = std::fs::read(self.folder.path().join(here)).unwrap();
+            let back = std::fs::read(folder.path().join(back)).unwrap();
+            let is_withheld = |one: &&Acknowledged| {
+                self.withheld.contains(&one.id) && self.log().segment_of(one.at) == Some(number)
+            };
+            let is_later = self.acknowledged.iter().any(|one| is_withheld(&one));
+            assert!(is_later || here == back, "segment {number} is another file");
+        }
     }
 
     /// In the order of their sequence, the heights at which carriers got into blocks.
