@@ -324,6 +324,8 @@ async fn open_upload(
         node: node.clone(),
         wallet: Arc::new(payer),
         peers: settings.peers()?,
+        // Peers of the upstreams are asked for once the node can tell which of them it may ask.
+        find: None,
         bundlers: settings.bundlers()?,
     };
     let limits = settings.config.clone();

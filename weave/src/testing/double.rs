@@ -99,6 +99,11 @@ impl Double {
         double
     }
 
+    /// What its peers answer when they are asked for peers.
+    pub fn set_addresses(&mut self, addresses: Vec<String>) {
+        self.addresses = addresses;
+    }
+
     /// The simulated clock, ms since 1970.
     pub fn now_ms(&self) -> u64 {
         self.now_ms

@@ -71,7 +71,7 @@ impl Uploader {
         let (root, len) = (carrier.data_root, carrier.bundle_len);
         let spot = Spot::find(&mut self.crowd, trip.id, trip.height, root, len);
         let Some(spot) = spot.await else { return Ok(None) };
-        let mut peers = self.crowd.rotation();
+        let mut peers = self.crowd.all();
         peers.truncate(self.config.seed_peers.max(1));
         Ok(Some(spot.round(&mut self.crowd, &peers, places).await))
     }

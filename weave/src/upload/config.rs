@@ -31,6 +31,10 @@ pub struct Config {
     pub bundler_repost_blocks: u64,
     /// Chunks are posted to so many peers, when there are.
     pub seed_peers: usize,
+    /// Peers of the peers that take chunks and prove them, too, at most; 0: only those named here are asked.
+    pub guests_max: usize,
+    /// Between questions for them.
+    pub guests_ms: u64,
     /// Routes taken at once for each carrier; the others are for falling back.
     pub routes_at_once: usize,
     /// Carriers on their way through bundlers at once.
@@ -83,6 +87,8 @@ impl Default for Config {
             deadline_blocks: 200,
             bundler_repost_blocks: 125,
             seed_peers: 3,
+            guests_max: 8,
+            guests_ms: 10 * 60 * 1000,
             routes_at_once: 1,
             in_flight_max: 256,
             proof_chunks_max: 64,

@@ -182,11 +182,11 @@ impl Uploader {
 
     /// Posts each chunk to enough peers that have not taken it yet.
     async fn seed(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<()> {
-        let wanted = self.config.seed_peers.min(self.crowd.len());
+        let wanted = self.config.seed_peers.min(self.crowd.takers());
         let places: BTreeSet<u64> = confirm::sample(trip.id, carrier.bundle_len, usize::MAX)
             .into_iter()
             .collect();
-        let peers = self.crowd.rotation();
+        let peers = self.crowd.all();
         let pending = self.pending(trip.id);
         let lacks = |peer: &usize| {
             let taken = [pending.seeded.get(peer), pending.temporary.get(peer)];
@@ -227,8 +227,15 @@ impl Uploader {
         for chunk in bundle.chunks().filter(|chunk| places.contains(&chunk.start)) {
             let post = bundle.post_of(&chunk);
             let posted = self.crowd.peer(at).post_chunk(&post).await;
-            let Ok(accepted) = self.crowd.heard(posted) else {
-                return false;
+            let accepted = match self.crowd.heard(posted) {
+                Ok(accepted) => accepted,
+                Err(refusal) => {
+                    // The transaction's header may be on its way to it.
+                    if refusal.code != "data-root-not-found" {
+                        self.crowd.dismiss(at);
+                    }
+                    return false;
+                }
             };
             let pending = self.pending(trip.id);
             let taken = match accepted {
@@ -243,7 +250,7 @@ impl Uploader {
 
     /// Looks whether a transaction was mined; posts it again if nobody knows it, and gives it up in the end.
     async fn watch_waiting(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<()> {
-        let verdict = self.crowd.verdict(trip.id).await;
+        let verdict = self.crowd.verdict(trip.id, None).await;
         let Some(height) = self.height else {
             return Ok(());
         };
@@ -283,7 +290,7 @@ impl Uploader {
         );
         let Some(spot) = spot.await else { return Ok(()) };
         let places = confirm::sample(trip.id, carrier.bundle_len, self.config.proof_chunks_max);
-        let witnesses = self.witnesses(&trip.posted_to);
+        let witnesses = self.witnesses(trip, confirmations);
         let due = self.unproved(trip, &places);
         let round = spot.round(&mut self.crowd, &witnesses, &due).await;
         let is_whole = self.looked(trip, &places, &round);
@@ -294,17 +301,27 @@ impl Uploader {
         }
     }
 
-    /// Peers whose word on the data counts: others than the one it was posted to, when there are.
-    pub(super) fn witnesses(&mut self, posted_to: &str) -> Vec<usize> {
-        let mut others = self.crowd.others(posted_to);
+    /// Peers that are to prove the data: others than the one it was posted to, when there are; of guests rather those
+    /// that took it. Guests that none of it ever comes from do not keep it waiting for ever.
+    fn witnesses(&mut self, trip: &Trip, confirmations: u64) -> Vec<usize> {
+        let mut others = self.crowd.others(&trip.posted_to);
+        let own = self.crowd.own();
+        let seeded = &self.pending(trip.id).seeded;
+        others.sort_by_key(|at| *at >= own && !seeded.contains_key(at));
         others.truncate(self.config.seed_peers.max(2) - 1);
+        let is_late = confirmations >= self.config.confirmations + self.config.expiry_blocks;
+        if is_late && !self.crowd.has_other_own(&trip.posted_to) {
+            others.extend(self.crowd.rotation());
+            others.sort_unstable();
+            others.dedup();
+        }
         others
     }
 
     /// How deep a mined vehicle is by now. `None` if it is not known, or was thrown back.
     pub(super) async fn confirmations(&mut self, carrier: &Carrier, trip: &Trip) -> Answer<Option<u64>> {
         let transaction = trip.transaction.unwrap_or(trip.id);
-        let verdict = self.crowd.verdict(transaction).await;
+        let verdict = self.crowd.verdict(transaction, Some(trip.height)).await;
         match (verdict, self.height) {
             (Verdict::Mined { height, .. }, Some(now)) if height == trip.height => {
                 Ok(Some((now + 1).saturating_sub(height)))

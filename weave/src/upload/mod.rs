@@ -21,7 +21,7 @@ mod uploader;
 
 pub use cache::ledger_of;
 pub use config::Config;
-pub use crowd::Trouble;
+pub use crowd::{Find, Trouble};
 pub use ledger::{Cost, Ledger, State};
 pub use report::{Alarm, CarrierReport, Count, Preview, Report, States};
 pub use uploader::{Next, Parts, Uploader};

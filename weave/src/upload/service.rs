@@ -136,7 +136,7 @@ impl Uploader {
 
     /// Whether the item is in a mined transaction.
     async fn look_in(&mut self, carrier: &Carrier, trip: &Trip, transaction: ItemId) -> Answer<()> {
-        let Verdict::Mined { height, .. } = self.crowd.verdict(transaction).await else {
+        let Verdict::Mined { height, .. } = self.crowd.verdict(transaction, None).await else {
             return Ok(());
         };
         let mined = Some((transaction, height));
@@ -192,7 +192,7 @@ impl Uploader {
         let spot = Spot::find(&mut self.crowd, id, trip.height, root, content.data_size).await;
         let Some(spot) = spot else { return Ok(None) };
         let item = self.item(carrier, trip).await?;
-        let witnesses = self.crowd.rotation();
+        let witnesses = self.crowd.all();
         let found = self.pending(trip.id).found_in.filter(|(found, _)| *found == id);
         let offset = match found {
             Some((_, offset)) => Some(offset),

@@ -14,7 +14,7 @@ use spec::{ItemId, Kind, Refusal, Signer};
 use super::bundle::{self, Bundle};
 use super::cache;
 use super::config::Config;
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Find};
 use super::ledger::{Carrier, Ledger, Trip};
 use super::note::{Bundled, Moved, Route, Signed, Step, Told};
 use super::report::{self, Alarm, CarrierReport, Preview, Report};
@@ -39,6 +39,8 @@ pub struct Parts {
     pub wallet: Arc<Signer>,
     /// Nodes of the network. Without any, nothing can be confirmed.
     pub peers: Vec<Peer>,
+    /// Makes clients of the peers that these name; `None`: nobody else is asked.
+    pub find: Option<Find>,
     /// Bundling services, the preferred one first.
     pub bundlers: Vec<BundlerService>,
 }
@@ -89,6 +91,9 @@ pub struct Uploader {
     pub(super) wallet: Arc<Signer>,
     pub(super) bundlers: Vec<BundlerService>,
     pub(super) crowd: Crowd,
+    find: Option<Find>,
+    /// The peers' own peers are asked for not before.
+    guests_due_ms: u64,
     pub(super) config: Config,
     pub(super) ledger: Ledger,
     routes: Vec<Route>,
@@ -142,6 +147,8 @@ impl Uploader {
             wallet: parts.wallet,
             bundlers: parts.bundlers,
             crowd: Crowd::new(parts.peers),
+            find: parts.find,
+            guests_due_ms: 0,
             config,
             ledger,
             routes,
@@ -175,6 +182,7 @@ impl Uploader {
         self.seal_if_due().await?;
         if self.log.spool().bytes > 0 || self.ledger.newest().is_some() {
             self.height = self.crowd.height().await;
+            self.look_around().await;
         }
         let done = self.work().await;
         if let Err(refusal) = &done {
@@ -191,6 +199,22 @@ impl Uploader {
         self.opened_ms.get_or_insert(self.now_ms);
         self.height = None;
         self.alarms.clear();
+    }
+
+    /// Asks the peers for more of them, at the start and now and then.
+    async fn look_around(&mut self) {
+        let Some(find) = self.find.clone() else { return };
+        if self.height.is_none() || self.now_ms < self.guests_due_ms || self.config.guests_max == 0 {
+            return;
+        }
+        self.guests_due_ms = self.now_ms + self.config.guests_ms;
+        for at in self.crowd.look_around(&find, self.config.guests_max).await {
+            // What was noted of this place is of another peer.
+            for pending in self.pending.values_mut() {
+                pending.seeded.remove(&at);
+                pending.temporary.remove(&at);
+            }
+        }
     }
 
     async fn work(&mut self) -> Answer<()> {

@@ -14,7 +14,8 @@ use super::world::World;
 use crate::network::{Peer, Transport};
 use crate::testing::{Double, Fault, Faults, PEERS, Rules, loopback};
 use crate::upload::crowd::{Crowd, Verdict};
-use crate::upload::{Alarm, Config, State};
+use crate::upload::note::{Step, Told};
+use crate::upload::{Alarm, Config, Find, State};
 
 fn config() -> Config {
     Config {
@@ -313,6 +314,140 @@ fn a_dry_run_asks_prices_and_does_nothing() {
     });
 }
 
+#[test]
+fn one_upstream_leads_to_others_that_take_the_data_and_prove_it() {
+    block_on(async {
+        let mut world = world(Faults::none(), config(), false).with_upstreams(1);
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Posted).await;
+        let id = world.uploader().ledger().carrier(0).unwrap().trips[0].id;
+        until(&mut world, 0, State::Mined).await;
+        let seeded = world.told().into_iter().find_map(|told| match told {
+            Told::Moved(moved) if moved.id == id && moved.step == Step::Seeded => Some(moved.by),
+            _ => None,
+        });
+        assert_eq!(seeded.as_deref(), Some("3 peers"));
+        until(&mut world, 0, State::Permanent).await;
+        let provers = world.told().into_iter().find_map(|told| match told {
+            Told::Moved(moved) if moved.id == id && moved.step == Step::Permanent => Some(moved.by),
+            _ => None,
+        });
+        let provers = provers.unwrap();
+        assert!(
+            !provers.is_empty() && !provers.contains("127.0.0.1:0"),
+            "proved by {provers}"
+        );
+        world.check_all();
+    });
+    // Peers of peers that have nothing keep nobody waiting for ever.
+    block_on(async {
+        let mut world = world(Faults::none(), config(), false).with_upstreams(1);
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Mined).await;
+        world
+            .fuse
+            .guests_lack_chunks
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        blocks(&mut world, 40).await;
+        assert_eq!(world.state_of(0), State::Mined, "others are waited for");
+        until(&mut world, 0, State::Permanent).await;
+        world.check_all();
+    });
+}
+
+#[test]
+fn one_liar_among_three_delays_nothing() {
+    block_on(async {
+        let drop = Faults::none().with(Fault::DropTransaction, 1_000).until(20);
+        let mut world = world(drop, config(), false);
+        world
+            .fuse
+            .is_lied
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        blocks(&mut world, 5).await;
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Posted).await;
+        until(&mut world, 0, State::Permanent).await;
+        assert!(world.height() < 50, "posted again once all but the liar lack it");
+        world.check_all();
+    });
+    // Nor does one that says so of what can never be mined any more.
+    block_on(async {
+        let drop = Faults::none().with(Fault::DropTransaction, 1_000).until(100);
+        let mut world = world(drop, config(), false);
+        world
+            .fuse
+            .is_lied
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        blocks(&mut world, 5).await;
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Permanent).await;
+        world.check_all();
+    });
+}
+
+#[test]
+fn peers_that_forget_where_a_transaction_is_make_nothing_unmined() {
+    block_on(async {
+        let mut world = world(Faults::none(), config(), false);
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Mined).await;
+        world
+            .fuse
+            .is_forgotten
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        until(&mut world, 0, State::Permanent).await;
+        let before = world.uploader().ledger().carrier(0).unwrap().clone();
+        blocks(&mut world, 120).await;
+        let after = world.uploader().ledger().carrier(0).unwrap().clone();
+        assert_eq!(
+            (after.state(), &after.trips[0].id),
+            (State::Permanent, &before.trips[0].id)
+        );
+        assert_eq!(after.trips.len(), 1, "it is paid once");
+        world
+            .fuse
+            .is_forgotten
+            .store(false, std::sync::atomic::Ordering::Relaxed);
+        world.check_all();
+    });
+}
+
+#[test]
+fn peers_of_another_network_are_no_guests() {
+    block_on(async {
+        let handle = crate::testing::Handle::new(Double::new(Rules::default(), Faults::none()));
+        let names = ["own", "guest", "liar", "gone"];
+        handle
+            .lock()
+            .set_addresses(names.map(|name| format!("{name}:1")).into());
+        let find = |handle: &crate::testing::Handle| -> Find {
+            let handle = handle.clone();
+            Arc::new(move |text: &str, namer: &str| {
+                assert_eq!(namer, "own:1");
+                let (name, transport) = (text, loopback::transport(&handle, 1));
+                let transport: Arc<dyn Transport> = match name {
+                    "liar:1" => Arc::new(Liar(transport)),
+                    "gone:1" => return None,
+                    _ => transport,
+                };
+                Some(Peer::new(name, transport))
+            })
+        };
+        let mut crowd = Crowd::new(vec![Peer::new("own:1", loopback::transport(&handle, 0))]);
+        assert_eq!(crowd.look_around(&find(&handle), 8).await, [1]);
+        assert_eq!((crowd.takers(), crowd.own(), crowd.quorum()), (2, 1, 1));
+        assert_eq!(crowd.peer(1).name(), "guest:1");
+        assert_eq!(
+            (crowd.others("own:1"), crowd.others("guest:1")),
+            (vec![1], vec![0])
+        );
+        assert_eq!(crowd.rotation(), [0], "a guest's word counts for nothing");
+        assert!(crowd.look_around(&find(&handle), 8).await.is_empty());
+        assert_eq!(crowd.all(), [0, 1]);
+    });
+}
+
 /// A peer that says what it likes of a transaction: mined long ago.
 struct Liar(Arc<dyn Transport>);
 
@@ -346,16 +481,19 @@ fn one_liar_is_never_believed() {
         ] {
             let mut crowd = Crowd::new(peers);
             assert_eq!(crowd.height().await, Some(0));
-            assert!(!matches!(crowd.verdict(id).await, Verdict::Mined { .. }));
+            assert!(!matches!(crowd.verdict(id, None).await, Verdict::Mined { .. }));
             assert!(crowd.price(1).await.unwrap() < 1 << 40);
         }
         let mut two = Crowd::new(vec![liar(), honest(1)]);
         assert_eq!(two.height().await, Some(0));
-        assert_eq!(two.verdict(id).await, Verdict::Unclear);
+        assert_eq!(two.verdict(id, None).await, Verdict::Unclear);
         assert!(two.price(1).await.unwrap() < 1 << 40);
         // Two that lie alike are a quorum, and still prove nothing: chunks do.
         let mut many = Crowd::new(vec![liar(), liar(), honest(1)]);
-        assert!(matches!(many.verdict(id).await, Verdict::Mined { height: 3, .. }));
+        assert!(matches!(
+            many.verdict(id, None).await,
+            Verdict::Mined { height: 3, .. }
+        ));
         assert_eq!(many.block(3).await, None);
     });
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::world::{Dice, World};
-use crate::testing::{Faults, Rules};
+use crate::testing::{Faults, PEERS, Rules};
 use crate::upload::Config;
 
 /// No fault happens from this height on.
@@ -39,7 +39,9 @@ async fn schedule(seed: u64) {
     let mut faults = Faults::seeded(seed).until(HEAL_HEIGHT);
     // Answers are late by the real clock: enough to come in another order.
     faults.delay_ms_max = 2;
-    let mut world = World::new(seed, faults, rules, config, with_bundler);
+    // The others are peers of the first one then.
+    let upstreams = if dice.once_in(3) { 1 } else { PEERS };
+    let mut world = World::new(seed, faults, rules, config, with_bundler).with_upstreams(upstreams);
     while world.height() < HEAL_HEIGHT - 10 {
         for _ in 0..dice.below(4) {
             let len = 1 << dice.below(12);

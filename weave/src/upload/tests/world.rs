@@ -15,11 +15,11 @@ use crate::log::{Clock, Log};
 use crate::network::{BundlerService, Peer, Transport};
 use crate::record::{Position, Record};
 use crate::retrieve::{Checked, Collector, Inspector, Limits, Source, Sources, Staging, find};
-use crate::testing::{Double, Faults, Handle, Rules, loopback};
+use crate::testing::{Double, Faults, Handle, PEERS, Rules, loopback};
 use crate::upload::cache;
 use crate::upload::ledger::Carrier;
-use crate::upload::note::Route;
-use crate::upload::{Config, Next, Parts, State, Uploader};
+use crate::upload::note::{Route, Told};
+use crate::upload::{Config, Find, Next, Parts, State, Uploader};
 use crate::{Error, config};
 
 /// Where an uploader is stopped: before or after the request that a counter comes to.
@@ -31,6 +31,12 @@ pub struct Fuse {
     pub cut: AtomicBool,
     /// No chunk is taken while this is set.
     pub no_chunks: AtomicBool,
+    /// The first peer says of every transaction that it was mined long ago.
+    pub is_lied: AtomicBool,
+    /// No peer knows where a transaction stands.
+    pub is_forgotten: AtomicBool,
+    /// No chunk is given by others than the first peer, nor taken by them, while this is set.
+    pub guests_lack_chunks: AtomicBool,
 }
 
 impl Fuse {
@@ -53,8 +59,28 @@ impl Fuse {
     }
 }
 
+/// What a peer says of a transaction that is not so, or no answer of its own.
+fn lie(fuse: &Fuse, number: usize, path: &str) -> Option<Response<Bytes>> {
+    let is_status = path.starts_with("/tx/") && path.ends_with("/status");
+    let is_block = path.starts_with("/block/height/");
+    let answer = |status: u16, body: String| {
+        let answer = Response::builder().status(status).body(body.into());
+        answer.unwrap()
+    };
+    if fuse.is_lied.load(Ordering::Relaxed) && number == 0 && (is_status || is_block) {
+        let lie = match is_status {
+            true => r#"{"block_height":3,"block_indep_hash":"AAAA","number_of_confirmations":99}"#,
+            false => r#"{"height":3,"indep_hash":"AAAA","timestamp":1,"txs":[]}"#,
+        };
+        return Some(answer(200, lie.into()));
+    }
+    let is_forgotten = fuse.is_forgotten.load(Ordering::Relaxed) && is_status;
+    is_forgotten.then(|| answer(404, "Not Found".into()))
+}
+
 /// A transport with a fuse.
 struct Fused {
+    number: usize,
     inner: Arc<dyn Transport>,
     fuse: Arc<Fuse>,
 }
@@ -67,6 +93,13 @@ impl Transport for Fused {
         }
         if self.fuse.no_chunks.load(Ordering::Relaxed) && request.uri().path() == "/chunk" {
             return Err(spec::Refusal::upstream("no-room", "disk_full"));
+        }
+        if let Some(lie) = lie(&self.fuse, self.number, request.uri().path()) {
+            return Ok(lie);
+        }
+        let lacks = self.number > 0 && self.fuse.guests_lack_chunks.load(Ordering::Relaxed);
+        if lacks && request.uri().path().starts_with("/chunk") {
+            return Err(spec::Refusal::not_found("not-found", "no such chunk here"));
         }
         match self.fuse.burn() {
             None => self.inner.send(request, bytes_max).await,
@@ -132,6 +165,8 @@ pub struct World {
     pub refused: u64,
     pub crashes: u64,
     with_bundler: bool,
+    /// How many of the double's peers are configured; they name the others.
+    upstreams: usize,
     slots: BTreeMap<ProcessId, u64>,
     clock: Arc<AtomicU64>,
     folder: tempfile::TempDir,
@@ -165,18 +200,29 @@ impl World {
             refused: 0,
             crashes: 0,
             with_bundler,
+            upstreams: PEERS,
             slots: BTreeMap::new(),
             clock,
             folder: tempfile::tempdir().unwrap(),
             settled: BTreeSet::new(),
             next_ms: 0,
         };
+        let addresses = (0..PEERS).map(|number| format!("127.0.0.1:{number}"));
+        world.double.lock().set_addresses(addresses.collect());
         world.start();
         world
     }
 
+    /// Starts again with so many upstreams.
+    pub fn with_upstreams(mut self, upstreams: usize) -> World {
+        self.upstreams = upstreams;
+        self.crash();
+        self
+    }
+
     fn transport(&self, number: usize) -> Arc<dyn Transport> {
         Arc::new(Fused {
+            number,
             inner: loopback::transport(&self.double, number),
             fuse: self.fuse.clone(),
         })
@@ -193,14 +239,19 @@ impl World {
         };
         let log = Log::open_with(&config, &self.folder.path().join("log"), clock, None).unwrap();
         let log = Arc::new(log);
-        let peers = (0..3).map(|number| Peer::new(&format!("peer-{number}"), self.transport(number)));
+        let peers: Vec<Peer> = (0..PEERS)
+            .map(|number| Peer::new(&format!("127.0.0.1:{number}"), self.transport(number)))
+            .collect();
+        let all = peers.clone();
+        let find: Find = Arc::new(move |text, _| all.iter().find(|peer| peer.name() == text).cloned());
         let bundler = BundlerService::new("bundler", self.transport(0), "arweave");
         let parts = Parts {
             log: log.clone(),
             cache: Some(self.folder.path().into()),
             node: Arc::new(node()),
             wallet: Arc::new(wallet()),
-            peers: peers.collect(),
+            peers: peers[..self.upstreams].to_vec(),
+            find: Some(find),
             bundlers: self.with_bundler.then_some(bundler).into_iter().collect(),
         };
         self.uploader = Some(Uploader::open(parts, self.config.clone()).unwrap());
@@ -227,6 +278,13 @@ impl World {
 
     pub fn uploader(&self) -> &Uploader {
         self.uploader.as_ref().unwrap()
+    }
+
+    /// The uploader's notes.
+    pub fn told(&self) -> Vec<Told> {
+        let entries = self.log().entries(None).map(Result::unwrap);
+        let notes = entries.filter_map(|entry| Told::read(entry.record.note()?).unwrap());
+        notes.collect()
     }
 
     pub fn log(&self) -> &Arc<Log> {
