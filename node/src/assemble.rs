@@ -79,15 +79,16 @@ impl Node {
             true => (Some(open_weave(config, &data).await?), None),
             false => (None, Some(lock(&data)?)),
         };
+        let su = match config.has(Role::Su) {
+            true => Some(open_su(config, weave.as_ref(), keys.su.clone(), own.0, &data).await?),
+            false => None,
+        };
         let upload = match (&weave, payer) {
             (Some(weave), Some(payer)) => {
-                Some(open_upload(config, weave, (keys.su.clone(), payer), &data).await?)
+                let standing = standing(config, weave, su.as_deref(), &data)?;
+                Some(open_upload(config, weave, (keys.su, payer), standing, &data).await?)
             }
             _ => None,
-        };
-        let su = match config.has(Role::Su) {
-            true => Some(open_su(config, weave.as_ref(), keys.su, own.0, &data).await?),
-            false => None,
         };
         let neighbours = || {
             Ok::<_, anyhow::Error>((
@@ -303,11 +304,20 @@ fn payer(config: &Config) -> Result<Option<Signer>> {
     }
 }
 
+/// The scheduler's epoch, and whether it is suspended.
+fn standing(config: &Config, weave: &weave::Weave, su: Option<&su::Su>, data: &Path) -> Result<(u64, bool)> {
+    match su {
+        Some(su) => Ok((su.epoch(), su.is_suspended())),
+        None => Ok(su::resume::standing(&config.su, data, &**weave.log())?),
+    }
+}
+
 /// Sets the uploader to work. Of the keys, the node's signs what carriers say, the payer's signs and pays for them.
 async fn open_upload(
     config: &Config,
     weave: &Arc<weave::Weave>,
     (node, payer): (Arc<Signer>, Signer),
+    (epoch, is_suspended): (u64, bool),
     data: &Path,
 ) -> Result<(Arc<Upload>, Address)> {
     let settings = &config.upload;
@@ -318,11 +328,17 @@ async fn open_upload(
         log: weave.log().clone(),
         cache: Some(data.join("cache")),
         node,
+        epoch,
         wallet: Arc::new(payer),
         peers: settings.peers()?,
         bundlers: settings.bundlers()?,
     };
-    let limits = settings.config.clone();
+    let mut limits = settings.config.clone();
+    if is_suspended {
+        // Another node may carry on with this log: what this one carried would stand beside it.
+        limits.dry_run = true;
+        eprintln!("nothing is uploaded while scheduling is suspended");
+    }
     let opened = tokio::task::spawn_blocking(move || weave::upload::Uploader::open(parts, limits)).await??;
     Ok((Arc::new(Upload::start(opened)?), owner.address()))
 }

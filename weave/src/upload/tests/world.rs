@@ -199,6 +199,7 @@ impl World {
             log: log.clone(),
             cache: Some(self.folder.path().into()),
             node: Arc::new(node()),
+            epoch: 0,
             wallet: Arc::new(wallet()),
             peers: peers.collect(),
             bundlers: self.with_bundler.then_some(bundler).into_iter().collect(),
