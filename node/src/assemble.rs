@@ -83,12 +83,9 @@ impl Node {
             true => Some(open_su(config, weave.as_ref(), keys.su.clone(), own.0, &data).await?),
             false => None,
         };
-        let upload = match (&weave, payer) {
-            (Some(weave), Some(payer)) => {
-                let standing = standing(config, weave, su.as_deref(), &data)?;
-                Some(open_upload(config, weave, (keys.su, payer), standing, &data).await?)
-            }
-            _ => None,
+        let upload = match weave.as_ref().zip(payer) {
+            Some(both) => Some(open_upload(config, both, (keys.su, su.as_deref()), &data).await?),
+            None => None,
         };
         let neighbours = || {
             Ok::<_, anyhow::Error>((
@@ -315,12 +312,12 @@ fn standing(config: &Config, weave: &weave::Weave, su: Option<&su::Su>, data: &P
 /// Sets the uploader to work. Of the keys, the node's signs what carriers say, the payer's signs and pays for them.
 async fn open_upload(
     config: &Config,
-    weave: &Arc<weave::Weave>,
-    (node, payer): (Arc<Signer>, Signer),
-    (epoch, is_suspended): (u64, bool),
+    (weave, payer): (&Arc<weave::Weave>, Signer),
+    (node, su): (Arc<Signer>, Option<&su::Su>),
     data: &Path,
 ) -> Result<(Arc<Upload>, Address)> {
     let settings = &config.upload;
+    let (epoch, is_suspended) = standing(config, weave, su, data)?;
     let owner = payer
         .transaction_owner()
         .context("the settings checked the key")?;

@@ -61,8 +61,6 @@ Examples:
     New(NewArgs),
     /// A strict double of Arweave on this machine, for tests: it is no network.
     Double(crate::double::DoubleArgs),
-    /// Make a data folder from what a node published: its log byte for byte, and every state in it.
-    Rebuild(crate::rebuild::RebuildArgs),
     /// Neural networks whose answers anybody can check: ask, embed, verify.
     #[command(subcommand)]
     Infer(crate::infer::InferCommand),

@@ -109,7 +109,7 @@ fn logarithm(total: u64) -> f32 {
         }
     }
     // ln 2 in units of 2^-32.
-    let natural = (log * 2_977_044_472) >> 32;
+    let natural = (u128::from(log) * 2_977_044_472) >> 32;
     (natural >> 12) as i32 as f32 * (1.0 / 1_048_576.0)
 }
 
