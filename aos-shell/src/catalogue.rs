@@ -90,7 +90,7 @@ const UPLOADING: [Entry; 10] = [
     ),
 ];
 
-const PROOFS: [Entry; 21] = [
+const PROOFS: [Entry; 20] = [
     entry(
         "no-gateway",
         "this reads the weave, and no gateway was named",
@@ -135,11 +135,6 @@ const PROOFS: [Entry; 21] = [
         "log-superseded",
         "slots that were read here are not the log's any more: their scheduler lost them and gave them again",
         "follow the process anew, with another --data folder",
-    ),
-    entry(
-        "slot-missing",
-        "a slot is missing from what the gateways show",
-        "name other gateways with --from; a scheduler's upload may also be late",
     ),
     entry(
         "no-log",
@@ -332,7 +327,7 @@ const NAMES: [Entry; 9] = [
     ),
 ];
 
-const MESSAGES: [Entry; 39] = [
+const MESSAGES: [Entry; 40] = [
     entry(
         "scheduling-suspended",
         "the node's data folder was rebuilt from what was published; its scheduler may have given slots that were not",
@@ -347,6 +342,11 @@ const MESSAGES: [Entry; 39] = [
         "adopted-process",
         "the process names another scheduler, or a module that this node replaced; what it published would contradict others",
         "spawn a new process with this node's scheduler and `Storage=permanent`",
+    ),
+    entry(
+        "is-local",
+        "the item is on this machine alone: it belongs to a local process, or was brought to stay",
+        "whoever has it makes it permanent by posting it to /tx/arweave; or assign it to a local process",
     ),
     entry(
         "message-exists",

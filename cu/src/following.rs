@@ -2,7 +2,7 @@
 //!
 //! Not here: what follows what (`spec::continuity`), and evaluation. The invariant: an entry whose
 //! epoch or signer differs from the one before is taken only with the scheduler's own item that
-//! says why.
+//! says why. Schedulers of other kinds are read, too: two entries may have one time.
 
 use spec::contract::{Answer, LogEntry, Span};
 use spec::{Continuity, DataItem, ItemId, Kind, ProcessId, Refusal};
@@ -24,7 +24,7 @@ pub async fn follow(
     let fits = |log: &Continuity| log.last() == before.map(|(_, id)| id);
     let mut log = match (known.filter(fits), before) {
         (Some(log), _) => log,
-        (None, None) => Continuity::start(process),
+        (None, None) => Continuity::start(process).lenient(),
         (None, Some((slot, id))) => after(shared, process, slot, id).await?,
     };
     for entry in entries {
@@ -52,7 +52,7 @@ async fn after(shared: &Shared, process: ProcessId, slot: u64, id: ItemId) -> An
         )
     })?;
     entry.assignment.item.verify()?;
-    Ok(Continuity::after(&entry.assignment))
+    Ok(Continuity::after(&entry.assignment).lenient())
 }
 
 /// An item that shows something, if it is to be had.

@@ -83,13 +83,13 @@ impl Node {
             true => (Some(open_weave(config, &data).await?), None),
             false => (None, Some(lock(&data)?)),
         };
-        let upload = match weave.as_ref().zip(payer) {
-            Some((weave, payer)) => Some(open_upload(config, weave, (&keys.su, payer), &data).await?),
-            None => None,
-        };
         let su = match config.has(Role::Su) {
-            true => Some(open_su(config, weave.as_ref(), keys.su, own.0, &data).await?),
+            true => Some(open_su(config, weave.as_ref(), keys.su.clone(), own.0, &data).await?),
             false => None,
+        };
+        let upload = match weave.as_ref().zip(payer) {
+            Some(both) => Some(open_upload(config, both, (keys.su, su.as_deref()), &data).await?),
+            None => None,
         };
         let neighbours = || {
             Ok::<_, anyhow::Error>((
@@ -307,28 +307,43 @@ fn payer(config: &Config) -> Result<Option<Signer>> {
     }
 }
 
+/// The scheduler's epoch, and whether it is suspended.
+fn standing(config: &Config, weave: &weave::Weave, su: Option<&su::Su>, data: &Path) -> Result<(u64, bool)> {
+    match su {
+        Some(su) => Ok((su.epoch(), su.is_suspended())),
+        None => Ok(su::resume::standing(&config.su, data, &**weave.log())?),
+    }
+}
+
 /// Sets the uploader to work. Of the keys, the node's signs what carriers say, the payer's signs and pays for them.
 async fn open_upload(
     config: &Config,
-    weave: &Arc<weave::Weave>,
-    (node, payer): (&Arc<Signer>, Signer),
+    (weave, payer): (&Arc<weave::Weave>, Signer),
+    (node, su): (Arc<Signer>, Option<&su::Su>),
     data: &Path,
 ) -> Result<(Arc<Upload>, Address)> {
     let settings = &config.upload;
+    let (epoch, is_suspended) = standing(config, weave, su, data)?;
     let owner = payer
         .transaction_owner()
         .context("the settings checked the key")?;
     let parts = weave::upload::Parts {
         log: weave.log().clone(),
         cache: Some(data.join("cache")),
-        node: node.clone(),
+        node,
+        epoch,
         wallet: Arc::new(payer),
         peers: settings.peers()?,
         // Peers of the upstreams are asked for once the node can tell which of them it may ask.
         find: None,
         bundlers: settings.bundlers()?,
     };
-    let limits = settings.config.clone();
+    let mut limits = settings.config.clone();
+    if is_suspended {
+        // Another node may carry on with this log: what this one carried would stand beside it.
+        limits.dry_run = true;
+        eprintln!("nothing is uploaded while scheduling is suspended");
+    }
     let opened = tokio::task::spawn_blocking(move || weave::upload::Uploader::open(parts, limits)).await??;
     Ok((Arc::new(Upload::start(opened)?), owner.address()))
 }

@@ -24,6 +24,9 @@ pub fn succeed(args: &SucceedArgs) -> Result<()> {
     }
     let old = wallet::read(&old_file)?;
     let new = next_key(args, &next_file)?;
+    // The log names the new key below: its file must outlive a power cut by then.
+    fs::File::open(&next_file)?.sync_all()?;
+    fs::File::open(&keys)?.sync_all()?;
     if new.address() == old.address() {
         // Interrupted after the last step but the draft's removal.
         fs::remove_file(&next_file)?;
@@ -64,12 +67,51 @@ pub fn succeed(args: &SucceedArgs) -> Result<()> {
 /// The key that follows, in a file of the folder: the same one if this was interrupted before.
 fn next_key(args: &SucceedArgs, file: &Path) -> Result<Signer> {
     match &args.new_key {
-        _ if file.exists() => wallet::read(file),
+        None if file.exists() => wallet::read(file),
+        Some(given) if file.exists() => {
+            let (left, signer) = (wallet::read(file)?, wallet::read(given)?);
+            if left.address() != signer.address() {
+                bail!(
+                    "{} is left from a succession to {}, which the log may name already; finish it without --new-key, or name that key",
+                    file.display(),
+                    left.address()
+                );
+            }
+            Ok(left)
+        }
         None => wallet::create(file, KeyKind::Ed25519),
         Some(given) => {
             let signer = wallet::read(given)?;
             wallet::copy(given, file)?;
             Ok(signer)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
+
+    use super::*;
+
+    #[test]
+    fn what_an_interrupted_succession_left_is_not_taken_for_another_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let (left, given) = (
+            folder.path().join("su.next.json"),
+            folder.path().join("given.json"),
+        );
+        let first = wallet::create(&left, KeyKind::Ed25519).unwrap();
+        wallet::create(&given, KeyKind::Ed25519).unwrap();
+        let mut args = SucceedArgs {
+            data: folder.path().into(),
+            new_key: Some(given),
+        };
+        let refused = next_key(&args, &left).err().unwrap().to_string();
+        assert!(refused.contains(&first.address().to_string()), "{refused}");
+        args.new_key = Some(left.clone());
+        assert_eq!(next_key(&args, &left).unwrap().address(), first.address());
+        args.new_key = None;
+        assert_eq!(next_key(&args, &left).unwrap().address(), first.address());
     }
 }

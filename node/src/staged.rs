@@ -169,6 +169,7 @@ impl Node {
     /// Closes some records.
     pub fn carrier(&mut self, records: Vec<DataItem>) -> (Carrier, Vec<Tag>) {
         let draft = Segment {
+            epoch: 0,
             sequence: self.sequence,
             segment: 2 * self.sequence + 2,
             prev_segment: self.segment,
@@ -177,6 +178,7 @@ impl Node {
         };
         let carrier = Carrier::build(records, &draft, &scheduler()).unwrap();
         let tags = CarrierTags {
+            epoch: 0,
             sequence: self.sequence,
             segment_item: carrier.segment_item().id(),
             previous: self.previous.into_iter().collect(),

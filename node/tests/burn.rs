@@ -234,6 +234,20 @@ fn burn(size: &Size) {
     println!("{} messages came back in {spent:.1} s", burnt.messages);
     assert_eq!(report["messages"], burnt.messages, "{report}");
     assert_same(&burnt, &data, &report);
+    // A stranger carried the beginning of the log, too; a process leads to him, and all of the log comes back.
+    let second = folder.path().join("second");
+    let process = report["processes"][0]["id"].as_str().unwrap();
+    let mut again = weft();
+    again
+        .args(["rebuild", "--json", "--process", process, "--data"])
+        .arg(&second);
+    for url in &burnt.urls {
+        again.args(["--from", url]);
+    }
+    let again = again.output().unwrap();
+    let error = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(again.status.success(), "{error}");
+    assert_same_files(&burnt, &second);
     runtime.block_on(serves_reads(&burnt, &data));
     drop(burnt.double);
 }
@@ -283,6 +297,7 @@ async fn live_and_burn(data: &Path, size: &Size, seed: u64) -> Burnt {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let key = std::fs::read_to_string(data.join("keys/su.json")).unwrap();
+    let node_key = || Signer::from_jwk(&key).unwrap();
     node.kill();
     for task in load {
         task.await.unwrap();
@@ -290,7 +305,7 @@ async fn live_and_burn(data: &Path, size: &Size, seed: u64) -> Burnt {
     let settled = settled(data);
     let roots = roots_of(data, &settled).await;
     std::fs::remove_dir_all(data).unwrap();
-    publish(settled, roots, Signer::from_jwk(&key).unwrap()).await
+    publish(settled, roots, [node_key(), node_key()]).await
 }
 
 async fn spawn(node: &Node, count: usize) -> Vec<String> {
@@ -437,9 +452,18 @@ async fn roots_of(data: &Path, settled: &BTreeMap<String, Vec<u8>>) -> (BTreeMap
 async fn publish(
     settled: BTreeMap<String, Vec<u8>>,
     (roots, messages): (BTreeMap<String, String>, u64),
-    node: Signer,
+    [node, same]: [Signer; 2],
 ) -> Burnt {
     let mut double = Double::new(Rules::default(), Faults::none());
+    let mut stranger = Publisher::new(Signer::ethereum(&[9; 32]).unwrap(), same);
+    double.mint(stranger.address(), 1 << 100);
+    for (name, file) in settled.iter().take(2) {
+        stranger.publish(
+            &mut double,
+            name[..8].parse().unwrap(),
+            &Bytes::from(file.clone()),
+        );
+    }
     let mut publisher = Publisher::new(Signer::ethereum(&[1; 32]).unwrap(), node);
     let wallet = publisher.address();
     double.mint(wallet, 1 << 100);

@@ -202,6 +202,8 @@ impl SegmentData {
 /// What a segment item says, before it is signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
+    /// The scheduler's epoch as it was bundled: after a loss, what an earlier epoch carried on with does not count.
+    pub epoch: u64,
     /// Counts the node's permanent carriers, from 0.
     pub sequence: u64,
     /// Number of the segment file.
@@ -222,6 +224,7 @@ impl Draft {
         let mut tags = own_tags("Segment");
         tags.push(Tag::new("Segment", self.segment.to_string()));
         tags.push(Tag::new("Sequence", self.sequence.to_string()));
+        tags.extend(epoch_tag(self.epoch));
         let previous = self
             .prev_segment
             .map(|id| Tag::new("Prev-Segment", id.to_string()));
@@ -240,6 +243,7 @@ impl Draft {
             .tag("Segment-SHA256")
             .and_then(|text| text.parse::<ItemId>().ok());
         let draft = Draft {
+            epoch: epoch(SEGMENT, item.tag("Epoch"))?,
             sequence: number(SEGMENT, item, "Sequence")?,
             segment: number(SEGMENT, item, "Segment")?,
             prev_segment: optional_id(SEGMENT, item, "Prev-Segment")?,
@@ -463,6 +467,8 @@ pub fn unwrap(wrapper: &DataItem) -> Result<Withheld> {
 /// The tags of whatever brings a carrier's bundle to the weave: a transaction, or a bundler's data item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CarrierTags {
+    /// As in the segment item.
+    pub epoch: u64,
     /// Counts the node's carriers, from 0.
     pub sequence: u64,
     /// Id of the segment item inside.
@@ -488,6 +494,7 @@ impl CarrierTags {
         ];
         tags.extend(own_tags("Carrier"));
         tags.push(Tag::new("Sequence", self.sequence.to_string()));
+        tags.extend(epoch_tag(self.epoch));
         tags.push(Tag::new("Segment-Item", self.segment_item.to_string()));
         let previous = self.previous.iter();
         tags.extend(previous.map(|id| Tag::new("Prev-Bundle", id.to_string())));
@@ -515,6 +522,7 @@ impl CarrierTags {
         let segment_item = tags::first(tags, "Segment-Item").and_then(|text| text.parse().ok());
         let sequence = tags::first(tags, "Sequence").and_then(one_spelling);
         Ok(CarrierTags {
+            epoch: epoch(CARRIER, tags::first(tags, "Epoch"))?,
             sequence: sequence.ok_or(tag_error(CARRIER, "Sequence"))?,
             segment_item: segment_item.ok_or(tag_error(CARRIER, "Segment-Item"))?,
             previous,
@@ -545,6 +553,17 @@ fn sign(what: &'static str, tags: Tags, data: Bytes, signer: &Signer) -> Result<
         ..ItemParts::default()
     };
     DataItem::sign(&parts, signer).map_err(|error| CarrierError::Item { what, error })
+}
+
+/// The first epoch is not written.
+fn epoch_tag(epoch: u64) -> Option<Tag> {
+    (epoch > 0).then(|| Tag::new("Epoch", epoch.to_string()))
+}
+
+fn epoch(what: &'static str, text: Option<&str>) -> Result<u64> {
+    let Some(text) = text else { return Ok(0) };
+    let epoch = one_spelling(text).filter(|epoch| *epoch > 0);
+    epoch.ok_or(tag_error(what, "Epoch"))
 }
 
 fn number(what: &'static str, item: &DataItem, tag: &'static str) -> Result<u64> {

@@ -62,6 +62,8 @@ pub struct Continuity {
     tick: Tick,
     epoch: u64,
     last: Option<Last>,
+    /// Whether two entries may have one time.
+    is_lenient: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +82,15 @@ impl Continuity {
             tick: Tick::default(),
             epoch: 0,
             last: None,
+            is_lenient: false,
+        }
+    }
+
+    /// As it is read of a scheduler of another kind: some give two messages of one millisecond one time.
+    pub fn lenient(self) -> Continuity {
+        Continuity {
+            is_lenient: true,
+            ..self
         }
     }
 
@@ -95,6 +106,7 @@ impl Continuity {
                 assignment: last.item.id(),
                 owner: last.item.bytes().slice_ref(last.item.owner()),
             }),
+            is_lenient: false,
         }
     }
 
@@ -135,7 +147,8 @@ impl Continuity {
         if next.chain != self.chain {
             return Err(Break::Chain);
         }
-        let is_later = next.tick.timestamp_ms > self.tick.timestamp_ms
+        let is_same_time = self.is_lenient && next.tick.timestamp_ms == self.tick.timestamp_ms;
+        let is_later = (is_same_time || next.tick.timestamp_ms > self.tick.timestamp_ms)
             && next.tick.block_height >= self.tick.block_height;
         if !is_later && self.next_slot > 0 {
             return Err(Break::Time);
@@ -152,7 +165,10 @@ impl Continuity {
                 why,
             })?;
         }
-        *self = Continuity::after(next);
+        *self = Continuity {
+            is_lenient: self.is_lenient,
+            ..Continuity::after(next)
+        };
         Ok(())
     }
 
@@ -280,6 +296,19 @@ mod tests {
             ..second.clone()
         };
         assert_eq!(log.accept(&early, &[]), Err(Break::Time));
+        let mut foreign = log.clone().lenient();
+        foreign.accept(&early, &[]).unwrap();
+        let third = next(Some(&early), 0, vec![], &key);
+        let earlier = Assignment {
+            tick: Tick::default(),
+            ..third.clone()
+        };
+        assert_eq!(
+            foreign.accept(&earlier, &[]),
+            Err(Break::Time),
+            "nothing goes back"
+        );
+        foreign.accept(&third, &[]).unwrap();
         assert!(log.needs(&second).is_empty());
         log.accept(&second, &[]).unwrap();
         assert_eq!((log.next_slot(), log.last()), (2, Some(second.item.id())));

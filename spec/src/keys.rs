@@ -372,3 +372,10 @@ fn der_element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (content, rest) = rest.split_at_checked(len)?;
     Some((tag, content, rest))
 }
+
+/// The compressed form of a secp256k1 key; `None` if it is no point of the curve in its long form.
+pub fn compressed(key: &[u8]) -> Option<[u8; 33]> {
+    let point = secp256k1::PublicKey::from_slice(key).ok()?;
+    // The long form has other spellings, with the parity in its first byte.
+    (point.serialize_uncompressed() == *key).then(|| point.serialize())
+}

@@ -16,8 +16,9 @@ pub const TYPE: &str = "Successor";
 const SUCCESSOR: &str = "Successor";
 /// Name of an assignment's tags that lead from the signer before to its own, oldest first.
 pub const TAG: &str = "Succession";
-/// Most successions between two assignments of one log.
-pub const STEPS_MAX: usize = 8;
+/// Most successions between two assignments of one log, and of one scheduler: an assignment names all that its process has
+/// not seen, and has no room for more.
+pub const STEPS_MAX: usize = 32;
 
 /// A successor item, read.
 #[derive(Debug, Clone)]

@@ -152,7 +152,10 @@ impl Verifier {
                 *counts.entry(key).or_default() += 1;
             }
         }
-        let tables = counts.into_iter().filter_map(|(key, count)| {
+        // A table is some 80 KiB: a bundle of many keys gets them for those that come most often.
+        let mut counts: Vec<(&Key, usize)> = counts.into_iter().collect();
+        counts.sort_unstable_by_key(|(key, count)| (std::cmp::Reverse(*count), *key));
+        let tables = counts.into_iter().take(TABLES_MAX).filter_map(|(key, count)| {
             let bits = if count >= WIDE_FROM {
                 WIDE_BITS
             } else {
@@ -284,6 +287,20 @@ mod tests {
             );
             assert!(!items[5].is_verified());
         }
+    }
+
+    #[test]
+    fn many_keys_share_a_bounded_number_of_tables() {
+        let verifier = Verifier::new();
+        let keys = 0..TABLES_MAX as u8 + 20;
+        let items: Vec<DataItem> = keys
+            .flat_map(|key| (0..NARROW_FROM as u64 + u64::from(key == 83)).map(move |n| item(key, n)))
+            .collect();
+        let tables = verifier.tables_for(&items);
+        assert_eq!(tables.len(), TABLES_MAX);
+        let most = Signer::ed25519(&[83; 32]);
+        assert!(tables.contains_key(most.owner().first_chunk().expect("32 bytes")));
+        assert_eq!(verifier.verify(&items), Ok(()));
     }
 
     /// Points of small order and other odd forms must end as the single check ends them.

@@ -65,6 +65,7 @@ fn item(n: usize) -> DataItem {
 
 fn draft(sequence: u64) -> Draft {
     Draft {
+        epoch: 0,
         sequence,
         segment: 2 * sequence + 1,
         prev_segment: (sequence > 0).then_some(ItemId([9; 32])),
@@ -88,6 +89,7 @@ fn the_vector_reads_as_it_says_and_is_made_again_byte_for_byte() {
     let (bundle, vector) = vector();
     let carrier = Carrier::parse(&bundle).unwrap();
     let expected = Draft {
+        epoch: 0,
         sequence: vector.sequence,
         segment: vector.segment,
         prev_segment: Some(vector.prev_segment),
@@ -308,6 +310,7 @@ fn a_wrapper_stands_for_its_item_only_and_its_signature_counts() {
 #[test]
 fn carrier_tags_have_one_form() {
     let tags = CarrierTags {
+        epoch: u64::MAX,
         sequence: 7,
         segment_item: ItemId([1; 32]),
         previous: vec![ItemId([2; 32]); PREVIOUS_MAX],
@@ -336,4 +339,26 @@ fn carrier_tags_have_one_form() {
     };
     let padded: Vec<Tag> = written.iter().map(padded).collect();
     assert!(CarrierTags::read(&padded).is_err());
+    let first = CarrierTags { epoch: 0, ..tags };
+    let mut written = first.encode().unwrap();
+    assert_eq!(CarrierTags::read(&written).unwrap(), first);
+    assert!(
+        written.iter().all(|tag| tag.name != "Epoch"),
+        "the first is not written"
+    );
+    written.push(Tag::new("Epoch", "0"));
+    assert!(CarrierTags::read(&written).is_err(), "nor read");
+}
+
+#[test]
+fn an_epoch_is_signed_for_with_the_segment() {
+    let later = Draft {
+        epoch: 1_700_000_000,
+        ..draft(3)
+    };
+    let carrier = Carrier::build(vec![item(1)], &later, &node()).unwrap();
+    assert_eq!(
+        Carrier::parse(&whole(&carrier)).unwrap().segment().epoch,
+        1_700_000_000
+    );
 }

@@ -70,6 +70,7 @@ fn bundle(carrier: &Carrier) -> Bytes {
 
 fn close(records: Vec<DataItem>) -> Carrier {
     let draft = Segment {
+        epoch: 0,
         sequence: 0,
         segment: 2,
         prev_segment: None,
@@ -81,6 +82,7 @@ fn close(records: Vec<DataItem>) -> Carrier {
 
 fn tags(carrier: &Carrier) -> Vec<Tag> {
     let tags = CarrierTags {
+        epoch: 0,
         sequence: 0,
         segment_item: carrier.segment_item().id(),
         previous: vec![ItemId([3; 32])],
@@ -276,8 +278,114 @@ fn parts_of_other_proofs_do_not_fit() {
 }
 
 #[test]
+fn a_carrier_item_without_a_digest_is_tied_to_nothing() {
+    let carrier = close(log(3, 40));
+    let data = bundle(&carrier);
+    let whole: Vec<usize> = Tree::of(&data)
+        .chunks()
+        .map(|chunk| chunk.start as usize)
+        .collect();
+    let (transaction, mut found) = place(&data, tags(&carrier), &whole);
+    let parts = ItemParts {
+        data: data.clone(),
+        ..ItemParts::default()
+    };
+    let item = DataItem::sign(&parts, &wallet()).unwrap();
+    found.transaction = Some(transaction);
+    let members = members(&carrier, carrier.records()[2].id(), true).unwrap();
+    let mut subject = members.subject;
+    subject.at.as_mut().unwrap().path = None;
+    let mut proof = Proof {
+        subject,
+        assignment: None,
+        previous: None,
+        next: None,
+        digest: Some(carrier.digest_item().clone()),
+        carrier: Carried::Item {
+            item: item.withhold(),
+            tail: Tail::of(&data, data.len() - carrier.digest_item().bytes().len()),
+        },
+        place: Some(found),
+    };
+    proof.digest = None;
+    let refused = proof.verify().unwrap_err().to_string();
+    assert!(refused.contains("no digest ties"), "{refused}");
+}
+
+#[test]
+fn a_look_alike_of_a_strangers_before_the_true_assignment_is_passed_over() {
+    let mut records = log(3, 40);
+    let (message, honest) = (records[2].clone(), Assignment::read(records[3].clone()).unwrap());
+    let draft = Draft {
+        process: honest.process,
+        slot: 1,
+        chain: honest.chain,
+        tick: honest.tick,
+        message: Some(message.id()),
+        exclude: Vec::new(),
+        notes: Vec::new(),
+        anchor: [7; 32],
+    };
+    let stranger = draft.sign(&Signer::ed25519(&[9; 32])).unwrap();
+    records.insert(0, stranger.item);
+    let shown = small(&close(records), message.id()).verify().unwrap();
+    assert_eq!(shown.slot.unwrap().assignment, honest.item.id());
+}
+
+#[test]
+fn only_the_process_item_shows_whose_log_it_is() {
+    let carrier = close(log(3, 40));
+    let of = |index: usize| small(&carrier, carrier.records()[index].id()).verify().unwrap();
+    assert!(!of(2).slot.unwrap().scheduler_named);
+    // The log's process names nobody.
+    assert!(!of(0).slot.unwrap().scheduler_named);
+    let parts = ItemParts {
+        tags: vec![Tag::new("Scheduler", scheduler().address().to_string())],
+        ..ItemParts::default()
+    };
+    let spawn = DataItem::sign(&parts, &Signer::ed25519(&[1; 32])).unwrap();
+    let process = ProcessId::from(spawn.id());
+    let assignment = assign(&spawn, 0, Chain::first(process), process).item;
+    let id = spawn.id();
+    let shown = small(&close(vec![spawn, assignment]), id).verify().unwrap();
+    assert!(shown.slot.unwrap().scheduler_named);
+}
+
+/// The scheduler's key changed before the bundle was closed.
+#[test]
+fn whole_chunks_need_no_word_of_the_key_that_closed_the_bundle() {
+    let draft = Segment {
+        epoch: 0,
+        sequence: 0,
+        segment: 2,
+        prev_segment: None,
+        segment_sha256: [5; 32],
+        data: Bytes::new(),
+    };
+    let carrier = Carrier::build(log(3, 40), &draft, &Signer::ed25519(&[3; 32])).unwrap();
+    let data = bundle(&carrier);
+    let whole: Vec<usize> = Tree::of(&data)
+        .chunks()
+        .map(|chunk| chunk.start as usize)
+        .collect();
+    let (transaction, found) = place(&data, tags(&carrier), &whole);
+    let members = members(&carrier, carrier.records()[2].id(), true).unwrap();
+    let proof = Proof {
+        subject: members.subject,
+        assignment: members.assignment,
+        previous: members.previous,
+        next: members.next,
+        digest: Some(carrier.digest_item().clone()),
+        carrier: Carried::Transaction(transaction),
+        place: Some(found),
+    };
+    assert_eq!(proof.verify().unwrap().slot.unwrap().placed, Placed::Bytes);
+}
+
+#[test]
 fn a_digest_by_another_key_than_the_schedulers_shows_nothing() {
     let draft = Segment {
+        epoch: 0,
         sequence: 0,
         segment: 2,
         prev_segment: None,

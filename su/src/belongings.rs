@@ -14,9 +14,15 @@ use weave::Weave;
 /// Hits read at once.
 const PAGE: usize = 100;
 
+/// Whether a process is scheduled here and not permanent.
+pub type IsLocal<'a> = dyn Fn(ProcessId) -> Answer<bool> + Send + Sync + 'a;
+
 /// Finds what belongs to processes.
 #[async_trait]
 pub trait Belongings: Send + Sync {
+    /// Which of these items are on this machine alone and stay there, unless who has them makes them permanent: what
+    /// was brought to stay, and what is of a local process: its item, its assignments, what it got and what it sent.
+    async fn private(&self, ids: &[ItemId], is_local: &IsLocal<'_>) -> Answer<Vec<ItemId>>;
     /// Makes items part of a class, as they are held: data that was withheld stays so.
     async fn keep(&self, ids: Vec<ItemId>, class: Class) -> Answer<()>;
     /// Makes what a process sent to others than processes part of the permanent class.
@@ -48,8 +54,42 @@ impl InWeave {
     }
 }
 
+/// Of whose log an item may be a part: what it is for, who sent it, what it assigns; and it may be a process itself.
+fn processes_of(stored: &Stored) -> Vec<ProcessId> {
+    let target = match stored {
+        Stored::Item(item) => item.target().copied(),
+        Stored::Withheld(withheld) => withheld.target().copied(),
+        Stored::Registered(_) | Stored::Posted(_) => None,
+    };
+    let tags = stored.tags();
+    let named = ["Process", "From-Process"].map(|name| tags::first(&tags, name)?.parse().ok());
+    let own = [Some(ProcessId::from(stored.id())), target.map(ProcessId)];
+    own.into_iter().chain(named).flatten().collect()
+}
+
 #[async_trait]
 impl Belongings for InWeave {
+    async fn private(&self, ids: &[ItemId], is_local: &IsLocal<'_>) -> Answer<Vec<ItemId>> {
+        let mut private = Vec::new();
+        for id in ids {
+            let is_private = match self.weave.local_only(*id).await? {
+                None => false,
+                Some(true) => true,
+                Some(false) => {
+                    let found = self.weave.lookup(*id).await?;
+                    let processes = found.map_or(Vec::new(), |found| processes_of(&found.stored));
+                    let mut any = false;
+                    for process in processes {
+                        any = any || is_local(process)?;
+                    }
+                    any
+                }
+            };
+            private.extend(is_private.then_some(*id));
+        }
+        Ok(private)
+    }
+
     async fn keep(&self, ids: Vec<ItemId>, class: Class) -> Answer<()> {
         self.weave.keep(ids, class).await
     }

@@ -59,6 +59,7 @@ fn uploader(stage: &Stage, sink: &Arc<Sink>) -> io::Result<Uploader> {
         log: stage.weave.log().clone(),
         cache: None,
         node: Arc::new(Signer::ed25519(&[2; 32])),
+        epoch: 0,
         wallet: Arc::new(wallet),
         peers: vec![Peer::new("none", sink.clone())],
         bundlers: vec![BundlerService::new("sink", sink.clone(), "arweave")],

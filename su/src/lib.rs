@@ -237,6 +237,9 @@ impl Su {
         let mut needs = copies::needs(item.tags());
         let used = spec::tags::first(&notes, MODULE_USED);
         needs.extend(used.and_then(|id| id.parse::<ItemId>().ok()));
+        if class == Class::Permanent {
+            self.check_private(&needs).await?;
+        }
         self.belongings.keep(needs, class).await?;
         for (name, value) in [
             ("Chain", self.chain.as_str()),
@@ -258,6 +261,18 @@ impl Su {
                 ..Ask::default()
             },
         })
+    }
+
+    /// Refuses to make anything permanent by naming it that is on this machine alone and not the namer's to publish.
+    async fn check_private(&self, ids: &[ItemId]) -> Answer<()> {
+        let is_local = |process| self.reader.is_local(process);
+        let private = self.belongings.private(ids, &is_local).await?;
+        let Some(id) = private.first() else { return Ok(()) };
+        let text = format!(
+            "{id} is kept on this machine: it belongs to a local process, or was brought to stay; whoever has it makes it \
+             permanent by posting it to /tx/arweave"
+        );
+        Err(Refusal::invalid("is-local", text))
     }
 
     /// A suspended scheduler still tells a message that has its slot from one that has none.
@@ -407,6 +422,9 @@ impl Scheduler for Su {
         assignable(&stored, &exclude)?;
         let pushed = stored.item().and_then(|item| pushed(process, item));
         self.check_suspended(process, id, pushed)?;
+        if !self.reader.is_local(process)? {
+            self.check_private(&[id]).await?;
+        }
         let exclude = Field::ALL
             .into_iter()
             .filter(|field| exclude.contains(field))

@@ -119,6 +119,18 @@ impl Reader {
         Ok(self.entry(process, slot, &row)?)
     }
 
+    /// Whether a process is scheduled here, is not permanent, and not on its way there.
+    ///
+    /// # Errors
+    /// Damage, or a failing index.
+    pub fn is_local(&self, process: ProcessId) -> Answer<bool> {
+        if self.index.view()?.last_slot(process)?.is_none() {
+            return Ok(false);
+        }
+        let first = self.at(process, Some(0))?;
+        Ok(!self.is_permanent(&first.assignment)?)
+    }
+
     /// Whether a process is permanent, or on its way there; its first assignment is at hand.
     pub fn is_permanent(&self, first: &Assignment) -> Result<bool> {
         let view = self.index.view()?;

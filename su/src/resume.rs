@@ -158,6 +158,11 @@ pub async fn succeed(
             "a key that was replaced cannot come back; make a new one".into(),
         ));
     }
+    if links.len() >= spec::succession::STEPS_MAX {
+        // A process that rests through all of them, or names the first key, could not be gone on with.
+        let text = "as many keys have followed each other as an assignment can name; this one stays";
+        return Err(Error::Turn(text.into()));
+    }
     let made = spec::Succession::sign(to, old).map_err(|error| Error::Turn(error.to_string().into()))?;
     let link = Link {
         from: made.from,

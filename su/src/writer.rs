@@ -30,6 +30,7 @@ use crate::index::{Change, Index, Key, Placed, Row, View};
 use crate::journal::{Journal, Pending};
 use crate::note::{Mark, Told};
 use crate::read;
+use crate::read::Reader;
 
 /// Requests drafted before the writer looks up again.
 const DRAFT_MAX: usize = 16;
@@ -619,6 +620,14 @@ impl Desk {
         self.append_after(needs, sender, pieces, class)
     }
 
+    fn reader(&self) -> Reader {
+        Reader {
+            journal: self.parts.journal.clone(),
+            index: self.parts.index.clone(),
+            page_bytes_max: 0,
+        }
+    }
+
     fn append_after(
         &self,
         needs: Vec<ItemId>,
@@ -627,7 +636,19 @@ impl Desk {
         class: Class,
     ) -> Pending {
         let (belongings, journal) = (self.parts.belongings.clone(), self.parts.journal.clone());
+        let reader = self.reader();
         Box::pin(async move {
+            let mut needs = needs;
+            if !needs.is_empty() && class == Class::Permanent {
+                let is_local = |process| reader.is_local(process);
+                let private = belongings.private(&needs, &is_local).await;
+                let private = private.map_err(weave::Error::Refused)?;
+                needs.retain(|id| !private.contains(id));
+                for id in private {
+                    // It was assigned while the process was local, too.
+                    tracing::warn!(%id, "it belongs to a local process, and stays behind");
+                }
+            }
             if !needs.is_empty() {
                 let kept = belongings.keep(needs, class).await;
                 kept.map_err(weave::Error::Refused)?;

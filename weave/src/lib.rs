@@ -22,7 +22,6 @@ mod range;
 mod recent;
 pub mod record;
 mod registered;
-mod rejoin;
 pub mod retrieve;
 mod scan;
 mod segment;

@@ -34,6 +34,8 @@ impl NoteKind {
     pub const GENESIS: NoteKind = NoteKind(0x0100);
     /// Bytes registered under a published id.
     pub const REGISTERED: NoteKind = NoteKind(0x0101);
+    /// The item before it must not leave this machine: version 1, id.
+    pub const KEPT_LOCAL: NoteKind = NoteKind(0x0102);
     /// First kind of the scheduler, 0x0200-0x02ff.
     pub const SCHEDULER: NoteKind = NoteKind(0x0200);
     /// First kind of the compute unit, 0x0300-0x03ff.

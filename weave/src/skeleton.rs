@@ -1,17 +1,18 @@
 //! A sealed segment taken apart into its records and the rest of the file, and put together again byte for byte.
 //!
-//! Not here: the bundle that carries both, compression. The invariant: `put` of what `take` gave is the file.
-//! Source: spec/carrier.md, "Segment item".
+//! Not here: the bundle that carries both (`spec::carrier`), compression. The invariant: `put` of what `take` gave is
+//! the file. Source: spec/carrier.md, "Segment item".
 
 use aws_lc_rs::digest::{Context, SHA256};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use spec::chunks::Hash;
+use spec::{DataItem, carrier};
 
 use crate::error::{Error, Result};
 use crate::frame::{self, FRAME_LEN, FrameHead, FrameKind, HEAD_LEN, SegmentHead};
 use crate::record::Record;
 use crate::scan::Window;
-use crate::segment::Segment;
+use crate::segment::{FOOTER_MAGIC, Segment};
 
 /// Bytes read at once of what follows the groups.
 const STEP_LEN: u64 = 1 << 20;
@@ -109,66 +110,210 @@ pub fn sha256(segment: &Segment) -> Result<Hash> {
     Ok(hash.finish().as_ref().try_into().expect("a digest has 32 bytes"))
 }
 
-/// Why a skeleton and records make no segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
-    /// Its first bytes are no segment's head.
-    #[error("the skeleton does not begin with a segment's head")]
-    Head,
-    /// It ends inside a frame, or has no footer.
-    #[error("the skeleton is cut off at byte {0}")]
-    CutOff(usize),
-    /// There are fewer or more records than it has places for, or one has another length.
-    #[error("record {0} does not fit the skeleton")]
-    Record(usize),
-    /// Together they are longer or shorter than the file was.
-    #[error("skeleton and records do not have the file's length")]
-    Length,
+/// Why a skeleton and records make no file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("byte {at} of the skeleton: {why}")]
+pub struct Unfit {
+    /// Where in it.
+    pub at: usize,
+    /// What is wrong.
+    pub why: String,
 }
 
-/// Puts a segment's file together. `payloads` are its records' payloads in order: an item's bytes, or what a wrapper
-/// of a withheld item carries.
+type Fit<T> = std::result::Result<T, Unfit>;
+
+/// Walks the frames of a skeleton.
+struct Walk<'a> {
+    bytes: &'a Bytes,
+    at: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// After the head; with the salt of the file's checksums.
+    fn begin(bytes: &'a Bytes) -> Fit<(Walk<'a>, u32)> {
+        let walk = Walk { bytes, at: 0 };
+        let head = SegmentHead::read(bytes).map_err(|_| walk.error("it does not begin as a segment does"))?;
+        Ok((Walk { at: HEAD_LEN, ..walk }, head.salt))
+    }
+
+    fn error(&self, why: impl Into<String>) -> Unfit {
+        Unfit {
+            at: self.at,
+            why: why.into(),
+        }
+    }
+
+    /// Whether the footer begins here.
+    fn is_footer(&self) -> bool {
+        // No frame begins so: its checksum would not be zero.
+        self.bytes[self.at..].starts_with(FOOTER_MAGIC)
+    }
+
+    fn head(&self) -> Fit<FrameHead> {
+        let head = FrameHead::read(&self.bytes[self.at..]);
+        head.ok_or_else(|| self.error("neither a frame nor the footer begins here"))
+    }
+
+    /// Goes on by so many bytes, and answers with them.
+    fn take(&mut self, len: usize) -> Fit<Bytes> {
+        let end = self.at.checked_add(len).filter(|end| *end <= self.bytes.len());
+        let end = end.ok_or_else(|| self.error("cut off"))?;
+        let taken = self.bytes.slice(self.at..end);
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn rest(&self) -> Bytes {
+        self.bytes.slice(self.at..)
+    }
+}
+
+/// Makes the file of a skeleton and the records of its bundle, and hands it out in pieces. Wrappers must be signed by
+/// `node`, the key that signed the bundle's closing items; the items' own signatures are the caller's to check.
+/// Whether it is the file that was meant, its SHA-256 tells.
 ///
 /// # Errors
-/// If they do not fit. Whether the file is the one it was, its SHA-256 tells.
-pub fn put(
-    skeleton: &[u8],
-    file_len: u64,
-    payloads: impl IntoIterator<Item = Bytes>,
-) -> std::result::Result<Vec<u8>, Unfit> {
-    let salt = SegmentHead::read(skeleton).map_err(|_| Unfit::Head)?.salt;
-    let most = usize::try_from(file_len).map_err(|_| Unfit::Length)?;
-    let mut out = skeleton[..HEAD_LEN].to_vec();
-    let (mut rest, mut payloads) = (&skeleton[HEAD_LEN..], payloads.into_iter().enumerate());
-    // A frame begins with its zeroed checksum, a footer does not.
-    while rest.starts_with(&[0; 4]) {
-        let cut_off = Unfit::CutOff(skeleton.len() - rest.len());
-        let head = FrameHead::read(rest).ok_or(cut_off)?;
-        let start = out.len();
-        if is_record(head.kind) {
-            let (index, payload) = payloads.next().ok_or(cut_off)?;
-            if payload.len() as u64 != u64::from(head.len) {
-                return Err(Unfit::Record(index));
+/// Says what does not fit. What was handed out until then is of no use.
+pub fn put<'r>(
+    skeleton: &Bytes,
+    records: impl IntoIterator<Item = &'r DataItem>,
+    node: &[u8],
+    mut out: impl FnMut(&[u8]),
+) -> Fit<()> {
+    let (mut walk, salt) = Walk::begin(skeleton)?;
+    let mut records = records.into_iter();
+    out(&skeleton[..HEAD_LEN]);
+    while !walk.is_footer() {
+        let head = walk.head()?;
+        let bytes = walk.take(FRAME_LEN)?;
+        let payload = match is_record(head.kind) {
+            true => {
+                let item = records.next();
+                let item =
+                    item.ok_or_else(|| walk.error("the bundle has fewer records than the skeleton"))?;
+                payload(head.kind, item, node).map_err(|why| walk.error(why))?
             }
-            out.extend_from_slice(&rest[..FRAME_LEN]);
-            out.extend_from_slice(&payload);
-            rest.advance(FRAME_LEN);
-        } else {
-            let span = usize::try_from(head.span()).map_err(|_| cut_off)?;
-            out.extend_from_slice(rest.get(..span).ok_or(cut_off)?);
-            rest.advance(span);
+            false => walk.take(head.len as usize)?,
+        };
+        if payload.len() as u64 != u64::from(head.len) {
+            return Err(walk.error(format!(
+                "a record has {} bytes, the frame is for {}",
+                payload.len(),
+                head.len
+            )));
         }
-        if out.len() > most {
-            return Err(Unfit::Length);
+        out(&frame::checksum(&[&bytes[4..], &payload], salt).to_le_bytes());
+        out(&bytes[4..]);
+        out(&payload);
+    }
+    if records.next().is_some() {
+        return Err(walk.error("the bundle has more records than the skeleton"));
+    }
+    out(&walk.rest());
+    Ok(())
+}
+
+fn payload(kind: FrameKind, item: &DataItem, node: &[u8]) -> std::result::Result<Bytes, String> {
+    if kind == FrameKind::Item {
+        return Ok(item.bytes().clone());
+    }
+    if item.owner() != node {
+        return Err("an item stands for a withheld one, and the node did not sign it".into());
+    }
+    carrier::unwrap(item).map_err(|error| error.to_string())?;
+    Ok(item.data())
+}
+
+#[cfg(test)]
+mod tests {
+    use spec::Signer;
+
+    use super::*;
+    use crate::testing::publisher::{apart, bundled};
+
+    fn vector() -> Bytes {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/vectors/segment_v1.seg");
+        std::fs::read(path).expect("the vector of storage.md").into()
+    }
+
+    fn node() -> Signer {
+        Signer::ed25519(&[2; 32])
+    }
+
+    fn file_of(skeleton: &[u8], records: &[DataItem]) -> Fit<Vec<u8>> {
+        let mut file = Vec::new();
+        put(&skeleton.to_vec().into(), records, node().owner(), |bytes| {
+            file.extend_from_slice(bytes);
+        })?;
+        Ok(file)
+    }
+
+    #[test]
+    fn a_file_with_every_kind_of_record_is_made_again_byte_for_byte() {
+        let file = vector();
+        let parts = apart(&file).expect("a sealed segment");
+        assert!(parts.records.iter().any(|one| matches!(one, Record::Withheld(_))));
+        assert!(parts.records.iter().any(|one| matches!(one, Record::Item(_))));
+        let records = bundled(&parts.records, &node());
+        assert_eq!(file_of(&parts.skeleton, &records), Ok(file.to_vec()));
+        assert!(parts.skeleton.len() < file.len());
+    }
+
+    #[test]
+    fn records_missing_left_over_swapped_or_signed_by_another_are_refused() {
+        let parts = apart(&vector()).expect("a sealed segment");
+        let records = bundled(&parts.records, &node());
+        let refused = |records: &[DataItem]| file_of(&parts.skeleton, records).is_err();
+        assert!(refused(&records[1..]) && refused(&records[..records.len() - 1]));
+        let mut more = records.clone();
+        more.push(records[0].clone());
+        assert!(refused(&more));
+        let strangers = bundled(&parts.records, &Signer::ed25519(&[3; 32]));
+        for (at, record) in parts.records.iter().enumerate() {
+            if matches!(record, Record::Withheld(_)) {
+                let mut bad = records.clone();
+                bad[at] = strangers[at].clone();
+                assert!(refused(&bad), "a stranger's wrapper at {at}");
+            }
         }
-        frame::close(&mut out[start..], salt);
     }
-    if let Some((index, _)) = payloads.next() {
-        return Err(Unfit::Record(index));
+
+    #[test]
+    fn a_cut_or_changed_skeleton_never_panics_and_makes_another_file_or_none() {
+        let file = vector();
+        let parts = apart(&file).expect("a sealed segment");
+        let records = bundled(&parts.records, &node());
+        for at in 0..parts.skeleton.len() {
+            let mut bad = parts.skeleton.clone();
+            bad[at] ^= 1;
+            let made = file_of(&bad, &records);
+            assert!(
+                made != Ok(file.to_vec()) || is_checksum(&parts.skeleton, at),
+                "byte {at}"
+            );
+            assert_ne!(
+                file_of(&parts.skeleton[..at], &records),
+                Ok(file.to_vec()),
+                "cut at {at}"
+            );
+        }
     }
-    out.extend_from_slice(rest);
-    match out.len() == most {
-        true => Ok(out),
-        false => Err(Unfit::Length),
+
+    fn is_checksum(skeleton: &[u8], at: usize) -> bool {
+        let skeleton = skeleton.to_vec().into();
+        let (mut walk, _) = Walk::begin(&skeleton).expect("a skeleton");
+        while !walk.is_footer() {
+            if (walk.at..walk.at + 4).contains(&at) {
+                return true;
+            }
+            let head = walk.head().expect("a frame");
+            let len = if is_record(head.kind) {
+                0
+            } else {
+                head.len as usize
+            };
+            walk.take(FRAME_LEN + len).expect("a whole frame");
+        }
+        false
     }
 }

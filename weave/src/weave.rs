@@ -25,7 +25,7 @@ use crate::frame::payload_len;
 use crate::index::Index;
 use crate::log::{Clock, Log, system_clock};
 use crate::recent::{Recent, Work};
-use crate::record::{Entry, Piece, Position, Record};
+use crate::record::{Entry, Note, NoteKind, Piece, Position, Record};
 use crate::registered;
 
 /// Permanent storage of one data folder. Share it by `Arc`.
@@ -238,6 +238,30 @@ impl Weave {
             .await
     }
 
+    /// Appends an item that nobody else may ever make permanent. One that is held already stays what it is.
+    ///
+    /// # Errors
+    /// As `append`.
+    pub async fn append_kept_local(&self, item: DataItem) -> Answer<()> {
+        let mark = kept_local(item.id());
+        let choose = move |shared: &Shared| {
+            let mut pieces = shared.new_pieces(vec![item], Class::Local)?;
+            let is_new = !pieces.is_empty();
+            pieces.extend(is_new.then_some(Piece::New(Record::Note(mark))));
+            Ok(pieces)
+        };
+        self.append_missing(Class::Local, choose).await
+    }
+
+    /// Whether an item is in no permanent segment: `Some` then, and whether who brought it wanted that. `None` also for
+    /// what is not held.
+    ///
+    /// # Errors
+    /// Damage, or a failing index.
+    pub async fn local_only(&self, id: ItemId) -> Answer<Option<bool>> {
+        self.blocking(move |shared| shared.local_only(&id)).await
+    }
+
     /// Appends what `choose` finds missing; what is read for it holds nobody up.
     async fn append_missing(
         &self,
@@ -434,6 +458,16 @@ impl Shared {
         Ok(new)
     }
 
+    fn local_only(&self, id: &ItemId) -> Result<Option<bool>> {
+        let Some(Piece::Copy(at)) = self.missing_copy(id)? else {
+            return Ok(None);
+        };
+        let next = self.log.entries(Some(at)).next().transpose()?;
+        Ok(Some(next.is_some_and(|entry| {
+            entry.record.note() == Some(&kept_local(*id))
+        })))
+    }
+
     /// What has to be appended for these ids to be in a class.
     fn missing_copies(&self, ids: &[ItemId], class: Class) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
@@ -486,6 +520,16 @@ fn genesis_hit(found: Found) -> Hit {
         cursor: crate::find::cursor(Position(0)),
         block_height: found.block_height,
         stored: found.stored,
+    }
+}
+
+/// The note behind an item that must not leave this machine.
+fn kept_local(id: ItemId) -> Note {
+    let mut body = vec![1];
+    body.extend_from_slice(id.bytes());
+    Note {
+        kind: NoteKind::KEPT_LOCAL,
+        body: body.into(),
     }
 }
 

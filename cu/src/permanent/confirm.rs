@@ -66,7 +66,7 @@ pub fn begin<'a>(
 }
 
 /// Whose checkpoints may be built on.
-async fn signers(shared: &Shared, process: ProcessId) -> Answer<BTreeSet<Address>> {
+pub async fn signers(shared: &Shared, process: ProcessId) -> Answer<BTreeSet<Address>> {
     let mut signers = shared.checkpointing.signers();
     signers.extend(shared.config.permanent.signers.iter().copied());
     if shared.config.permanent.trusts_scheduler {

@@ -19,7 +19,7 @@ use spec::contract::{Answer, Class};
 use spec::{Address, DataItem, ItemId, ProcessId, Signer};
 use tokio::sync::Semaphore;
 
-pub use item::naming;
+pub use item::{NAMING, naming};
 pub use rebuild::{Audit, Progress, Rebuilt};
 
 use crate::program::Program;

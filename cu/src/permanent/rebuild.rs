@@ -2,16 +2,17 @@
 //!
 //! Not here: where the logs come from. Invariant: an audit builds on no checkpoint and records nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use spec::contract::{Answer, Tick};
-use spec::{ProcessId, Refusal};
+use spec::{Address, ProcessId, Refusal};
 use tokio::sync::oneshot;
 
 use super::confirm::Report;
-use super::{Checkpointing, Known, Meter, find, locked};
+use super::{Checkpointing, Known, Meter, confirm, find, locked};
 use crate::Cu;
 use crate::process::Command;
 use crate::runner::{EVALUATIONS_DUE, Runner, Target};
@@ -79,6 +80,17 @@ pub struct Audit {
     pub unreadable: Vec<(Known, String)>,
     /// Those of other modules or engine epochs than this evaluation's: nothing can be said of them.
     pub foreign: Vec<Known>,
+    /// Whose checkpoints a compute unit would build on.
+    pub trusted: BTreeSet<Address>,
+}
+
+impl Audit {
+    /// Whether a checkpoint that would be built on claims a state that the log does not lead to.
+    pub fn is_wrong(&self) -> bool {
+        self.differ
+            .iter()
+            .any(|(known, _)| self.trusted.contains(&known.signer))
+    }
 }
 
 /// Shows a process's progress as long as it is there.
@@ -224,6 +236,7 @@ impl Cu {
             differ: Vec::new(),
             unreadable: Vec::new(),
             foreign: Vec::new(),
+            trusted: confirm::signers(shared, process).await?,
         };
         for one in &all {
             if !one.says.is_of(runner.program()?) {
@@ -250,5 +263,37 @@ impl Cu {
         shown.tell(last, tell, runner.finish(last)).await?;
         (audit.root, audit.evaluated) = (runner.root().await?, runner.evaluated);
         Ok(audit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_checkpoint_makes_no_log_wrong() {
+        let signer = Address([1; 32]);
+        let known = Known {
+            id: spec::ItemId([2; 32]),
+            signer,
+            slot: 7,
+            timestamp_ms: 8,
+            cron: None,
+            root: [9; 32],
+        };
+        let mut audit = Audit {
+            process: ProcessId([3; 32]),
+            slot: 7,
+            root: [4; 32],
+            evaluated: 8,
+            agree: Vec::new(),
+            differ: vec![(known, Some([4; 32]))],
+            unreadable: Vec::new(),
+            foreign: Vec::new(),
+            trusted: BTreeSet::new(),
+        };
+        assert!(!audit.is_wrong());
+        audit.trusted.insert(signer);
+        assert!(audit.is_wrong());
     }
 }

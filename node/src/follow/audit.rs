@@ -2,17 +2,22 @@
 //!
 //! Not here: the replay (`cu`). The invariant: no checkpoint and no cached outcome decides what the state is.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use aos_shell::error::Problem;
 use cu::permanent::{Audit, Known};
-use spec::contract::{Answer, Class, Permanent};
-use spec::{Address, ProcessId, Refusal};
+use spec::contract::Answer;
+use spec::{Address, ItemId, ProcessId, Refusal};
+use weave::network::Peer;
 
 use super::{Ended, Follower, TemporaryFolder, caught, gather};
 use crate::client::{Done, Outlet};
 use crate::proof::args::VerifyArgs;
 use crate::{gateways, wallet};
+
+/// Bytes of checkpoints that are brought for one comparison.
+const CHECKPOINTS_BYTES_MAX: usize = 4 << 30;
 
 /// `weft verify --process ID --full`
 pub async fn verify(process: ProcessId, args: &VerifyArgs, outlet: &Outlet) -> Done {
@@ -27,9 +32,10 @@ pub async fn verify(process: ProcessId, args: &VerifyArgs, outlet: &Outlet) -> D
         let text = format!("{} is no folder", data.display());
         return Err(Problem::new("file", text));
     }
-    let scheduler = args.scheduler.or_else(|| own_scheduler(data));
-    let mut follower =
-        Follower::open_with(process, scheduler, peers, data, &temporary.path().join("cu")).await?;
+    let scheduler = args.scheduler.or_else(|| own_account(data, "su.json"));
+    let beside = temporary.path().join("beside");
+    let mut follower = Follower::open_with(process, scheduler, peers, data, &beside).await?;
+    follower.compute.trust_checkpoints(own_account(data, "cu.json"));
     let done = outlet.wait("replaying", audit(&mut follower)).await;
     follower.close().await;
     let audit = match done {
@@ -40,9 +46,9 @@ pub async fn verify(process: ProcessId, args: &VerifyArgs, outlet: &Outlet) -> D
     tell(&audit, args.json, outlet)
 }
 
-/// The account of the scheduler whose folder it is.
-fn own_scheduler(data: &Path) -> Option<Address> {
-    let key = wallet::read(&data.join("keys").join("su.json")).ok()?;
+/// The account of a unit whose folder it is.
+fn own_account(data: &Path, file: &str) -> Option<Address> {
+    let key = wallet::read(&data.join("keys").join(file)).ok()?;
     Some(key.address())
 }
 
@@ -64,23 +70,44 @@ pub(super) async fn audit(follower: &mut Follower) -> Result<Audit, Ended> {
 }
 
 impl Follower {
-    /// Takes the checkpoints that gateways list onto this disk: their signatures hold, their states are what is asked.
+    /// Takes the checkpoints that gateways list beside the log: their signatures hold, their states are what is asked.
     async fn bring_checkpoints(&mut self) -> Answer<()> {
-        let mut new = Vec::new();
-        for gateway in &self.gateways {
-            match gather::checkpoints(&gateway.peer, self.process).await {
-                Ok(items) => new.extend(items),
-                Err(refusal) => self.complaints.push(refusal.to_string()),
-            }
-        }
-        new.sort_by_key(spec::DataItem::id);
-        new.dedup_by_key(|item| item.id());
-        for item in new {
-            if self.store.item(item.id()).await?.is_none() {
-                self.store.append(vec![item], Class::Local).await?;
+        let (mut seen, mut bytes) = (HashSet::new(), 0);
+        for at in 0..self.gateways.len() {
+            let peer = self.gateways[at].peer.clone();
+            let listed = gather::checkpoints(&peer, self.process).await;
+            let listed = listed.unwrap_or_else(|refusal| {
+                self.complaints.push(refusal.to_string());
+                Vec::new()
+            });
+            for id in listed.into_iter().filter(|id| seen.insert(*id)) {
+                if bytes >= CHECKPOINTS_BYTES_MAX {
+                    self.complaints
+                        .push(format!("checkpoints beyond {bytes} bytes are left out"));
+                    return Ok(());
+                }
+                bytes += self.bring(&peer, id).await?;
             }
         }
         Ok(())
+    }
+
+    /// Takes one checkpoint, if it is to be had. Answers its bytes.
+    async fn bring(&mut self, peer: &Peer, id: ItemId) -> Answer<usize> {
+        if self.store.item(id).await?.is_some() {
+            return Ok(0);
+        }
+        match gather::item(peer, id).await {
+            Ok(item) => {
+                let len = item.bytes().len();
+                self.store.keep(vec![item]).await?;
+                Ok(len)
+            }
+            Err(refusal) => {
+                tracing::info!(peer = peer.name(), %refusal, "a checkpoint is not to be had");
+                Ok(0)
+            }
+        }
     }
 }
 
@@ -111,20 +138,28 @@ fn tell(audit: &Audit, json: bool, outlet: &Outlet) -> Done {
     let hex = spec::signature::hex;
     if json {
         let row = |(known, verdict): (&Known, String)| {
+            let trusted = audit.trusted.contains(&known.signer);
             serde_json::json!({
                 "id": known.id, "slot": known.slot, "signer": known.signer, "root": hex(&known.root), "verdict": verdict,
+                "trusted": trusted,
             })
         };
         outlet.json(&serde_json::json!({
-            "ok": audit.differ.is_empty(), "process": audit.process, "slot": audit.slot, "root": hex(&audit.root),
+            "ok": !audit.is_wrong(), "process": audit.process, "slot": audit.slot, "root": hex(&audit.root),
             "evaluated": audit.evaluated, "checkpoints": verdicts(audit).into_iter().map(row).collect::<Vec<_>>(),
         }));
     } else {
         outlet.value(&format!("slot {}  {}", audit.slot, hex(&audit.root)));
         for (known, verdict) in verdicts(audit) {
-            outlet.note(&line(known, &verdict));
+            let is_stranger = !audit.trusted.contains(&known.signer);
+            let of_whom = if is_stranger {
+                " (nobody builds on this signer's)"
+            } else {
+                ""
+            };
+            outlet.note(&format!("{}{of_whom}", line(known, &verdict)));
         }
     }
-    // Differing checkpoints are what a script asks for.
-    Ok(u8::from(!audit.differ.is_empty()))
+    // Differing checkpoints that somebody would build on are what a script asks for; anybody can sign others.
+    Ok(u8::from(audit.is_wrong()))
 }

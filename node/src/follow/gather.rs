@@ -3,7 +3,7 @@
 //! Not here: the order of slots. The invariant: an item that is handed out has its id and its owner's signature,
 //! whatever the gateway said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
@@ -12,9 +12,13 @@ use spec::ids::from_base64url;
 use spec::{Address, Bundle, DataItem, ItemId, ProcessId, Refusal, SignatureType, Tag, tags};
 use weave::network::Peer;
 
-/// Most pages of one look at a log; a page has a hundred.
-const PAGES_MAX: usize = 100_000;
-/// Most checkpoints of one process that are read.
+/// Edges of a page; what a gateway gives beyond is not looked at.
+const PAGE: usize = 100;
+/// Most pages of one look at a log; the next look goes on where it ended.
+const PAGES_MAX: usize = 10_000;
+/// Longest cursor; they are all kept for as long as a look lasts.
+const CURSOR_LEN_MAX: usize = 1024;
+/// Most checkpoints of one process that are asked for.
 const CHECKPOINTS_MAX: usize = 10_000;
 /// How many blocks are looked at again each time: forks may have moved what was there.
 const OVERLAP_BLOCKS: u64 = 60;
@@ -32,9 +36,10 @@ const ASSIGNMENTS: &str = "query($process: String!, $owners: [String!], $after: 
 const WORDS: &str = "query($owners: [String!]) {
   transactions(
     tags: [
-      { name: \"Data-Protocol\", values: [\"Weft\"] }, { name: \"Type\", values: [\"Successor\", \"Resume\"] }
+      { name: \"Data-Protocol\", values: [\"Weft\"] }
+      { name: \"Type\", values: [\"Successor\", \"Resume\", \"Compute-Unit\"] }
     ]
-    owners: $owners, first: 100
+    owners: $owners, sort: HEIGHT_ASC, first: 100
   ) { pageInfo { hasNextPage } edges { cursor node { id } } }
 }";
 
@@ -138,6 +143,8 @@ pub struct Entry {
     pub slot: Option<u64>,
     /// The bundle it is in, by the gateway's word.
     pub bundle: Option<ItemId>,
+    /// The height of its block, by the gateway's word.
+    pub height: Option<u64>,
 }
 
 /// One gateway, and how far it was looked at.
@@ -145,6 +152,8 @@ pub struct Gateway {
     /// The client.
     pub peer: Peer,
     height_min: u64,
+    /// The newest height listed at the last look.
+    height_seen: u64,
     refused: BTreeSet<ItemId>,
     heard: BTreeSet<ItemId>,
 }
@@ -159,6 +168,7 @@ impl Gateway {
         Gateway {
             peer,
             height_min: 0,
+            height_seen: 0,
             refused: BTreeSet::new(),
             heard: BTreeSet::new(),
         }
@@ -167,6 +177,7 @@ impl Gateway {
     /// The assignments that it lists, oldest first, from where the last look may have missed some.
     pub async fn assignments(&mut self, process: ProcessId, signers: &[Address]) -> Answer<Vec<Entry>> {
         let (mut after, mut entries, mut height) = (None::<String>, Vec::new(), self.height_min);
+        let mut cursors = HashSet::new();
         for _ in 0..PAGES_MAX {
             let variables = serde_json::json!({
                 "process": process.to_string(),
@@ -177,18 +188,23 @@ impl Gateway {
             let data = self.peer.graphql(ASSIGNMENTS, &variables).await?;
             let listed: Listed = serde_json::from_str(data.get()).map_err(|error| bad(&self.peer, error))?;
             let page = listed.transactions;
-            for edge in &page.edges {
+            for edge in page.edges.iter().take(PAGE) {
                 height = height.max(edge.node.block.as_ref().map_or(0, |block| block.height));
                 entries.push(edge.node.entry());
             }
-            let last = page.edges.last().map(|edge| edge.cursor.clone());
-            if !page.page_info.has_next_page || last.is_none() || last == after {
+            after = page.next(&mut cursors);
+            if after.is_none() {
                 break;
             }
-            after = last;
         }
-        self.height_min = height.saturating_sub(OVERLAP_BLOCKS);
+        self.height_seen = height;
         Ok(entries)
+    }
+
+    /// What was listed was looked at; the lowest height at which something was missed is listed again.
+    pub fn looked(&mut self, missed: Option<u64>) {
+        let height = missed.map_or(self.height_seen, |missed| missed.min(self.height_seen));
+        self.height_min = height.saturating_sub(OVERLAP_BLOCKS);
     }
 
     /// What a scheduler's key says of itself: items that name its successor, or where its logs stood when it went on. Each
@@ -198,7 +214,7 @@ impl Gateway {
         let data = self.peer.graphql(WORDS, &variables).await?;
         let listed: Listed = serde_json::from_str(data.get()).map_err(|error| bad(&self.peer, error))?;
         let mut words = Vec::new();
-        for edge in listed.transactions.edges {
+        for edge in listed.transactions.edges.into_iter().take(PAGE) {
             if !self.heard.contains(&edge.node.id) {
                 let item = item(&self.peer, edge.node.id).await?;
                 self.heard.insert(edge.node.id);
@@ -228,29 +244,33 @@ impl Node {
             id: self.id,
             slot: slot.and_then(|tag| tag.value.parse().ok()),
             bundle: self.bundled_in.as_ref().map(|parent| parent.id),
+            height: self.block.as_ref().map(|block| block.height),
         }
     }
 }
 
-/// The permanent checkpoints of a process that a gateway lists, whoever signed them. One that is not to be had is left
-/// out, and logged.
-pub async fn checkpoints(peer: &Peer, process: ProcessId) -> Answer<Vec<DataItem>> {
-    let (mut after, mut found) = (None::<String>, Vec::new());
+impl Connection {
+    /// The next page's cursor; a cursor that comes again leads to pages that were seen.
+    fn next(&self, seen: &mut HashSet<String>) -> Option<String> {
+        let last = self.edges.last().filter(|_| self.page_info.has_next_page)?;
+        let is_new = last.cursor.len() <= CURSOR_LEN_MAX && seen.insert(last.cursor.clone());
+        is_new.then(|| last.cursor.clone())
+    }
+}
+
+/// The permanent checkpoints of a process that a gateway lists, whoever signed them.
+pub async fn checkpoints(peer: &Peer, process: ProcessId) -> Answer<Vec<ItemId>> {
+    let (mut after, mut found, mut cursors) = (None::<String>, Vec::new(), HashSet::new());
     while found.len() < CHECKPOINTS_MAX {
         let variables = serde_json::json!({ "process": process.to_string(), "after": after });
         let data = peer.graphql(CHECKPOINTS, &variables).await?;
         let listed: Listed = serde_json::from_str(data.get()).map_err(|error| bad(peer, error))?;
-        for edge in &listed.transactions.edges {
-            match item(peer, edge.node.id).await {
-                Ok(item) => found.push(item),
-                Err(refusal) => tracing::info!(peer = peer.name(), %refusal, "a checkpoint is not to be had"),
-            }
-        }
-        let last = listed.transactions.edges.last().map(|edge| edge.cursor.clone());
-        if !listed.transactions.page_info.has_next_page || last.is_none() || last == after {
+        let page = listed.transactions;
+        found.extend(page.edges.iter().take(PAGE).map(|edge| edge.node.id));
+        after = page.next(&mut cursors);
+        if after.is_none() {
             break;
         }
-        after = last;
     }
     Ok(found)
 }

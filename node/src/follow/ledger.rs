@@ -6,8 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use spec::assignment::Chain;
-use spec::continuity::{self, Break, Continuity};
-use spec::contract::Tick;
+use spec::continuity::{self, Continuity};
 use spec::resume::Resume;
 use spec::succession::{self, Succession};
 use spec::{Address, Assignment, DataItem, ItemId, ProcessId, tags};
@@ -15,33 +14,50 @@ use spec::{Address, Assignment, DataItem, ItemId, ProcessId, tags};
 /// Most assignments that wait for an earlier one.
 pub const WAITING_MAX: usize = 100_000;
 
+/// Most keys of one scheduler that are listened to.
+const SIGNERS_MAX: usize = 1 + succession::STEPS_MAX;
+
 /// The slot taken last.
 #[derive(Debug, Clone)]
 struct Last {
     assignment: ItemId,
     chain: Chain,
     epoch: u64,
-    tick: Tick,
     signer: Address,
+}
+
+/// What a resume item says of this log: who says it, the epoch that begins, and the last slot before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Loss {
+    /// The key's place among the scheduler's.
+    rank: usize,
+    epoch: u64,
+    last: u64,
+}
+
+impl Loss {
+    /// Whether this slot of this epoch was lost. A key has no say about slots that a later one gave.
+    fn is_of(&self, rank: usize, epoch: u64, slot: u64) -> bool {
+        rank <= self.rank && epoch < self.epoch && slot > self.last
+    }
 }
 
 /// The log so far.
 pub struct Ledger {
     process: ProcessId,
-    /// The scheduler's key, and those that came after it.
+    /// The scheduler's key, and those that came after it, each by the word of the one before.
     signers: Vec<Address>,
+    /// The lowest slot that each of them was seen to give: from there on the ones before it give none.
+    begins: Vec<u64>,
     taken: Vec<ItemId>,
+    /// The rank of the key that signed each.
+    taken_by: Vec<usize>,
     subjects: HashMap<ItemId, u64>,
     waiting: BTreeMap<u64, Assignment>,
     at: Continuity,
     last: Option<Last>,
-    /// Epochs, and the last slot before each, by resume items.
-    told: Vec<(u64, u64)>,
-}
-
-/// Whether a resume item says that this slot of this epoch was lost.
-fn is_lost(told: &[(u64, u64)], epoch: u64, slot: u64) -> bool {
-    told.iter().any(|(later, last)| epoch < *later && slot > *last)
+    /// What was lost, by resume items.
+    told: Vec<Loss>,
 }
 
 /// What becomes of an assignment.
@@ -51,8 +67,12 @@ pub enum Offered {
     Known,
     /// It waits for its turn.
     Waits,
-    /// Too many wait: a slot before them is missing.
+    /// Too many wait: a slot before them is missing, and the one that is furthest from it is not kept.
     Full,
+    /// A key that was replaced signed it.
+    Replaced,
+    /// A later key than the one that signed the taken assignment with this id.
+    Overrules(ItemId),
     /// It contradicts the assignment with this id, which was taken.
     AgainstTaken(ItemId),
     /// It contradicts one that waits.
@@ -76,10 +96,12 @@ impl Ledger {
         Ledger {
             process,
             signers: vec![scheduler],
+            begins: vec![u64::MAX],
             taken: Vec::new(),
+            taken_by: Vec::new(),
             subjects: HashMap::new(),
             waiting: BTreeMap::new(),
-            at: Continuity::start(process),
+            at: Continuity::start(process).lenient(),
             last: None,
             told: Vec::new(),
         }
@@ -93,22 +115,35 @@ impl Ledger {
     /// Hears what a key of the scheduler's says of itself. A successor's key is listened to; whether it may sign, its
     /// assignments' successions must show. What a resume item says was lost is not listened to any more.
     pub fn hear(&mut self, word: &DataItem) {
-        if !self.signers.contains(&word.owner_address()) {
+        let Some(rank) = self.rank(&word.owner_address()) else {
             return;
-        }
+        };
+        // The first word of each key counts: one that was replaced cannot name another successor.
         if let Ok(step) = Succession::read(word.clone())
             && !self.signers.contains(&step.to)
-            && self.signers.len() <= succession::STEPS_MAX
+            && rank + 1 == self.signers.len()
+            && self.signers.len() < SIGNERS_MAX
         {
             self.signers.push(step.to);
+            self.begins.push(u64::MAX);
         }
         let told = Resume::read(word.clone()).ok();
-        let stand = told.and_then(|told| Some((told.epoch, told.stand(self.process)?.slot)));
-        if let Some(told) = stand.filter(|told| !self.told.contains(told)) {
-            self.told.push(told);
+        let loss = told.and_then(|told| {
+            let (epoch, last) = (told.epoch, told.stand(self.process)?.slot);
+            Some(Loss { rank, epoch, last })
+        });
+        if let Some(loss) = loss.filter(|loss| !self.told.contains(loss)) {
+            self.told.push(loss);
+            let signers = &self.signers;
+            let rank = |one: &Assignment| rank_in(signers, &one.item.owner_address()).unwrap_or(usize::MAX);
             self.waiting
-                .retain(|slot, one| !is_lost(&[told], one.epoch, *slot));
+                .retain(|slot, one| !loss.is_of(rank(one), one.epoch, *slot));
         }
+    }
+
+    /// A key's place among the scheduler's.
+    fn rank(&self, signer: &Address) -> Option<usize> {
+        rank_in(&self.signers, signer)
     }
 
     /// Whether it is an assignment of this log.
@@ -138,23 +173,52 @@ impl Ledger {
 
     /// Takes an assignment that verified.
     pub fn offer(&mut self, assignment: Assignment) -> Offered {
-        if !self.is_ours(&assignment) || self.knows(assignment.item.id(), assignment.slot) {
+        let (slot, signer) = (assignment.slot, assignment.item.owner_address());
+        let rank = self.rank(&signer).filter(|_| self.is_ours(&assignment));
+        let Some(rank) = rank.filter(|_| !self.knows(assignment.item.id(), slot)) else {
+            return Offered::Known;
+        };
+        if self
+            .told
+            .iter()
+            .any(|loss| loss.is_of(rank, assignment.epoch, slot))
+        {
             return Offered::Known;
         }
-        if is_lost(&self.told, assignment.epoch, assignment.slot) {
-            return Offered::Known;
+        if self.begins[rank + 1..].iter().any(|begins| *begins <= slot) {
+            return Offered::Replaced;
         }
-        if let Some(taken) = self.taken_at(assignment.slot) {
-            return Offered::AgainstTaken(taken);
+        self.begin(rank, slot);
+        if let Some(taken) = self.taken_at(slot) {
+            return match self.taken_by[slot as usize] < rank {
+                true => Offered::Overrules(taken),
+                false => Offered::AgainstTaken(taken),
+            };
         }
         if let Some(waiting) = self.waiting.get(&assignment.slot) {
             return Offered::AgainstWaiting(Box::new(waiting.clone()));
         }
-        if self.waiting.len() >= WAITING_MAX {
-            return Offered::Full;
+        self.waiting.insert(slot, assignment);
+        match self.waiting.len() > WAITING_MAX {
+            // What comes sooner is worth more; the rest is found again at the next look.
+            true => {
+                self.waiting.pop_last();
+                Offered::Full
+            }
+            false => Offered::Waits,
         }
-        self.waiting.insert(assignment.slot, assignment);
-        Offered::Waits
+    }
+
+    /// A key gives slots from here on, by its own signature: what keys before it gave there, they had no say in.
+    fn begin(&mut self, rank: usize, slot: u64) {
+        if rank == 0 || self.begins[rank] <= slot {
+            self.begins[rank] = self.begins[rank].min(slot);
+            return;
+        }
+        self.begins[rank] = slot;
+        let signers = &self.signers;
+        let is_earlier = |one: &Assignment| rank_in(signers, &one.item.owner_address()) < Some(rank);
+        self.waiting.retain(|at, one| *at < slot || !is_earlier(one));
     }
 
     /// Lets an assignment wait in the place of another one.
@@ -200,20 +264,18 @@ impl Ledger {
         let slot = self.next_slot();
         let next = self.waiting.get(&slot).expect("callers saw it").clone();
         self.check_first(&next, evidence)?;
-        match self.at.accept(&next, evidence) {
-            Ok(()) => {}
-            // Other schedulers give two messages of one millisecond one time.
-            Err(Break::Time) if self.is_at_the_same_time(&next) => self.at = Continuity::after(&next),
-            Err(error) => return Err(error.to_string()),
-        }
+        self.at
+            .accept(&next, evidence)
+            .map_err(|error| error.to_string())?;
+        let rank = self.rank(&next.item.owner_address()).expect("it is ours");
         self.waiting.remove(&slot);
         self.subjects.insert(next.subject(), slot);
         self.taken.push(next.item.id());
+        self.taken_by.push(rank);
         self.last = Some(Last {
             assignment: next.item.id(),
             chain: next.chain,
             epoch: next.epoch,
-            tick: next.tick,
             signer: next.item.owner_address(),
         });
         assert_eq!(self.at.next_slot(), self.next_slot(), "both count the same slots");
@@ -230,17 +292,10 @@ impl Ledger {
         }
         continuity::succeeds(next, self.signers[0], evidence)
     }
+}
 
-    fn is_at_the_same_time(&self, next: &Assignment) -> bool {
-        self.last.as_ref().is_some_and(|last| {
-            let alike = last.epoch == next.epoch && last.signer == next.item.owner_address();
-            let follows = last.chain.next(last.assignment) == next.chain;
-            alike
-                && follows
-                && last.tick.timestamp_ms == next.tick.timestamp_ms
-                && last.tick.block_height <= next.tick.block_height
-        })
-    }
+fn rank_in(signers: &[Address], signer: &Address) -> Option<usize> {
+    signers.iter().position(|one| one == signer)
 }
 
 #[cfg(test)]

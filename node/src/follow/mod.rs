@@ -5,13 +5,13 @@
 
 pub mod args;
 pub mod audit;
-mod gather;
+pub(crate) mod gather;
 mod ledger;
 mod store;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,8 @@ use spec::{Address, Assignment, DataItem, ItemId, ProcessId, Refusal, carrier, t
 use weave::Weave;
 use weave::network::Peer;
 
+use cu::permanent::NAMING;
+
 use crate::client::{Done, Outlet};
 use crate::gateways;
 use args::FollowArgs;
@@ -33,6 +35,8 @@ use store::Store;
 
 /// After so many wrong or missing answers in one look a gateway is left alone until the next.
 const COMPLAINTS_MAX: usize = 100;
+/// Messages kept until their slots are taken, in bytes; what is beyond is asked for when its slot comes.
+const MESSAGES_BYTES_MAX: usize = 256 << 20;
 /// Slots evaluated with one question.
 const STEP: u64 = 10_000;
 
@@ -61,6 +65,7 @@ pub struct Follower {
     compute: Arc<cu::Cu>,
     /// Messages that came in bundles, until their slots are taken; wrappers by the id they stand for.
     messages: HashMap<ItemId, DataItem>,
+    messages_bytes: usize,
     /// What gateways refused or lied about at the last look.
     complaints: Vec<String>,
 }
@@ -79,7 +84,8 @@ impl Follower {
         Follower::open_with(process, scheduler, peers, data, data).await
     }
 
-    /// As [`Follower::open`], with the compute unit's caches in a folder of their own.
+    /// As [`Follower::open`], with the compute unit's caches, and all that comes from gateways, in a folder of their own:
+    /// then nothing is added to the log that is read.
     pub async fn open_with(
         process: ProcessId,
         scheduler: Option<Address>,
@@ -91,7 +97,11 @@ impl Follower {
         let opened = tokio::task::spawn_blocking(move || Weave::open(config, &folder)).await;
         let weave = opened.map_err(|error| Refusal::internal(error.to_string()))??;
         weave.overlay(cu::shipped::items())?;
-        let store = Arc::new(Store::new(process, weave, peers.clone()));
+        let beside = match caches == data {
+            true => weave.clone(),
+            false => open_beside(caches).await?,
+        };
+        let store = Arc::new(Store::new(process, weave, beside, peers.clone()));
         let spawn = store.fetch(process.into()).await?;
         if tags::first(&spawn.tags(), "Type") != Some("Process") {
             let text = format!("{process} is an item, but no process");
@@ -119,6 +129,7 @@ impl Follower {
             compute: compute.map_err(|error| Refusal::internal(error.to_string()))?,
             store,
             messages: HashMap::new(),
+            messages_bytes: 0,
             complaints: Vec::new(),
         };
         follower.read_own().await?;
@@ -163,14 +174,36 @@ impl Follower {
         self.complaints.clear();
         for at in 0..self.gateways.len() {
             self.hear(at).await;
+        }
+        for at in 0..self.gateways.len() {
             let signers = self.ledger.signers().to_vec();
+            let complaints = self.complaints.len();
             match self.gateways[at].assignments(self.process, &signers).await {
-                Ok(entries) => self.gather(at, entries).await?,
+                Ok(entries) => {
+                    self.gather(at, &entries).await?;
+                    let is_taken = |entry: &gather::Entry| {
+                        entry.slot.is_some_and(|slot| self.ledger.knows(entry.id, slot))
+                    };
+                    // What failed is listed again at the next look.
+                    let missed = entries.iter().filter(|entry| !is_taken(entry));
+                    let missed = missed.filter_map(|entry| entry.height).min();
+                    let failed = self.complaints.len() > complaints;
+                    self.gateways[at].looked(missed.filter(|_| failed));
+                }
                 Err(refusal) => self.complaints.push(refusal.to_string()),
             }
-            self.advance().await?;
+            self.advance_now().await?;
         }
+        self.advance().await?;
         Ok(self.next_slot() - before)
+    }
+
+    /// Takes slots while others come in. Where a key was replaced, its slots wait for what the later ones gave.
+    async fn advance_now(&mut self) -> Result<(), Ended> {
+        match self.ledger.signers().len() {
+            1 => self.advance().await,
+            _ => Ok(()),
+        }
     }
 
     /// Hears what the scheduler's keys say of themselves; keys that they name as their successors are heard too.
@@ -179,13 +212,20 @@ impl Follower {
         while let Some(signer) = self.ledger.signers().get(from).copied() {
             from += 1;
             match self.gateways[at].words(signer).await {
-                Ok(words) => words.iter().for_each(|word| self.ledger.hear(word)),
+                Ok(words) => {
+                    words.iter().for_each(|word| self.ledger.hear(word));
+                    // Whose checkpoints count, the compute unit reads for itself.
+                    let naming = words.into_iter().filter(|word| word.tag("Type") == Some(NAMING));
+                    if let Err(refusal) = self.store.keep(naming.collect()).await {
+                        self.complaints.push(refusal.to_string());
+                    }
+                }
                 Err(refusal) => self.complaints.push(refusal.to_string()),
             }
         }
     }
 
-    async fn gather(&mut self, at: usize, entries: Vec<gather::Entry>) -> Result<(), Ended> {
+    async fn gather(&mut self, at: usize, entries: &[gather::Entry]) -> Result<(), Ended> {
         let most = self.complaints.len() + COMPLAINTS_MAX;
         for entry in entries {
             if self.complaints.len() >= most {
@@ -199,7 +239,7 @@ impl Follower {
                     Ok(items) => self.sort(items).await?,
                     Err(refusal) => self.complaints.push(refusal.to_string()),
                 }
-                self.advance().await?;
+                self.advance_now().await?;
             }
             if entry.slot.is_some_and(|slot| self.ledger.knows(entry.id, slot)) {
                 continue;
@@ -208,14 +248,14 @@ impl Follower {
                 Ok(item) => self.sort(vec![item]).await?,
                 Err(refusal) => self.complaints.push(refusal.to_string()),
             }
-            self.advance().await?;
+            self.advance_now().await?;
         }
         Ok(())
     }
 
     /// What of some items is this log's: assignments go to the ledger, their messages are kept until they have a slot.
     async fn sort(&mut self, items: Vec<DataItem>) -> Result<(), Ended> {
-        let mut wanted = Vec::new();
+        let mut wanted = HashSet::new();
         for item in &items {
             let Ok(assignment) = Assignment::read(item.clone()) else {
                 continue;
@@ -227,8 +267,9 @@ impl Follower {
                 self.complaints.push(format!("{}: {error}", item.id()));
                 continue;
             }
-            wanted.push(assignment.subject());
-            self.offer(assignment).await?;
+            wanted.insert(assignment.subject());
+            let own = on_own_bytes(item).and_then(|own| Assignment::read(own).ok());
+            self.offer(own.unwrap_or(assignment)).await?;
         }
         for item in items {
             let stands_for = match self.ledger.signers().contains(&item.owner_address()) {
@@ -236,24 +277,57 @@ impl Follower {
                 false => item.id(),
             };
             if wanted.contains(&stands_for) {
-                self.messages.insert(stands_for, item);
+                self.keep_message(stands_for, &item);
             }
         }
         Ok(())
     }
 
+    /// Keeps a message until its slot is taken, on bytes of its own: the bundle it came in is not held.
+    fn keep_message(&mut self, id: ItemId, item: &DataItem) {
+        let len = item.bytes().len();
+        if self.messages_bytes + len <= MESSAGES_BYTES_MAX
+            && let Some(own) = on_own_bytes(item)
+            && self.messages.insert(id, own).is_none()
+        {
+            self.messages_bytes += len;
+        }
+    }
+
+    fn drop_message(&mut self, id: ItemId) {
+        if let Some(item) = self.messages.remove(&id) {
+            self.messages_bytes -= item.bytes().len();
+        }
+    }
+
     async fn offer(&mut self, assignment: Assignment) -> Result<(), Ended> {
         match self.ledger.offer(assignment.clone()) {
             Offered::Known | Offered::Waits => Ok(()),
-            Offered::Full => Err(Refusal::busy(
-                "slot-missing",
-                format!(
-                    "slot {} is missing, and {} later ones wait for it",
+            Offered::Full => {
+                self.complaints.push(format!(
+                    "slot {} is missing, and {} later ones wait for it; what is furthest is left for another look",
                     self.next_slot(),
                     self.ledger.waiting()
-                ),
-            )
-            .into()),
+                ));
+                Ok(())
+            }
+            Offered::Replaced => {
+                self.complaints.push(format!(
+                    "assignment {} of slot {} is signed by {}, whom another key had followed by then",
+                    assignment.item.id(),
+                    assignment.slot,
+                    assignment.item.owner_address()
+                ));
+                Ok(())
+            }
+            Offered::Overrules(id) => {
+                let text = format!(
+                    "slot {} was taken as {id}, signed by a key that {} had followed by then",
+                    assignment.slot,
+                    assignment.item.owner_address()
+                );
+                Err(Refusal::invalid("log-superseded", text).into())
+            }
             Offered::AgainstTaken(id) => {
                 let other = self.taken(id).await?;
                 let fraud = fraud(assignment.clone(), other.clone())?;
@@ -339,7 +413,7 @@ impl Follower {
                 return Err(Refusal::invalid("broken-log", text).into());
             }
             self.store.put(&next, &content).await?;
-            self.messages.remove(&next.subject());
+            self.drop_message(next.subject());
         }
     }
 
@@ -387,6 +461,23 @@ impl Follower {
         self.compute.close().await;
         self.store.close().await;
     }
+}
+
+/// Another item of the same bytes; its signature is checked when it is used.
+fn on_own_bytes(item: &DataItem) -> Option<DataItem> {
+    DataItem::parse(bytes::Bytes::copy_from_slice(item.bytes())).ok()
+}
+
+/// A weave for what comes from gateways, where the one that is read stays as it is.
+async fn open_beside(folder: &Path) -> Answer<Arc<Weave>> {
+    let folder = folder.join("beside");
+    let opened = tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(&folder).map_err(|error| Refusal::internal(error.to_string()))?;
+        Ok::<_, Refusal>(Weave::open(weave::Config::default(), &folder)?)
+    });
+    opened
+        .await
+        .map_err(|error| Refusal::internal(error.to_string()))?
 }
 
 fn fraud(one: Assignment, other: Assignment) -> Result<Box<Fraud>, Ended> {
@@ -498,8 +589,17 @@ struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {
     fn new() -> Result<TemporaryFolder, Problem> {
-        let path = std::env::temp_dir().join(format!("weft-follow-{}", std::process::id()));
-        crate::assemble::make_private(&path).map_err(|error| Problem::new("internal", error.to_string()))?;
+        use std::os::unix::fs::DirBuilderExt;
+        let made = |error: std::io::Error| Problem::new("internal", error.to_string());
+        let mut name = [0; 16];
+        getrandom::fill(&mut name).map_err(|error| Problem::new("internal", error.to_string()))?;
+        let name = format!("weft-follow-{}", spec::ids::base64url(&name));
+        let path = std::env::temp_dir().join(name);
+        // Not one that is there: whoever made it chose what is read in it as verified.
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(made)?;
         Ok(TemporaryFolder(path))
     }
 

@@ -17,6 +17,8 @@ use weave::network::Peer;
 
 use super::gather;
 
+/// Cursors of what is beside begin so.
+const BESIDE: &str = "beside:";
 /// Assignments read at once when a folder is opened again.
 const PAGE: usize = 1_000;
 
@@ -40,6 +42,8 @@ struct Slots {
 pub struct Store {
     process: ProcessId,
     weave: Arc<Weave>,
+    /// Where new things go; the same one, or another where that is only read.
+    beside: Arc<Weave>,
     peers: Vec<Peer>,
     slots: RwLock<Slots>,
 }
@@ -52,11 +56,12 @@ fn read_only() -> Refusal {
 }
 
 impl Store {
-    /// In a folder's weave; what it lacks is asked for at these gateways.
-    pub fn new(process: ProcessId, weave: Arc<Weave>, peers: Vec<Peer>) -> Store {
+    /// In a folder's weave; what it lacks is asked for at these gateways, and goes `beside`.
+    pub fn new(process: ProcessId, weave: Arc<Weave>, beside: Arc<Weave>, peers: Vec<Peer>) -> Store {
         Store {
             process,
             weave,
+            beside,
             peers,
             slots: RwLock::default(),
         }
@@ -99,7 +104,7 @@ impl Store {
         };
         let mut items = Vec::new();
         loop {
-            let page = self.weave.find(query.clone()).await?;
+            let page = self.find(query.clone()).await?;
             query.after = page.hits.last().map(|hit| hit.cursor.clone());
             items.extend(page.hits.iter().filter_map(|hit| hit.stored.item().cloned()));
             if !page.has_next_page {
@@ -110,21 +115,46 @@ impl Store {
 
     /// An item from this disk.
     pub async fn item(&self, id: ItemId) -> Answer<Option<DataItem>> {
-        let found = self.weave.lookup(id).await?;
+        let found = match self.weave.lookup(id).await? {
+            None if self.is_apart() => self.beside.lookup(id).await?,
+            found => found,
+        };
         Ok(found.and_then(|found| found.stored.item().cloned()))
+    }
+
+    fn is_apart(&self) -> bool {
+        !Arc::ptr_eq(&self.weave, &self.beside)
+    }
+
+    /// Keeps verified items that are not held yet.
+    pub async fn keep(&self, items: Vec<DataItem>) -> Answer<()> {
+        let mut new = Vec::new();
+        for item in items {
+            if self.item(item.id()).await?.is_none() {
+                new.push(item);
+            }
+        }
+        match new.is_empty() {
+            true => Ok(()),
+            false => self.beside.append(new, Class::Local).await,
+        }
+    }
+
+    /// A page of what is beside, from where its cursor says.
+    async fn find_beside(&self, mut query: Query) -> Answer<Hits> {
+        query.after = query
+            .after
+            .and_then(|after| after.strip_prefix(BESIDE).map(str::to_owned));
+        let mut page = self.beside.find(query).await?;
+        for hit in &mut page.hits {
+            hit.cursor.insert_str(0, BESIDE);
+        }
+        Ok(page)
     }
 
     /// Makes the next slot durable, then visible.
     pub async fn put(&self, assignment: &Assignment, content: &DataItem) -> Answer<()> {
-        let mut new = Vec::new();
-        for item in [content, &assignment.item] {
-            if self.item(item.id()).await?.is_none() {
-                new.push(item.clone());
-            }
-        }
-        if !new.is_empty() {
-            self.weave.append(new, Class::Local).await?;
-        }
+        self.keep(vec![content.clone(), assignment.item.clone()]).await?;
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         let at = slots.all.len();
         assert_eq!(at as u64, assignment.slot, "slots are put in order");
@@ -154,6 +184,7 @@ impl Store {
     /// Writes what is unwritten.
     pub async fn close(&self) {
         self.weave.close().await;
+        self.beside.close().await;
     }
 
     fn slots<T>(&self, read: impl FnOnce(&Slots) -> T) -> T {
@@ -256,12 +287,15 @@ impl Scheduler for Store {
 #[async_trait]
 impl Permanent for Store {
     async fn append(&self, items: Vec<DataItem>, class: Class) -> Answer<()> {
-        self.weave.append(items, class).await
+        self.beside.append(items, class).await
     }
 
     /// From this disk, or else from the first gateway that has it: then it is kept.
     async fn fetch(&self, id: ItemId) -> Answer<Stored> {
-        let here = self.weave.fetch(id).await;
+        let mut here = self.weave.fetch(id).await;
+        if here.is_err() && self.is_apart() {
+            here = self.beside.fetch(id).await;
+        }
         if here.is_ok() || self.peers.is_empty() {
             return here;
         }
@@ -269,7 +303,7 @@ impl Permanent for Store {
         for peer in &self.peers {
             match gather::item(peer, id).await {
                 Ok(item) => {
-                    self.weave.append(vec![item.clone()], Class::Local).await?;
+                    self.beside.append(vec![item.clone()], Class::Local).await?;
                     return Ok(Stored::Item(item));
                 }
                 Err(refusal) => {
@@ -287,7 +321,31 @@ impl Permanent for Store {
         }
     }
 
+    /// What is here, then what is beside.
     async fn find(&self, query: Query) -> Answer<Hits> {
-        self.weave.find(query).await
+        if !self.is_apart() {
+            return self.weave.find(query).await;
+        }
+        if query
+            .after
+            .as_ref()
+            .is_some_and(|after| after.starts_with(BESIDE))
+        {
+            return self.find_beside(query).await;
+        }
+        let mut page = self.weave.find(query.clone()).await?;
+        if page.has_next_page {
+            return Ok(page);
+        }
+        let room = query.first.saturating_sub(page.hits.len());
+        let rest = Query {
+            after: None,
+            first: room.max(1),
+            ..query
+        };
+        let more = self.find_beside(rest).await?;
+        page.has_next_page = more.has_next_page || (room == 0 && !more.hits.is_empty());
+        page.hits.extend(more.hits.into_iter().take(room));
+        Ok(page)
     }
 }

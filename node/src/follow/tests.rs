@@ -12,7 +12,7 @@ use weave::network::Peer;
 use weave::testing::{self, Fault, Faults, Handle};
 
 use super::{Ended, Follower, audit};
-use crate::staged::{Log, Node, double, message, publish_plain, scheduler};
+use crate::staged::{Log, Node, double, message, publish_plain, scheduler, signed};
 
 async fn open(log: &Log, peers: Vec<Peer>, data: &Path) -> Answer<Follower> {
     Follower::open(log.process, None, peers, data).await
@@ -348,4 +348,204 @@ async fn a_whole_log_is_replayed_from_gateways_and_from_the_disk_alike() {
     let held = Follower::open_with(log.process, None, Vec::new(), folder.path(), caches.path()).await;
     let again = audit::audit(&mut held.unwrap()).await.unwrap();
     assert_eq!((again.slot, again.root), (replayed.slot, replayed.root));
+}
+
+/// A log whose key is replaced after slot 2, and what the old key signs beside the new one's slot 3: a resume item of a
+/// far epoch, and a slot in it.
+fn replaced(name: &str) -> (Log, Vec<spec::DataItem>, Vec<spec::DataItem>, spec::Signer) {
+    let new = spec::Signer::ed25519(&[4; 32]);
+    let mut log = Log::named(name);
+    log.grow(2);
+    let step = Succession::sign(new.address(), &scheduler()).unwrap().item;
+    let next = message(log.process, "by the new key");
+    let mut draft = log.draft(&next);
+    draft.notes = vec![spec::Tag::new(spec::succession::TAG, step.id().to_string())];
+    let honest = vec![step, next, draft.sign(&new).unwrap().item];
+    let stand = Stand {
+        process: log.process,
+        slot: 2,
+        assignment: log.records[5].id(),
+    };
+    let resume = Resume::sign(999, &[stand], &scheduler()).unwrap().item;
+    let forged = message(log.process, "by the old key");
+    let mut draft = log.draft(&forged);
+    draft.notes = vec![spec::Tag::new(spec::resume::TAG, resume.id().to_string())];
+    let assignment = draft.sign_in(999, &scheduler()).unwrap().item;
+    (log, honest, vec![resume, forged, assignment], new)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_replaced_takes_no_log_over_whatever_comes_first() {
+    for forged_first in [false, true] {
+        let handle = double(Faults::none());
+        let (mut log, honest, forged, new) = replaced("taken over");
+        publish_plain(&handle, &log.take()).await;
+        let both = if forged_first {
+            [&forged, &honest]
+        } else {
+            [&honest, &forged]
+        };
+        for items in both {
+            publish_plain(&handle, items).await;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+        follower.look().await.unwrap();
+        assert_eq!(follower.next_slot(), 4, "{:?}", follower.complaints());
+        let third = follower.store.slot(3).await.unwrap().assignment;
+        assert_eq!(third.item.owner_address(), new.address());
+        follower.close().await;
+        drop(follower);
+        let again = open(&log, Vec::new(), folder.path()).await.unwrap();
+        assert_eq!(again.next_slot(), 4, "so it stays on disk");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_signature_of_a_replaced_key_ends_no_follower() {
+    let handle = double(Faults::none());
+    let (mut log, honest, _, _) = replaced("disturbed");
+    let before = log.take();
+    publish_plain(&handle, &before).await;
+    publish_plain(&handle, &honest).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+    assert_eq!(follower.look().await.unwrap(), 4);
+    let late = message(log.process, "too late");
+    let assignment = log.draft(&late).sign(&scheduler()).unwrap().item;
+    publish_plain(&handle, &[late, assignment]).await;
+    assert_eq!(follower.look().await.unwrap(), 0);
+    assert!(
+        follower
+            .complaints()
+            .iter()
+            .any(|one| one.contains("had followed")),
+        "{:?}",
+        follower.complaints()
+    );
+    assert_eq!(follower.next_slot(), 4);
+}
+
+/// Answers everything but data while it is told to.
+struct Ill {
+    inner: std::sync::Arc<dyn weave::network::Transport>,
+    is_ill: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+#[async_trait::async_trait]
+impl weave::network::Transport for Ill {
+    async fn send(
+        &self,
+        request: axum::http::Request<bytes::Bytes>,
+        bytes_max: usize,
+    ) -> Answer<axum::http::Response<bytes::Bytes>> {
+        let is_ill = self.is_ill.load(std::sync::atomic::Ordering::SeqCst);
+        if is_ill && request.uri().path() != "/graphql" {
+            return Err(spec::Refusal::upstream("unreachable", "later"));
+        }
+        self.inner.send(request, bytes_max).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_at_one_look_is_had_at_the_next() {
+    let handle = double(Faults::none());
+    let mut log = Log::named("ill");
+    log.grow(2);
+    publish_plain(&handle, &log.take()).await;
+    (0..200).for_each(|_| {
+        handle.lock().mine_block();
+    });
+    log.grow(1);
+    publish_plain(&handle, &log.take()).await;
+    let is_ill = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let inner = testing::transport(&handle, 0);
+    let ill = Ill {
+        inner,
+        is_ill: is_ill.clone(),
+    };
+    let peer = Peer::new("ill", std::sync::Arc::new(ill));
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = open(&log, vec![peer], folder.path()).await.unwrap();
+    is_ill.store(true, std::sync::atomic::Ordering::SeqCst);
+    follower.look().await.unwrap();
+    assert_eq!(follower.next_slot(), 0);
+    is_ill.store(false, std::sync::atomic::Ordering::SeqCst);
+    follower.look().await.unwrap();
+    assert_eq!(follower.next_slot(), 4, "{:?}", follower.complaints());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_messages_of_one_millisecond_are_evaluated() {
+    let handle = double(Faults::none());
+    let mut log = counting("one millisecond", 2);
+    let tags = [
+        ("Data-Protocol", "ao"),
+        ("Type", "Message"),
+        ("Variant", "ao.TN.1"),
+        ("Action", "Eval"),
+    ];
+    let item = signed(&tags, "return Count", Some(log.process));
+    let mut draft = log.draft(&item);
+    draft.tick.timestamp_ms -= 10;
+    let assignment = draft.sign(&scheduler()).unwrap().item;
+    let mut records = log.take();
+    records.extend([item, assignment]);
+    publish_plain(&handle, &records).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+    assert_eq!(follower.look().await.unwrap(), 4);
+    assert_eq!(follower.evaluate(0).await.unwrap().slot, 3);
+}
+
+/// All bytes of a folder's log.
+fn bytes_of(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let files = std::fs::read_dir(folder.join("log")).unwrap();
+    let mut all: Vec<_> = files
+        .map(|file| {
+            let path = file.unwrap().path();
+            (path.display().to_string(), std::fs::read(&path).unwrap())
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_gateways_list_is_not_written_into_the_log_that_is_verified() {
+    let (handle, folder) = (double(Faults::none()), tempfile::tempdir().unwrap());
+    let mut log = counting("read only", 2);
+    Node::default().publish(&handle, log.take()).await;
+    let mut follower = open(&log, one(&handle), folder.path()).await.unwrap();
+    follower.look().await.unwrap();
+    follower.close().await;
+    drop(follower);
+    let process = log.process.to_string();
+    let tags = [
+        ("Data-Protocol", "Weft"),
+        ("Type", "Checkpoint"),
+        ("Process", &process),
+    ];
+    publish_plain(&handle, &[signed(&tags, "a stranger's", None)]).await;
+    log.eval("return Count");
+    publish_plain(&handle, &log.take()).await;
+    let before = bytes_of(folder.path());
+    let beside = tempfile::tempdir().unwrap();
+    let opened = Follower::open_with(log.process, None, one(&handle), folder.path(), beside.path());
+    let mut follower = opened.await.unwrap();
+    let replayed = audit::audit(&mut follower).await.unwrap();
+    assert_eq!(replayed.slot, 3, "what is beside is read, too");
+    assert!(!replayed.is_wrong());
+    follower.close().await;
+    drop(follower);
+    assert!(bytes_of(folder.path()) == before, "not one byte was added");
+}
+
+#[test]
+fn a_folder_that_is_there_is_not_taken() {
+    let one = super::TemporaryFolder::new().unwrap();
+    let other = super::TemporaryFolder::new().unwrap();
+    assert_ne!(one.path(), other.path());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(one.path()).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o700);
 }

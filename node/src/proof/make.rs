@@ -8,10 +8,13 @@ use serde::Serialize;
 use spec::chunks::Tree;
 use spec::contract::Answer;
 use spec::proof::{At, BlockClaim, Body, Carried, Member, Place, Proof, Stretch, Tail, members};
-use spec::{Assignment, Bundle, Carrier, DataItem, ItemId, Kind, Refusal, Transaction};
+use spec::{
+    Address, Assignment, Bundle, Carrier, DataItem, ItemId, Kind, Refusal, Succession, Transaction, succession,
+};
 use weave::network::{Peer, TxStatus};
 
 use super::find::{Found, find};
+use crate::follow::gather;
 
 /// The proof of an item, from the first gateway that has what it takes.
 pub async fn proof(peers: &[Peer], id: ItemId, carrier: Option<ItemId>, full: bool) -> Answer<Proof> {
@@ -30,10 +33,21 @@ pub async fn proof(peers: &[Peer], id: ItemId, carrier: Option<ItemId>, full: bo
 
 async fn from_one(peer: &Peer, id: ItemId, carrier: Option<ItemId>, full: bool) -> Answer<Proof> {
     let found = find(peer, id, carrier).await?;
+    let mut full = full;
     let mut proof = match found.as_carrier() {
-        Some(carrier) => of_carrier(&found, &carrier, id, full),
-        None => of_bundle(&found, id),
-    }?;
+        Some(carrier) => {
+            let small = of_carrier(&found, &carrier, id, full)?;
+            // A key that followed another closes its bundles; its word counts for its own statements.
+            let is_other = is_of_another_key(&small);
+            full |= is_other;
+            if is_other {
+                of_carrier(&found, &carrier, id, true)?
+            } else {
+                small
+            }
+        }
+        None => of_bundle(&found, id)?,
+    };
     let mut place = place(peer, &found).await?;
     place.stretches = stretches(&found, &wanted(&proof, &found, full), full);
     proof.place = Some(place);
@@ -52,6 +66,16 @@ fn missing(found: &Found, id: ItemId) -> Refusal {
         "not-on-the-weave",
         format!("the data of {transaction} does not hold {id}"),
     )
+}
+
+/// Whether the slot was given by another key than the one that closed the bundle.
+fn is_of_another_key(proof: &Proof) -> bool {
+    let assignment = proof.assignment.as_ref().unwrap_or(&proof.subject);
+    let digest = proof.digest.as_ref().map(DataItem::owner);
+    let Body::Whole(item) = &assignment.body else {
+        return false;
+    };
+    Assignment::read(item.clone()).is_ok() && digest.is_some_and(|owner| owner != item.owner())
 }
 
 /// What carries the bundle, as the proof has it.
@@ -210,6 +234,45 @@ pub struct Agreed {
     pub gateway: String,
     /// Blocks from the proof's to its newest.
     pub confirmations: u64,
+    /// Whether the process item, and successor items, lead to the key that signed the assignment. `None`: the proof has no
+    /// slot.
+    pub scheduler_named: Option<bool>,
+}
+
+/// Whether a process is scheduled by the key that signed the proof's assignment, by signed items that a gateway has.
+async fn scheduler_named(peer: &Peer, proof: &Proof) -> Answer<Option<bool>> {
+    let member = proof.assignment.as_ref().unwrap_or(&proof.subject);
+    let (Body::Whole(item) | Body::Wrapper(item)) = &member.body else {
+        return Ok(None);
+    };
+    let Ok(assignment) = Assignment::read(item.clone()) else {
+        return Ok(None);
+    };
+    let Ok(process) = gather::item(peer, assignment.process.into()).await else {
+        return Ok(Some(false));
+    };
+    let Some(named) = process
+        .tag("Scheduler")
+        .and_then(|text| text.parse::<Address>().ok())
+    else {
+        return Ok(Some(false));
+    };
+    let (mut gateway, mut at) = (gather::Gateway::new(peer.clone()), named);
+    for _ in 0..=succession::STEPS_MAX {
+        if at == assignment.item.owner_address() {
+            return Ok(Some(true));
+        }
+        let words = gateway.words(at).await?;
+        let step = words.into_iter().find_map(|word| Succession::read(word).ok());
+        let Some(step) = step else { break };
+        at = step.to;
+    }
+    let text = format!(
+        "process {} names the scheduler {named}, and no succession leads from there to {}, who signed this assignment",
+        assignment.process,
+        assignment.item.owner_address()
+    );
+    Err(Refusal::invalid("proof-denied", text))
 }
 
 /// Asks a gateway whether the chain has the block that the proof names, and the transaction in it.
@@ -252,6 +315,7 @@ pub async fn compare(peer: &Peer, proof: &Proof) -> Answer<Agreed> {
         } if height == place.block.height => Ok(Agreed {
             gateway: peer.name().to_owned(),
             confirmations,
+            scheduler_named: scheduler_named(peer, proof).await?,
         }),
         _ => differs("block for the transaction"),
     }

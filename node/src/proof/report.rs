@@ -42,7 +42,7 @@ pub fn text(shown: &Shown, agreed: &[Agreed]) -> String {
         ),
         format!("  data        {data}"),
     ];
-    lines.extend(shown.slot.iter().flat_map(slot));
+    lines.extend(shown.slot.iter().flat_map(|one| slot(one, agreed)));
     lines.push(format!("  place       {}", placed(shown)));
     if let Some(digest) = &shown.digest {
         lines.push(format!(
@@ -66,12 +66,21 @@ pub fn text(shown: &Shown, agreed: &[Agreed]) -> String {
     lines.join("\n")
 }
 
-fn slot(slot: &ShownSlot) -> [String; 3] {
+fn slot(slot: &ShownSlot, agreed: &[Agreed]) -> [String; 4] {
     let chain = match (slot.follows, slot.followed) {
         (true, true) => "holds from the slot before to the slot after",
         (true, false) => "holds from the slot before",
         (false, true) => "holds to the slot after",
         (false, false) => "neither neighbour is in this file",
+    };
+    let told = agreed.iter().find(|one| one.scheduler_named == Some(true));
+    let whose = match (slot.scheduler_named, told) {
+        (true, _) => "  scheduler   the process item names it".into(),
+        (false, Some(one)) => format!("  scheduler   the process item at {} leads to it", one.gateway),
+        (false, None) => format!(
+            "  NOT SHOWN   that {} schedules this process: anybody can sign assignments; `--from GATEWAY` asks for the process item",
+            slot.scheduler
+        ),
     };
     [
         format!("  slot        {} of process {}", slot.slot, slot.process),
@@ -79,6 +88,7 @@ fn slot(slot: &ShownSlot) -> [String; 3] {
             "  assignment  {} by scheduler {}, epoch {}, at {} ms",
             slot.assignment, slot.scheduler, slot.epoch, slot.timestamp_ms
         ),
+        whose,
         format!("  hash chain  {chain}"),
     ]
 }

@@ -41,6 +41,7 @@ async fn an_item_in_a_block_is_proved_small_and_any_gateway_confirms_the_block()
     assert!(slot.follows && slot.followed);
     let agreed = compare(&testing::peer(&handle, 2), &read).await.unwrap();
     assert_eq!(agreed.confirmations, 1);
+    assert_eq!(agreed.scheduler_named, Some(true));
 }
 
 #[tokio::test]
@@ -67,6 +68,26 @@ async fn through_a_bundler_the_carriers_signature_and_the_chunks_show_it() {
     assert!(shown.by_bundler && shown.place.is_some());
     assert_eq!(shown.carrier, carrier);
     compare(&testing::peer(&handle, 1), &proof).await.unwrap();
+}
+
+/// Anybody can sign assignments of anybody's process, and bring them to the weave.
+#[tokio::test]
+async fn a_slot_by_who_is_not_the_processs_scheduler_is_denied_by_the_process_item() {
+    let handle = double(Faults::none());
+    let mut log = Log::named("somebody's");
+    log.grow(1);
+    publish_plain(&handle, &log.take()).await;
+    let message = message(log.process, "never scheduled");
+    let draft = log.draft(&message);
+    let assignment = draft.sign(&spec::Signer::ed25519(&[99; 32])).unwrap().item;
+    publish_plain(&handle, &[message.clone(), assignment]).await;
+    let proof = proved(&handle, &message, false).await.unwrap();
+    let shown = proof.verify().unwrap();
+    assert!(!shown.slot.as_ref().unwrap().scheduler_named);
+    assert!(super::report::text(&shown, &[]).contains("NOT SHOWN"));
+    let refusal = compare(&testing::peer(&handle, 1), &proof).await.unwrap_err();
+    assert_eq!(&*refusal.code, "proof-denied");
+    assert!(refusal.text.contains("no succession"), "{refusal}");
 }
 
 #[tokio::test]

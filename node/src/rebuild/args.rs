@@ -27,6 +27,9 @@ pub struct RebuildArgs {
     /// A process in the log; its wallet is looked up. With --wallet: it must be there.
     #[arg(long, value_name = "ID", num_args = 1.., value_parser = process)]
     pub process: Vec<ProcessId>,
+    /// A newest carrier that is not to be had any more, or does not count: the log is taken back without it.
+    #[arg(long, value_name = "ID")]
+    pub leave_out: Vec<ItemId>,
     /// Data folder to make. It may hold `keys` already, and nothing else.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,

@@ -3,7 +3,7 @@
 //! Not here: bytes and signatures, which hold already. The invariant: what `join` takes is, for each process, one chain
 //! from slot 0 without a gap, told by the scheduler's own notes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context, Result, bail};
 use spec::assignment::ADOPTED_FROM;
@@ -104,6 +104,8 @@ struct Reading {
     /// Which stretch a process's next slot goes on with.
     places: HashMap<ProcessId, usize>,
     stretches: Vec<Stretch>,
+    /// Items that the scheduler's notes name as evidence: anybody may post others that look like it.
+    named: HashSet<ItemId>,
     evidence: Vec<DataItem>,
 }
 
@@ -139,12 +141,19 @@ impl Reading {
                     self.expect(marks, true);
                     Ok(())
                 }
+                Some(Told::Resumed { items, .. }) => {
+                    self.named.extend(items);
+                    Ok(())
+                }
+                Some(Told::Succeeded(links)) => {
+                    self.named.extend(links.into_iter().map(|link| link.item));
+                    Ok(())
+                }
                 _ => Ok(()),
             };
         }
         let Some(mark) = self.marks.last().copied() else {
-            let is_evidence = |item: &&DataItem| EVIDENCE.iter().any(|kind| item.tag("Type") == Some(kind));
-            let evidence = record.item().filter(is_evidence);
+            let evidence = record.item().filter(|item| self.named.contains(&item.id()));
             self.evidence
                 .extend(evidence.and_then(|item| on_own_bytes(item).ok()));
             return Ok(());
@@ -206,9 +215,6 @@ impl Reading {
         }
     }
 }
-
-/// Types of items that show why a log goes on.
-const EVIDENCE: [&str; 2] = [spec::resume::TYPE, spec::succession::TYPE];
 
 /// The item on a copy of its bytes; it was verified.
 fn on_own_bytes(item: &DataItem) -> Result<DataItem, spec::ItemError> {
@@ -281,11 +287,11 @@ impl Stretch {
 fn follows(last: &Assignment, next: &Assignment, evidence: &[DataItem]) -> Result<(), String> {
     let mut log = Continuity::after(last);
     let needs = log.needs(next);
-    let evidence: Vec<DataItem> = evidence
-        .iter()
-        .filter(|item| needs.contains(&item.id()))
-        .cloned()
-        .collect();
+    let is_needed = |item: &&DataItem| needs.contains(&item.id());
+    let evidence: Vec<DataItem> = match needs.is_empty() {
+        true => Vec::new(),
+        false => evidence.iter().filter(is_needed).cloned().collect(),
+    };
     log.accept(next, &evidence).map_err(|wrong| {
         format!(
             "slot {} of process {} after slot {}: {wrong}",
@@ -414,5 +420,34 @@ fn add(
             "the log of process {process} begins with slot {first}; slots 0 to {} are in no carrier",
             first - 1
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
+
+    use super::*;
+
+    /// Anybody may post items that look like a scheduler's; what its notes name is kept, and no more.
+    #[test]
+    fn only_what_the_schedulers_notes_name_is_evidence() {
+        let resume = |key: u8| spec::Resume::sign(7, &[], &spec::Signer::ed25519(&[key; 32])).unwrap();
+        let (own, strangers) = (resume(1).item, resume(9).item);
+        let told = Told::Resumed {
+            epoch: 7,
+            items: vec![own.id()],
+        };
+        let mut reading = Reading::default();
+        for record in [
+            Record::Item(strangers.clone()),
+            told.record(),
+            Record::Item(own.clone()),
+            Record::Item(strangers),
+        ] {
+            reading.take(&record).unwrap();
+        }
+        let kept: Vec<ItemId> = reading.evidence.iter().map(DataItem::id).collect();
+        assert_eq!(kept, [own.id()]);
     }
 }

@@ -133,22 +133,83 @@ async fn bring_back(args: &RebuildArgs, sources: &Sources, shown: &Shown) -> Res
         return report::read(&args.data);
     }
     let staging = Arc::new(staging);
-    if !args.wallet.is_empty() {
-        return log_of(args, sources, &args.wallet, &staging, shown).await;
-    }
-    let wallets = wallets(sources, &args.process).await?;
-    // Somebody else may have carried the process's items too, and what he carried proves nothing; or the node's own
-    // wallet changed, and one alone has not the whole log.
-    let alone = wallets.chunks(1);
-    let together = (wallets.len() > 1).then_some(&wallets[..]);
-    let mut first = None;
-    for some in alone.chain(together) {
-        match log_of(args, sources, some, &staging, shown).await {
-            Ok(report) => return Ok(report),
-            Err(error) => first = first.or(Some(error.context(format!("wallet {}", some[0])))),
+    let groups = match args.wallet.is_empty() {
+        true => {
+            let wallets = wallets(sources, &args.process).await?;
+            wallets.into_iter().map(|wallet| vec![wallet]).collect()
+        }
+        false => vec![args.wallet.clone()],
+    };
+    let (wallets, brought) = furthest(args, sources, groups, &staging, shown).await?;
+    brought.place(&args.data, &staging, &wallets).await
+}
+
+/// The log that goes furthest, of those that these wallets carried: anybody can carry the beginning of one again.
+async fn furthest(
+    args: &RebuildArgs,
+    sources: &Sources,
+    mut groups: Vec<Vec<Address>>,
+    staging: &Arc<Staging>,
+    shown: &Shown,
+) -> Result<(Vec<Address>, Brought)> {
+    let (mut best, mut failed) = (None::<(Vec<Address>, Brought)>, Vec::new());
+    let mut at = 0;
+    while let Some(group) = groups.get(at).cloned() {
+        at += 1;
+        let found = shown.during(Phase::Find, retrieve::find(sources, &group)).await;
+        let found = found.map(|mut found| {
+            found.leave_out(&args.leave_out);
+            found
+        });
+        // Of a wallet that could not be looked at, nothing is known: it may go furthest.
+        let claimed = found.as_ref().map_or(Some((u64::MAX, u64::MAX)), Found::newest);
+        let brought = match found {
+            Ok(found) => log_of(args, sources, found, staging, shown).await,
+            Err(error) => Err(error.into()),
+        };
+        if let (Ok(one), true) = (&brought, args.wallet.is_empty()) {
+            // Who carried the beginning again may be all that the process's items lead to.
+            for other in retrieve::wallets_of_node(sources, one.node()).await {
+                if !groups.iter().flatten().any(|known| *known == other) {
+                    groups.push(vec![other]);
+                }
+            }
+        }
+        match brought {
+            Ok(other) if best.as_ref().is_none_or(|(_, best)| best.reach() < other.reach()) => {
+                best = Some((group.clone(), other));
+            }
+            Ok(_) => {}
+            // Somebody else may have carried the process's items too; what he carried proves nothing.
+            Err(error) => failed.push((claimed, error.context(format!("wallet {}", group[0])))),
+        }
+        // All together at last: the node's own wallet may have changed, and one alone has not the whole log.
+        if at == groups.len() && at > 1 && group.len() == 1 {
+            groups.push(groups.concat());
         }
     }
-    Err(first.unwrap_or_else(|| anyhow!("no wallet was found that carried these processes")))
+    let reach = best.as_ref().map(|(_, best)| best.reach());
+    let is_further =
+        |(claimed, error): &(Option<(u64, u64)>, anyhow::Error)| *claimed > reach && is_unknown(error);
+    if reach.is_none() || failed.iter().any(is_further) {
+        let at = failed.iter().position(is_further).unwrap_or(0);
+        let error = (at < failed.len()).then(|| failed.swap_remove(at).1);
+        let error = error.unwrap_or_else(|| anyhow!("no wallet was found that carried these processes"));
+        return Err(error.context("if it is not the log's wallet, say with --wallet which one is"));
+    }
+    let (wallets, mut brought) = best.expect("it reaches somewhere");
+    if groups.len() > 1 {
+        // Another wallet's segments may have taken the places of its own since.
+        brought = log_of(args, sources, brought.found, staging, shown).await?;
+    }
+    Ok((wallets, brought))
+}
+
+/// Whether what failed may be a whole log all the same, at another time or by other gateways.
+fn is_unknown(error: &anyhow::Error) -> bool {
+    use retrieve::Error::{Late, Missing, NotHad};
+    let error = error.downcast_ref();
+    error.is_some_and(|error| matches!(error, NotHad { .. } | Late { .. } | Missing { .. }))
 }
 
 /// Wallets that carried one of the processes.
@@ -164,16 +225,21 @@ async fn wallets(sources: &Sources, processes: &[ProcessId]) -> Result<Vec<Addre
     Ok(wallets)
 }
 
+/// A whole log, verified and kept beside its place.
+struct Brought {
+    found: Found,
+    segments: Vec<logs::Segment>,
+    logs: Logs,
+    meter: Arc<Meter>,
+}
+
 async fn log_of(
     args: &RebuildArgs,
     sources: &Sources,
-    wallets: &[Address],
+    mut found: Found,
     staging: &Arc<Staging>,
     shown: &Shown,
-) -> Result<Report> {
-    let mut found = shown
-        .during(Phase::Find, retrieve::find(sources, wallets))
-        .await?;
+) -> Result<Brought> {
     let meter = Arc::new(Meter::default());
     let collector = Collector::new(sources.clone(), staging.clone(), Look, meter.clone());
     let segments = shown
@@ -182,39 +248,56 @@ async fn log_of(
     drop(collector);
     let logs = Logs::join(&segments, args.wallet.is_empty())?;
     logs.must_have(&args.process)?;
-    let report = place(&args.data, staging, &segments, &logs, &found, &meter, wallets).await?;
-    Ok(report)
+    Ok(Brought {
+        found,
+        segments,
+        logs,
+        meter,
+    })
 }
 
-/// Puts the log in its place, with a note of what it is.
-async fn place(
-    data: &Path,
-    staging: &Arc<Staging>,
-    segments: &[logs::Segment],
-    logs: &Logs,
-    found: &Found,
-    meter: &Meter,
-    wallets: &[Address],
-) -> Result<Report> {
-    let names: Vec<String> = wallets.iter().map(ToString::to_string).collect();
-    let report = Report {
-        wallet: names.join(", "),
-        carriers: segments.len() as u64,
-        bytes: meter.bytes_done.load(Ordering::Relaxed),
-        items: meter.items.load(Ordering::Relaxed),
-        messages: logs.messages(),
-        notes: found.notes.clone(),
-        processes: logs.processes(),
-        ..Report::default()
-    };
-    report::write(data, &report)?;
-    let numbers: Vec<u64> = segments.iter().map(|segment| segment.number).collect();
-    let (staging, chain, notes) = (staging.clone(), logs.chain()?, logs.notes());
-    let placed = tokio::task::spawn_blocking(move || staging.place(&numbers, &chain, notes));
-    placed
-        .await?
-        .context("the verified log could not be put in its place")?;
-    Ok(report)
+impl Brought {
+    /// How far it goes: epoch and sequence of its newest carrier.
+    fn reach(&self) -> (u64, u64) {
+        let newest = self.segments.last().expect("a log has a segment");
+        (newest.epoch, newest.sequence)
+    }
+
+    /// The account that signed its newest segment.
+    fn node(&self) -> Address {
+        let newest = self.segments.last().expect("a log has a segment");
+        spec::signature::address(&newest.owner)
+    }
+
+    /// Puts the log in its place, with a note of what it is.
+    async fn place(self, data: &Path, staging: &Arc<Staging>, wallets: &[Address]) -> Result<Report> {
+        let names: Vec<String> = wallets.iter().map(ToString::to_string).collect();
+        let Brought {
+            found,
+            segments,
+            logs,
+            meter,
+        } = self;
+        let report = Report {
+            wallet: names.join(", "),
+            carriers: segments.len() as u64,
+            bytes: meter.bytes_done.load(Ordering::Relaxed),
+            items: meter.items.load(Ordering::Relaxed),
+            messages: logs.messages(),
+            left_out: found.left_out.iter().map(ToString::to_string).collect(),
+            notes: found.notes,
+            processes: logs.processes(),
+            ..Report::default()
+        };
+        report::write(data, &report)?;
+        let numbers: Vec<u64> = segments.iter().map(|segment| segment.number).collect();
+        let (staging, chain, notes) = (staging.clone(), logs.chain()?, logs.notes());
+        let placed = tokio::task::spawn_blocking(move || staging.place(&numbers, &chain, notes));
+        placed
+            .await?
+            .context("the verified log could not be put in its place")?;
+        Ok(report)
+    }
 }
 
 /// Evaluates what the log holds: from the newest checkpoints that it confirms.

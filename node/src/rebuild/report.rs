@@ -24,6 +24,9 @@ pub struct Report {
     pub log_ms: u128,
     /// Time until all was done, in ms.
     pub elapsed_ms: u128,
+    /// Newest carriers that the log was taken back without.
+    #[serde(default)]
+    pub left_out: Vec<String>,
     /// What gateways said that was not needed or not so.
     pub notes: Vec<String>,
     /// How often each gateway answered what is not so, or nothing.
@@ -94,6 +97,9 @@ impl Report {
             println!("{}", serde_json::to_string(self).expect("numbers and texts only"));
             return;
         }
+        for id in &self.left_out {
+            println!("LEFT OUT: carrier {id}; what it brought is not in this log");
+        }
         for note in &self.notes {
             println!("note: {note}");
         }
@@ -137,7 +143,12 @@ pub fn write(data: &Path, report: &Report) -> Result<()> {
     std::fs::File::open(&draft)
         .and_then(|file| file.sync_all())
         .with_context(place)?;
-    std::fs::rename(&draft, &path).with_context(place)
+    std::fs::rename(&draft, &path).with_context(place)?;
+    // The log takes its place next: the report must be there by then, too.
+    let folder = path.parent().expect("it lies in a folder");
+    std::fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .with_context(place)
 }
 
 /// Reads it back.

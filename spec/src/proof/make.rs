@@ -34,7 +34,11 @@ pub fn members(carrier: &Carrier, id: ItemId, full: bool) -> Option<Members> {
     let own = Assignment::read(carrier.items()[index].clone());
     let (assignment, at) = match own {
         Ok(own) => (None, Some(own)),
-        Err(_) => match all.find(|one| one.subject() == id) {
+        // Anybody can sign a look-alike; who closed the bundle is asked first.
+        Err(_) => match all
+            .find(|one| one.subject() == id && one.item.owner() == carrier.digest_item().owner())
+            .or_else(|| all.find(|one| one.subject() == id))
+        {
             Some((place, found)) => (Some(member(carrier, place, true)), Some(found)),
             None => (None, None),
         },

@@ -181,6 +181,9 @@ pub struct ShownSlot {
     pub assignment: ItemId,
     /// The account that signed it.
     pub scheduler: String,
+    /// Whether the process item is the item itself and names that account as its scheduler. Where not, nothing here shows
+    /// that this log is the process's: anybody can sign assignments.
+    pub scheduler_named: bool,
     /// The chain's value before it.
     pub chain: String,
     /// Whether the chain was followed from the assignment before.
@@ -377,7 +380,9 @@ impl Proof {
             }
             Carried::Item { item, tail } => {
                 item.verify().map_err(|error| refused(CARRIER, error))?;
-                let ends = self.digest.as_ref().map_or(&[][..], |digest| digest.bytes());
+                let ends = self.digest.as_ref().map(DataItem::bytes);
+                let ends =
+                    ends.ok_or_else(|| refused(CARRIER, "no digest ties a carrier item to the rest"))?;
                 tail.verify(item, ends).map_err(|why| refused(CARRIER, why))?;
                 item.tags().map_err(|error| refused(CARRIER, error))?
             }
@@ -509,12 +514,17 @@ impl Proof {
         if self.assignment.is_some() && assignment.subject() != subject.id() {
             return refuse(ASSIGNMENT, "it is of another item");
         }
+        let placed = self.placed(name, member, digest)?;
+        let by_digest = [placed, self.placed(SUBJECT, &self.subject, digest)?].contains(&Placed::Digest);
+        // What lies in the chunks themselves needs nobody's word: a scheduler whose key changed closes bundles with the new one.
         if let Some(signer) = self.digest.as_ref().map(DataItem::owner)
+            && by_digest
             && signer != assignment.item.owner()
         {
             return refuse(
                 DIGEST,
-                "it is not signed by the scheduler that signed the assignment",
+                "it is not signed by the scheduler that signed the assignment, so its word for where they lie does not count; \
+                 a whole proof (--full) needs none",
             );
         }
         let follows = self.verify_previous(&assignment)?;
@@ -525,11 +535,12 @@ impl Proof {
             epoch: assignment.epoch,
             timestamp_ms: assignment.tick.timestamp_ms,
             assignment: assignment.item.id(),
+            scheduler_named: names(&subject, &assignment),
             scheduler: assignment.item.signer_text().into(),
             chain: base64url(&assignment.chain.0),
             follows,
             followed,
-            placed: self.placed(name, member, digest)?,
+            placed,
         }))
     }
 
@@ -554,6 +565,13 @@ impl Proof {
         succeeds(assignment, &next).map_err(|why| refused(NEXT, why))?;
         Ok(true)
     }
+}
+
+/// Whether an item is the assignment's process, and names who signed it.
+fn names(item: &Withheld, assignment: &Assignment) -> bool {
+    let tags = item.tags().unwrap_or_default();
+    let named = crate::tags::first(&tags, "Scheduler").and_then(|text| text.parse::<Address>().ok());
+    ProcessId::from(item.id()) == assignment.process && named == Some(assignment.item.owner_address())
 }
 
 fn is_assignment(item: &Withheld) -> bool {

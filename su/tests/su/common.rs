@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use spec::contract::{Answer, Class, Hits, LogEntry, Permanent, Query, Scheduler, Span, Stored};
 use spec::{DataItem, ItemId, ItemParts, ProcessId, Refusal, Signer, Tag, Tags};
-use su::belongings::Belongings;
+use su::belongings::{Belongings, IsLocal};
 use su::journal::{Journal, Pending, Replay};
 use su::{Config, Parts, Su};
 use tempfile::TempDir;
@@ -68,12 +68,23 @@ struct Shelf(Arc<weave::Log>);
 pub struct Asked {
     pub kept: Mutex<Vec<(ItemId, Class)>>,
     pub sent: Mutex<Vec<ProcessId>>,
+    /// Items that are for these processes are private where they are local.
+    pub letters: Mutex<Vec<(ItemId, ProcessId)>>,
     /// Askings to refuse, counted down.
     pub failures: AtomicUsize,
 }
 
 #[async_trait]
 impl Belongings for Asked {
+    async fn private(&self, ids: &[ItemId], is_local: &IsLocal<'_>) -> Answer<Vec<ItemId>> {
+        let letters = self.letters.lock().unwrap().clone();
+        let mut private = Vec::new();
+        for (id, process) in letters.into_iter().filter(|(id, _)| ids.contains(id)) {
+            private.extend(is_local(process)?.then_some(id));
+        }
+        Ok(private)
+    }
+
     async fn keep(&self, ids: Vec<ItemId>, class: Class) -> Answer<()> {
         let countdown = |n: usize| n.checked_sub(1);
         let failed = self

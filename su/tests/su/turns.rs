@@ -455,3 +455,83 @@ async fn is_read_without_keys(world: &World, process: ProcessId) {
     }
     assert!(resume_of(&published, key(3)).await.unwrap().is_some());
 }
+
+/// What is on this machine alone is not published by naming it.
+#[tokio::test]
+async fn what_a_local_process_got_sent_or_gave_and_what_was_brought_to_stay_is_private() {
+    use spec::contract::{Class, Permanent};
+    use su::belongings::{Belongings, InWeave};
+    let folder = tempfile::tempdir().unwrap();
+    let weave = weave::Weave::open(weave::Config::default(), folder.path()).unwrap();
+    let local = process_item(1);
+    let process = ProcessId::from(local.id());
+    let tagged = |name: &'static str, value: String| {
+        let parts = spec::ItemParts {
+            tags: vec![spec::Tag::new(name, value)],
+            ..spec::ItemParts::default()
+        };
+        spec::DataItem::sign(&parts, &Signer::ed25519(&[5; 32])).unwrap()
+    };
+    let got = message(process, "got");
+    let (sent, given) = (
+        tagged("From-Process", process.to_string()),
+        tagged("Process", process.to_string()),
+    );
+    let brought = tagged("Brought", "to stay".into());
+    let free = tagged("Free", "to go".into());
+    let published = message(process, "published by who has it");
+    let local_items = vec![
+        local.clone(),
+        got.clone(),
+        sent.clone(),
+        given.clone(),
+        free.clone(),
+    ];
+    weave.append(local_items, Class::Local).await.unwrap();
+    weave.append(vec![published.clone()], Class::Local).await.unwrap();
+    weave
+        .append(vec![published.clone()], Class::Permanent)
+        .await
+        .unwrap();
+    weave.append_kept_local(brought.clone()).await.unwrap();
+    weave.append_kept_local(free.clone()).await.unwrap();
+    let belongings = InWeave {
+        weave,
+        messenger: Signer::ed25519(&[6; 32]).address(),
+    };
+    let all = [&local, &got, &sent, &given, &brought, &free, &published].map(spec::DataItem::id);
+    let private = belongings.private(&all, &|one| Ok(one == process)).await.unwrap();
+    assert_eq!(private, all[..5]);
+    let private = belongings.private(&all, &|_| Ok(false)).await.unwrap();
+    assert_eq!(private, [brought.id()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_private_is_assigned_to_no_permanent_process_and_stays_behind_when_one_becomes_so() {
+    let world = World::new();
+    let spawn = async |n, tags: &[(&str, &str)]| {
+        let item = process_item_with(n, tags);
+        world.su.schedule(item).await.unwrap().process
+    };
+    let home = spawn(1, &[("Storage", "local")]).await;
+    let widening_one = world.spawn(2).await;
+    let open = spawn(3, &[("Storage", "permanent")]).await;
+    let letter = message(home, "a letter");
+    world.su.schedule(letter.clone()).await.unwrap();
+    world.asked.letters.lock().unwrap().push((letter.id(), home));
+    let refused = world
+        .su
+        .assign(open, letter.id(), false, vec![])
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code, "is-local");
+    world
+        .su
+        .assign(widening_one, letter.id(), false, vec![])
+        .await
+        .unwrap();
+    world.su.schedule(widening(widening_one)).await.unwrap();
+    until_published(&world, widening_one, 3).await;
+    let kept = world.asked.kept.lock().unwrap().clone();
+    assert!(kept.iter().all(|(id, _)| *id != letter.id()), "{kept:?}");
+}

@@ -14,8 +14,8 @@ use spec::{Carrier, DataItem, Withheld};
 use super::Claim;
 use crate::frame::{self, FRAME_LEN, FrameHead, FrameKind, HEAD_LEN, SegmentHead};
 use crate::record::Record;
-use crate::rejoin;
 use crate::segment::FOOTER_MAGIC;
+use crate::skeleton;
 
 /// A carrier whose every byte is accounted for.
 #[derive(Debug, Clone)]
@@ -47,6 +47,12 @@ pub fn check(claim: &Claim, bundle: &Bytes, verifier: &Verifier) -> Result<Check
         return Err(format!(
             "its tags say sequence {}, its segment item says {}",
             claim.tags.sequence, segment.sequence
+        ));
+    }
+    if segment.epoch != claim.tags.epoch {
+        return Err(format!(
+            "its tags say epoch {}, its segment item says {}",
+            claim.tags.epoch, segment.epoch
         ));
     }
     if carrier.segment_item().id() != claim.tags.segment_item {
@@ -101,7 +107,7 @@ fn file(carrier: &Carrier, data: &SegmentData) -> Result<Bytes, String> {
     }
     let mut file = Vec::with_capacity(data.file_len as usize);
     let node = carrier.segment_item().owner();
-    rejoin::put_together(&data.skeleton, carrier.records(), node, |bytes| {
+    skeleton::put(&data.skeleton, carrier.records(), node, |bytes| {
         file.extend_from_slice(bytes);
     })
     .map_err(|error| error.to_string())?;

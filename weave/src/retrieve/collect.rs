@@ -47,6 +47,10 @@ pub struct Meter {
 /// One segment of the log.
 #[derive(Debug, Clone)]
 pub struct Segment<S> {
+    /// The scheduler's epoch as it was bundled.
+    pub epoch: u64,
+    /// How many of its items were withheld.
+    withheld: usize,
     /// Its carrier's place.
     pub sequence: u64,
     /// The transaction or item that brought it.
@@ -114,30 +118,82 @@ impl<I: Inspector> Collector<I> {
         self.link(segments, found).await
     }
 
-    /// The newest carrier that is there. Hints of newer ones that nothing confirms are dropped, and noted.
+    /// The newest carrier: of the latest epoch the last. One that was had and is wrong, and that only gateways told of,
+    /// is left out and noted; one that is not to be had may have brought what was acknowledged.
     async fn newest(&self, found: &mut Found) -> Result<Segment<I::Summary>> {
         loop {
-            let Some((sequence, claims)) = found.claims.last_key_value() else {
+            let Some(top) = found.newest() else {
                 let (of, notes) = (found.of(), found.notes.clone());
                 return Err(Error::Nothing { of, notes });
             };
-            let (sequence, claims) = (*sequence, claims.clone());
-            self.meter
-                .carriers
-                .store(found.claims.len() as u64, Ordering::Relaxed);
-            let size = |claims: &Vec<Claim>| claims.first().map_or(0, Claim::size);
-            let bytes: u64 = found.claims.values().map(size).fold(0, u64::saturating_add);
-            self.meter.bytes.store(bytes, Ordering::Relaxed);
-            match self.one(&found.wallets, sequence, &claims, None).await {
-                Ok(segment) => return Ok(segment),
-                Err(error) if claims.iter().any(Claim::is_signed) => return Err(error),
-                Err(error) => {
-                    let note = format!("carrier {sequence} is only heard of, and left out: {error}");
-                    found.notes.push(note);
-                    found.claims.remove(&sequence);
+            let claims = found.at(top);
+            self.expect(found);
+            let error = match self.only(found, &claims).await {
+                Ok(segment) => {
+                    drop_abandoned(found, top.1);
+                    return Ok(segment);
                 }
+                Err(error) => error,
+            };
+            let is_wrong = matches!(error, Error::Wrong { .. });
+            if claims.iter().any(Claim::is_signed) || matches!(error, Error::Weave(_)) {
+                return Err(error);
+            }
+            if !is_wrong && !self.is_forged(found, &claims).await {
+                let (sequence, id, why) = (top.1, claims[0].id, Box::new(error));
+                return Err(Error::Late { sequence, id, why });
+            }
+            found.note(format!("carrier {} is left out: {error}", top.1));
+            let out = found.drop_claims(|claim| (claim.tags.epoch, claim.tags.sequence) == top);
+            found.left_out.extend(out.into_iter().filter(|_| is_wrong));
+        }
+    }
+
+    /// Tells the meter what is ahead.
+    fn expect(&self, found: &Found) {
+        let size = |claims: &Vec<Claim>| claims.first().map_or(0, Claim::size);
+        let bytes: u64 = found.claims.values().map(size).fold(0, u64::saturating_add);
+        let carriers = found.claims.len() as u64;
+        self.meter.carriers.store(carriers, Ordering::Relaxed);
+        self.meter.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The one segment of some claims to one place. A segment that was bundled again, for data in it was withheld, counts
+    /// as it is now; two different ones are two nodes at one wallet.
+    async fn only(&self, found: &Found, claims: &[Claim]) -> Result<Segment<I::Summary>> {
+        let mut items: Vec<ItemId> = claims.iter().map(|claim| claim.tags.segment_item).collect();
+        items.sort_unstable();
+        items.dedup();
+        let sequence = claims[0].tags.sequence;
+        let (mut best, mut first): (Option<Segment<I::Summary>>, _) = (None, None);
+        for item in items {
+            match self.one(&found.wallets, sequence, claims, Some(item)).await {
+                Ok(other) => {
+                    best = Some(match best {
+                        None => other,
+                        Some(one) => choose(one, other)?,
+                    });
+                }
+                Err(error) => first = first.or(Some(error)),
             }
         }
+        best.ok_or_else(|| first.expect("somebody claims it"))
+    }
+
+    /// Whether all of some claims are lies about items that are something else: under other tags they verify.
+    async fn is_forged(&self, found: &Found, claims: &[Claim]) -> bool {
+        for claim in claims {
+            let others = found.claims.values().flatten();
+            let others = others.filter(|other| other.id == claim.id && other.tags != claim.tags);
+            let mut is_forged = false;
+            for other in others {
+                is_forged = is_forged || self.claim(&found.wallets, other).await.is_ok();
+            }
+            if !is_forged {
+                return false;
+            }
+        }
+        true
     }
 
     async fn all_below(&self, newest: u64, found: &Found) -> Result<Vec<Segment<I::Summary>>> {
@@ -234,9 +290,9 @@ impl<I: Inspector> Collector<I> {
     ) -> Result<Segment<I::Summary>> {
         let mut first = None;
         let fits = |claim: &&Claim| wanted.is_none_or(|wanted| claim.tags.segment_item == wanted);
-        // What the wallet signed first: hints cost a liar nothing.
+        // What the wallet signed first: hints cost a liar nothing. Then what the latest epoch carried.
         let mut claims: Vec<&Claim> = claims.iter().filter(fits).collect();
-        claims.sort_by_key(|claim| !claim.is_signed());
+        claims.sort_by_key(|claim| (!claim.is_signed(), std::cmp::Reverse(claim.tags.epoch)));
         for claim in claims {
             match self.claim(wallets, claim).await {
                 Ok(segment) => return Ok(segment),
@@ -304,7 +360,10 @@ impl<I: Inspector> Collector<I> {
             return Err(wrong(claim, "its segment item is of another place".into()));
         }
         let summary = self.inspector.inspect(checked).map_err(|why| wrong(claim, why))?;
+        let is_withheld = |record: &&crate::Record| record.id().is_some() && record.item().is_none();
         Ok(Segment {
+            epoch: checked.segment.epoch,
+            withheld: checked.records.iter().filter(is_withheld).count(),
             sequence: checked.segment.sequence,
             carrier: claim.id,
             segment_item: checked.segment_item.id(),
@@ -314,6 +373,37 @@ impl<I: Inspector> Collector<I> {
             summary,
         })
     }
+}
+
+/// What an earlier epoch carried beyond the newest carrier's place was given up when the later one began.
+fn drop_abandoned(found: &mut Found, newest: u64) {
+    let Some(after) = newest.checked_add(1) else {
+        return;
+    };
+    let abandoned = found.claims.split_off(&after);
+    if let Some((last, _)) = abandoned.last_key_value() {
+        found.note(format!(
+            "carriers {after} to {last} are of an epoch before the newest one's: the scheduler went on without them"
+        ));
+    }
+}
+
+/// Of two segments at one place, the later version of one; else neither.
+fn choose<S>(one: Segment<S>, other: Segment<S>) -> Result<Segment<S>> {
+    if one.number != other.number || one.owner != other.owner {
+        let why = format!(
+            "{} brings another segment for the same place, under the same epoch: two nodes used one wallet. Remedy: --leave-out \
+             the one that does not count",
+            other.carrier
+        );
+        let (sequence, id) = (one.sequence, one.carrier);
+        return Err(Error::Wrong { sequence, id, why });
+    }
+    Ok(if one.withheld >= other.withheld {
+        one
+    } else {
+        other
+    })
 }
 
 fn wrong(claim: &Claim, why: String) -> Error {

@@ -3,7 +3,7 @@
 //! Not here: downloading them. The invariant: a claim made of a transaction is signed by the wallet; one made of a
 //! gateway's words is a hint, and is taken for nothing until the carrier's own bytes verify.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,6 +22,8 @@ use crate::upload::note::{Bundled, Moved, Route, Signed, Step, Told, Vehicle};
 const UNKNOWN: &str = "unknown";
 /// Rounds for things that other ways lead to as well.
 const HINT_ROUNDS: usize = 3;
+/// Notes kept; a gateway can make up any number.
+const NOTES_MAX: usize = 1_000;
 /// Assignments looked at to find where a process's log lies.
 const ASSIGNMENTS: usize = 100;
 
@@ -34,6 +36,17 @@ pub(super) enum Way {
     Item(Arc<Node>),
 }
 
+impl Way {
+    /// Whether both are one header.
+    fn is_same(&self, other: &Way) -> bool {
+        match (self, other) {
+            (Way::Transaction(one), Way::Transaction(other)) => one.id == other.id,
+            (Way::Item(one), Way::Item(other)) => one.is_same_header(other),
+            _ => false,
+        }
+    }
+}
+
 /// Something that says it is the wallet's carrier of a number.
 #[derive(Debug, Clone)]
 pub struct Claim {
@@ -42,6 +55,8 @@ pub struct Claim {
     /// What its tags say.
     pub tags: CarrierTags,
     pub(super) way: Way,
+    /// Which gateway told of it, where only gateways do.
+    told_by: Option<usize>,
 }
 
 impl Claim {
@@ -129,6 +144,8 @@ pub struct Found {
     pub wallets: Vec<Address>,
     /// By sequence.
     pub claims: BTreeMap<u64, Vec<Claim>>,
+    /// Newest carriers that the log is taken back without: what was wrong in them, the notes say.
+    pub left_out: Vec<ItemId>,
     /// What gateways said that was not so, or could not be had, and was not needed.
     pub notes: Vec<String>,
 }
@@ -138,6 +155,47 @@ impl Found {
     pub fn of(&self) -> String {
         let names: Vec<String> = self.wallets.iter().map(ToString::to_string).collect();
         format!("wallet {}", names.join(", "))
+    }
+
+    /// Where the newest carrier claims to stand: its epoch, its sequence. What an epoch carried after the slots that
+    /// the next one begins with is older, however far it went.
+    pub fn newest(&self) -> Option<(u64, u64)> {
+        let claims = self.claims.values().flatten();
+        claims.map(|claim| (claim.tags.epoch, claim.tags.sequence)).max()
+    }
+
+    /// Takes these carriers for none: who asks says that the log counts without them.
+    pub fn leave_out(&mut self, ids: &[ItemId]) {
+        let out = self.drop_claims(|claim| ids.contains(&claim.id));
+        self.left_out.extend(out);
+    }
+
+    /// All claims to be the carrier of an epoch and a sequence.
+    pub(super) fn at(&self, (epoch, sequence): (u64, u64)) -> Vec<Claim> {
+        let claims = self.claims.get(&sequence).into_iter().flatten();
+        claims
+            .filter(|claim| claim.tags.epoch == epoch)
+            .cloned()
+            .collect()
+    }
+
+    /// Forgets some claims; their ids, each once.
+    pub(super) fn drop_claims(&mut self, is_out: impl Fn(&Claim) -> bool) -> BTreeSet<ItemId> {
+        let mut out = BTreeSet::new();
+        for claims in self.claims.values_mut() {
+            out.extend(claims.iter().filter(|claim| is_out(claim)).map(|claim| claim.id));
+            claims.retain(|claim| !is_out(claim));
+        }
+        self.claims.retain(|_, claims| !claims.is_empty());
+        out
+    }
+
+    pub(super) fn note(&mut self, text: String) {
+        match self.notes.len() {
+            count if count < NOTES_MAX => self.notes.push(text),
+            NOTES_MAX => self.notes.push("and more".into()),
+            _ => {}
+        }
     }
 }
 
@@ -169,18 +227,29 @@ pub async fn find(sources: &Sources, wallets: &[Address]) -> Result<Found> {
 
 struct Walk {
     sources: Sources,
-    seen: HashSet<ItemId>,
+    /// Ids wanted so far, each with the gateway that first told of it, if only gateways did.
+    seen: HashMap<ItemId, Option<usize>>,
+    /// How many ids each gateway's word made us look at.
+    wanted: HashMap<usize, usize>,
     queue: VecDeque<ItemId>,
-    hints: HashMap<ItemId, Arc<Node>>,
+    hints: HashMap<ItemId, Vec<Hint>>,
     found: Found,
     count: usize,
     others: usize,
 }
 
+/// What a gateway says of an item.
+#[derive(Debug, Clone)]
+struct Hint {
+    by: usize,
+    node: Arc<Node>,
+}
+
 /// What an id turned out to be.
 enum Resolved {
     Transaction(Arc<Transaction>),
-    Item(Arc<Node>),
+    /// As each gateway describes it.
+    Item(Vec<Hint>),
     Unknown(String),
 }
 
@@ -189,11 +258,13 @@ impl Walk {
         let found = Found {
             wallets: wallets.to_vec(),
             claims: BTreeMap::new(),
+            left_out: Vec::new(),
             notes: Vec::new(),
         };
         Walk {
             sources,
-            seen: HashSet::new(),
+            seen: HashMap::new(),
+            wanted: HashMap::new(),
             queue: VecDeque::new(),
             hints: HashMap::new(),
             found,
@@ -202,10 +273,20 @@ impl Walk {
         }
     }
 
-    fn want(&mut self, id: ItemId) {
-        if self.seen.insert(id) {
-            self.queue.push_back(id);
+    /// Will look at an id. What only gateways tell of is bounded for each of them: none crowds out another's.
+    fn want(&mut self, id: ItemId, told_by: Option<usize>) {
+        if self.seen.contains_key(&id) {
+            return;
         }
+        if let Some(by) = told_by {
+            let count = self.wanted.entry(by).or_default();
+            if *count >= self.sources.limits().carriers_max {
+                return;
+            }
+            *count += 1;
+        }
+        self.seen.insert(id, told_by);
+        self.queue.push_back(id);
     }
 
     /// The wallet's newest transaction, by each gateway's word.
@@ -216,7 +297,8 @@ impl Walk {
             let what = format!("the newest transaction of wallet {wallet}");
             return Err(Error::NotHad { what, tried });
         }
-        heads.into_iter().flatten().for_each(|head| self.want(head));
+        let heads = heads.into_iter().flatten();
+        heads.for_each(|head| self.want(head, None));
         Ok(())
     }
 
@@ -224,13 +306,17 @@ impl Walk {
     async fn listed(&mut self, wallet: Address) -> bool {
         let most = self.sources.limits().carriers_max;
         let ask = move |peer: Peer| async move { search::carriers(&peer, wallet, most).await };
-        let (lists, tried) = self.sources.each(HINT_ROUNDS, ask).await;
-        let note = |(name, why)| format!("{name} lists no carriers: {why}");
-        self.found.notes.extend(tried.into_iter().map(note));
-        for node in lists.into_iter().flatten() {
-            let id = node.id;
-            self.hints.insert(id, Arc::new(node));
-            self.want(id);
+        let (lists, tried) = self.sources.each_by_number(HINT_ROUNDS, ask).await;
+        for (name, why) in tried {
+            self.found.note(format!("{name} lists no carriers: {why}"));
+        }
+        for (by, nodes) in lists {
+            for node in nodes {
+                let id = node.id;
+                let node = Arc::new(node);
+                self.hints.entry(id).or_default().push(Hint { by, node });
+                self.want(id, Some(by));
+            }
         }
         !self.hints.is_empty()
     }
@@ -243,9 +329,10 @@ impl Walk {
             while tasks.len() < limits.parallel.max(1) * 2
                 && let Some(id) = self.queue.pop_front()
             {
-                let (sources, hint) = (self.sources.clone(), self.hints.get(&id).cloned());
+                let sources = self.sources.clone();
+                let hints = self.hints.remove(&id).unwrap_or_default();
                 let wallets = self.found.wallets.clone();
-                tasks.spawn(async move { (id, resolve(&sources, &wallets, id, hint).await) });
+                tasks.spawn(async move { (id, resolve(&sources, &wallets, id, hints).await) });
             }
             let Some(done) = tasks.join_next().await else {
                 return Ok(());
@@ -269,28 +356,36 @@ impl Walk {
     }
 
     fn take(&mut self, id: ItemId, resolved: Resolved) {
-        if let Resolved::Item(node) = &resolved {
-            self.learn(node);
-        }
         match resolved {
-            Resolved::Unknown(why) => self.found.notes.push(format!("{id}: {why}")),
+            Resolved::Unknown(why) => self.found.note(format!("{id}: {why}")),
             Resolved::Transaction(transaction) => match CarrierTags::read(&transaction.content.tags) {
-                Ok(tags) => self.claim(id, tags, Way::Transaction(transaction)),
+                Ok(tags) => self.claim(id, tags, Way::Transaction(transaction), None),
                 Err(_) => {
                     // Not a carrier: the one before it may be. An anchor of 32 bytes names it.
                     self.others += 1;
                     let before = transaction.content.last_tx.as_slice().try_into();
-                    before.into_iter().for_each(|before| self.want(ItemId(before)));
+                    before
+                        .into_iter()
+                        .for_each(|before| self.want(ItemId(before), None));
                 }
             },
-            Resolved::Item(node) => match CarrierTags::read(&node.tags()) {
-                Ok(tags) if node.owner.address.parse().is_ok_and(|owner| self.is_ours(&owner)) => {
-                    self.claim(id, tags, Way::Item(node));
-                }
-                _ => self.found.notes.push(format!(
-                    "{id} was given as the wallet's carrier, and says it is none"
-                )),
-            },
+            Resolved::Item(hints) => hints.into_iter().for_each(|hint| self.take_hint(id, hint)),
+        }
+    }
+
+    /// A header that may be an item's of the wallet; whether it is signed, only its data shows.
+    fn take_hint(&mut self, id: ItemId, Hint { by, node }: Hint) {
+        let signer = node.signer();
+        if signer.is_some() {
+            self.learn(&node);
+        }
+        match CarrierTags::read(&node.tags()) {
+            Ok(tags) if signer.is_some_and(|signer| self.is_ours(&signer)) => {
+                self.claim(id, tags, Way::Item(node), Some(by));
+            }
+            _ => self.found.note(format!(
+                "{id} was given as the wallet's carrier, and says it is none"
+            )),
         }
     }
 
@@ -310,23 +405,27 @@ impl Walk {
         }
     }
 
-    fn claim(&mut self, id: ItemId, tags: CarrierTags, way: Way) {
-        tags.previous.iter().for_each(|before| self.want(*before));
+    /// Hints cost a liar nothing: they are counted by gateway, and apart from what the wallet signed.
+    fn claim(&mut self, id: ItemId, tags: CarrierTags, way: Way, told_by: Option<usize>) {
+        for before in &tags.previous {
+            self.want(*before, told_by);
+        }
         let claims = self.found.claims.entry(tags.sequence).or_default();
-        let claim = Claim { id, tags, way };
-        if claims.len() < self.sources.limits().claims_max {
-            self.count += 1;
-            claims.push(claim);
-        } else if claim.is_signed()
-            && let Some(hint) = claims.iter_mut().find(|one| !one.is_signed())
-        {
-            // Hints cost a liar nothing; they never crowd out what the wallet signed.
-            *hint = claim;
+        let is_known = |claim: &Claim| claim.id == id && claim.way.is_same(&way);
+        let alike = claims.iter().filter(|claim| claim.told_by == told_by).count();
+        if !claims.iter().any(is_known) && alike < self.sources.limits().claims_max {
+            self.count += usize::from(told_by.is_none());
+            claims.push(Claim {
+                id,
+                tags,
+                way,
+                told_by,
+            });
         }
     }
 }
 
-async fn resolve(sources: &Sources, wallets: &[Address], id: ItemId, hint: Option<Arc<Node>>) -> Resolved {
+async fn resolve(sources: &Sources, wallets: &[Address], id: ItemId, hints: Vec<Hint>) -> Resolved {
     let what = format!("transaction {id}");
     let had = sources.first(&what, HINT_ROUNDS, |peer| owned_transaction(peer, wallets, id));
     // A transaction that a liar describes as an item is found all the same.
@@ -334,12 +433,14 @@ async fn resolve(sources: &Sources, wallets: &[Address], id: ItemId, hint: Optio
         Ok(transaction) => return Resolved::Transaction(Arc::new(transaction)),
         Err(error) => error,
     };
-    let hint = hint.filter(|node| node.bundled_in.is_some());
-    let node = match hint {
-        Some(node) => Some(node),
-        None => described(sources, id).await,
+    let hints = match hints.is_empty() {
+        true => described(sources, id).await,
+        false => hints,
     };
-    node.map_or(Resolved::Unknown(error.to_string()), Resolved::Item)
+    match hints.is_empty() {
+        true => Resolved::Unknown(error.to_string()),
+        false => Resolved::Item(hints),
+    }
 }
 
 /// A transaction of one of these wallets. A secp256k1 key is told by the signature alone: a header with a forged field
@@ -357,12 +458,15 @@ async fn owned_transaction(peer: Peer, wallets: &[Address], id: ItemId) -> Answe
     }
 }
 
-/// An item as some gateway describes it, if it lies in a bundle.
-async fn described(sources: &Sources, id: ItemId) -> Option<Arc<Node>> {
+/// An item as gateways describe it.
+async fn described(sources: &Sources, id: ItemId) -> Vec<Hint> {
     let ask = |peer: Peer| async move { search::by_id(&peer, id).await };
-    let (nodes, _) = sources.each(1, ask).await;
-    let item = nodes.into_iter().flatten().find(|node| node.bundled_in.is_some());
-    item.map(Arc::new)
+    let (nodes, _) = sources.each_by_number(1, ask).await;
+    let hint = |(by, node): (usize, Option<Node>)| {
+        let node = Arc::new(node?);
+        Some(Hint { by, node })
+    };
+    nodes.into_iter().filter_map(hint).collect()
 }
 
 /// Wallets that carried something of a process, by gateways' words: the ones named most often first.
@@ -380,8 +484,27 @@ pub async fn wallets_of(sources: &Sources, process: ProcessId) -> Result<Vec<Add
         let what = format!("where process {process} lies");
         return Err(Error::NotHad { what, tried });
     }
-    let bundles = nodes.into_iter().flatten();
-    let bundles: HashSet<ItemId> = bundles
+    let wallets = wallets_behind(sources, nodes.into_iter().flatten()).await;
+    match wallets.is_empty() {
+        true => Err(Error::Nothing {
+            of: format!("process {process}"),
+            notes: Vec::new(),
+        }),
+        false => Ok(wallets),
+    }
+}
+
+/// Wallets that carried a node's newest segments, by gateways' words: anybody can carry earlier ones again, and lead to
+/// himself by them.
+pub async fn wallets_of_node(sources: &Sources, node: Address) -> Vec<Address> {
+    let ask = |peer: Peer| async move { search::segments(&peer, node, ASSIGNMENTS).await };
+    let (nodes, _) = sources.each(HINT_ROUNDS, ask).await;
+    wallets_behind(sources, nodes.into_iter().flatten()).await
+}
+
+/// Whose the carriers are in which items lie: the ones named most often first.
+async fn wallets_behind(sources: &Sources, items: impl Iterator<Item = Node>) -> Vec<Address> {
+    let bundles: HashSet<ItemId> = items
         .filter_map(|node| node.bundled_in.map(|bundle| bundle.id))
         .take(ASSIGNMENTS)
         .collect();
@@ -393,20 +516,16 @@ pub async fn wallets_of(sources: &Sources, process: ProcessId) -> Result<Vec<Add
         let carriers = transactions.into_iter().flatten();
         let carriers = carriers.filter(|one| CarrierTags::read(&one.content.tags).is_ok());
         let mut wallets: Vec<Address> = carriers.map(|one| one.owner.address()).collect();
-        let node = described(sources, bundle).await;
-        let node = node.filter(|node| CarrierTags::read(&node.tags()).is_ok());
-        wallets.extend(node.and_then(|node| node.owner.address.parse::<Address>().ok()));
+        let described = described(sources, bundle).await.into_iter();
+        let of_carriers = described.filter(|hint| CarrierTags::read(&hint.node.tags()).is_ok());
+        wallets.extend(of_carriers.filter_map(|hint| hint.node.signer()));
+        wallets.sort_unstable();
+        wallets.dedup();
         wallets
             .into_iter()
             .for_each(|wallet| *counts.entry(wallet).or_default() += 1);
     }
     let mut wallets: Vec<(Address, usize)> = counts.into_iter().collect();
     wallets.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    match wallets.is_empty() {
-        true => Err(Error::Nothing {
-            of: format!("process {process}"),
-            notes: Vec::new(),
-        }),
-        false => Ok(wallets.into_iter().map(|(wallet, _)| wallet).collect()),
-    }
+    wallets.into_iter().map(|(wallet, _)| wallet).collect()
 }

@@ -18,7 +18,7 @@ use spec::ItemId;
 
 pub use check::{Checked, check};
 pub use collect::{Collector, Inspector, Meter, Segment};
-pub use find::{Claim, Found, find, wallets_of};
+pub use find::{Claim, Found, find, wallets_of, wallets_of_node};
 pub use source::{Source, Sources};
 pub use staging::{Staged, Staging};
 
@@ -85,6 +85,19 @@ pub enum Error {
         known: usize,
         /// What gateways said that was not so.
         notes: Vec<String>,
+    },
+    /// The newest carrier is listed, and not there. What it brought was acknowledged.
+    #[error(
+        "carrier {sequence} ({id}) is the newest that gateways list, and cannot be had: {why}. What it brought would be missing, \
+         so nothing is done without being told to: --leave-out {id} takes the log back without it"
+    )]
+    Late {
+        /// Its number.
+        sequence: u64,
+        /// Its item.
+        id: ItemId,
+        /// What was tried.
+        why: Box<Error>,
     },
     /// The wallet or process has no carrier that the gateways know.
     #[error("no carrier of {of} was found. Remedy: check the address, or name another gateway with --from{}", Notes(.notes))]

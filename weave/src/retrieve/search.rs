@@ -2,6 +2,8 @@
 //!
 //! Not here: believing it. The invariant: what is read here is a hint until bytes and signatures confirm it.
 
+use std::collections::HashSet;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::json;
@@ -13,11 +15,15 @@ use spec::{Address, DataItem, ItemId, ProcessId, Tag, tags};
 use super::source::lie;
 use crate::network::Peer;
 
-/// Edges of a page; gateways give no more.
+/// Edges of a page; what a gateway gives beyond is not looked at.
 const PAGE: usize = 100;
+/// A carrier's header is far below; what has more is none.
+const NODE_TAGS_MAX: usize = 64;
+const NODE_BYTES_MAX: usize = 8 << 10;
+/// What is kept of one gateway's list, in bytes.
+const LIST_BYTES_MAX: usize = 512 << 20;
 /// What is asked of each transaction or item.
-const NODE: &str =
-    "id signature anchor recipient owner{address key} tags{name value} data{size} bundledIn{id}";
+const NODE: &str = "id signature anchor recipient owner{key} tags{name value} data{size} bundledIn{id}";
 
 /// A transaction or item as a gateway describes it.
 #[derive(Debug, Clone, Deserialize)]
@@ -41,12 +47,11 @@ pub(super) struct Node {
 
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Owner {
-    pub(super) address: String,
     #[serde(default)]
     key: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Pair {
     name: String,
     value: String,
@@ -97,13 +102,47 @@ impl Node {
     /// The accounts of a secp256k1 key: as the owner of items, and of transactions, which take it compressed.
     pub(super) fn accounts(&self) -> Vec<Address> {
         let key = from_base64url(self.owner.key.as_deref().unwrap_or(""));
-        let Some(key) = key.filter(|key| key.len() == 65) else {
-            return Vec::new();
+        // A point that is not on the curve has the account of the one that is.
+        let accounts = |key: Vec<u8>| {
+            let compressed = spec::keys::compressed(&key)?;
+            Some(vec![signature::address(&key), signature::address(&compressed)])
         };
-        let mut compressed = [0; 33];
-        compressed[0] = 2 + (key[64] & 1);
-        compressed[1..].copy_from_slice(&key[1..33]);
-        vec![signature::address(&key), signature::address(&compressed)]
+        key.and_then(accounts).unwrap_or_default()
+    }
+
+    /// The account of the key that it says signed it, if its id is of the signature that it says.
+    pub(super) fn signer(&self) -> Option<Address> {
+        let text = |field: &Option<String>| from_base64url(field.as_deref().unwrap_or(""));
+        let (signed, key) = (text(&self.signature)?, text(&self.owner.key)?);
+        let is_of_it = ItemId(spec::chunks::sha256(&[&signed])) == self.id;
+        is_of_it.then(|| signature::address(&key))
+    }
+
+    /// Whether another gateway describes an item alike: one of two that differ does not verify.
+    pub(super) fn is_same_header(&self, other: &Node) -> bool {
+        let fields = |node: &Node| {
+            let texts = [&node.signature, &node.anchor, &node.recipient, &node.owner.key];
+            texts.map(|text| text.clone().unwrap_or_default())
+        };
+        self.id == other.id && fields(self) == fields(other) && self.tags == other.tags
+    }
+
+    /// Bytes of all that a gateway chose.
+    fn len(&self) -> usize {
+        let texts = [
+            &self.signature,
+            &self.anchor,
+            &self.recipient,
+            &self.owner.key,
+            &self.data.as_ref().and_then(|data| data.size.clone()),
+        ];
+        let texts = texts.into_iter().flatten().map(String::len);
+        let tags = self.tags.iter().map(|pair| pair.name.len() + pair.value.len());
+        texts.chain(tags).sum()
+    }
+
+    fn is_small(&self) -> bool {
+        self.tags.len() <= NODE_TAGS_MAX && self.len() <= NODE_BYTES_MAX
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -171,14 +210,27 @@ pub(super) async fn by_id(peer: &Peer, id: ItemId) -> Answer<Option<Node>> {
 pub(super) async fn assignments(peer: &Peer, process: ProcessId, most: usize) -> Answer<Vec<Node>> {
     let tags = r#"[{name:"Type",values:["Assignment"]},{name:"Process",values:$process}]"#;
     let query = format!(
-        "query($process:[String!]!,$after:String){{transactions(tags:{tags},first:{PAGE},after:$after)\
+        "query($process:[String!]!,$after:String){{transactions(tags:{tags},sort:HEIGHT_DESC,first:{PAGE},after:$after)\
          {{pageInfo{{hasNextPage}} edges{{cursor node{{{NODE}}}}}}}}}"
     );
     pages(peer, &query, json!({ "process": [process.to_string()] }), most).await
 }
 
+/// The newest segment items of a node, by one gateway's word: where its log lies.
+pub(super) async fn segments(peer: &Peer, node: Address, most: usize) -> Answer<Vec<Node>> {
+    let filter = json!({ "owners": [node.to_string()] });
+    let tags = r#"[{name:"Data-Protocol",values:["Weft"]},{name:"Type",values:["Segment"]}]"#;
+    let query = format!(
+        "query($owners:[String!],$after:String){{transactions(owners:$owners,tags:{tags},sort:HEIGHT_DESC,first:{PAGE},after:$after)\
+         {{pageInfo{{hasNextPage}} edges{{cursor node{{{NODE}}}}}}}}}"
+    );
+    pages(peer, &query, filter, most).await
+}
+
 async fn pages(peer: &Peer, query: &str, mut variables: serde_json::Value, most: usize) -> Answer<Vec<Node>> {
-    let mut found = Vec::new();
+    let mut found: Vec<Node> = Vec::new();
+    let (mut asked, mut bytes) = (0, 0);
+    let mut cursors = HashSet::new();
     loop {
         let data = peer.graphql(query, &variables).await?;
         let page: Searched = serde_json::from_str(data.get()).map_err(|error| {
@@ -189,14 +241,19 @@ async fn pages(peer: &Peer, query: &str, mut variables: serde_json::Value, most:
         })?;
         let Connection { page_info, edges } = page.transactions;
         let last = edges.last().and_then(|edge| edge.cursor.clone());
-        let count = edges.len();
-        found.extend(edges.into_iter().map(|edge| edge.node));
+        let count = edges.len().min(PAGE);
+        asked += count;
+        let nodes = edges.into_iter().take(PAGE).map(|edge| edge.node);
+        found.extend(nodes.filter(Node::is_small).inspect(|node| bytes += node.len()));
         let goes_on = page_info.is_some_and(|info| info.has_next_page) && count > 0;
-        let Some(last) = last.filter(|_| goes_on && found.len() < most) else {
+        bytes += last.as_ref().map_or(0, String::len);
+        let is_within = asked < most && bytes < LIST_BYTES_MAX;
+        // A cursor that comes again leads to pages that were seen.
+        let next = last.filter(|last| goes_on && is_within && cursors.insert(last.clone()));
+        let Some(next) = next else {
             found.truncate(most);
             return Ok(found);
         };
-        // A gateway that gives the same page for ever is stopped by `most`.
-        variables["after"] = last.into();
+        variables["after"] = next.into();
     }
 }

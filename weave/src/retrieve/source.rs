@@ -177,13 +177,26 @@ impl Sources {
     where
         F: Future<Output = Answer<T>>,
     {
+        let (answers, tried) = self.each_by_number(rounds_max, ask).await;
+        (answers.into_iter().map(|(_, answer)| answer).collect(), tried)
+    }
+
+    /// The same, with the number of the gateway that said it.
+    pub(super) async fn each_by_number<T, F>(
+        &self,
+        rounds_max: usize,
+        ask: impl Fn(Peer) -> F,
+    ) -> (Vec<(usize, T)>, Vec<(String, String)>)
+    where
+        F: Future<Output = Answer<T>>,
+    {
         let (mut answers, mut tried) = (Vec::new(), Vec::new());
-        for source in &self.all[..] {
+        for (number, source) in self.all.iter().enumerate() {
             for round in 0..rounds_max.max(1) {
                 tokio::time::sleep(source.quiet_for()).await;
                 match ask(source.peer.clone()).await {
                     Ok(answer) => {
-                        answers.push(answer);
+                        answers.push((number, answer));
                         break;
                     }
                     Err(refusal) if !refusal.is_retryable() || round + 1 >= rounds_max => {

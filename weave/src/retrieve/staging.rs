@@ -29,6 +29,8 @@ use crate::weave::lock;
 const FOLDER: &str = "rebuild";
 /// Its file that says whose log it is.
 const OF: &str = "of";
+/// Files made for segments that no carrier brings. Their count is the word of whoever signed the newest one.
+const STAND_INS_MAX: u64 = 1_000_000;
 /// Notes of one group of the log.
 const GROUP_MAX: usize = 1024;
 /// What may lie in a data folder beside a rebuild.
@@ -213,7 +215,7 @@ impl Staging {
     /// Removes segments of carriers that did not belong to the log after all.
     fn drop_others(&self, numbers: &[u64]) -> Result<()> {
         for number in self.known().by_number.keys() {
-            if !numbers.contains(number) {
+            if numbers.binary_search(number).is_err() {
                 for path in [self.file(*number), self.items(*number), self.notes(*number)] {
                     let _ = fs::remove_file(path);
                 }
@@ -225,6 +227,11 @@ impl Staging {
     /// Whether the genesis stands in the stand-in of the first segment.
     fn stand_in(&self, numbers: &[u64], chain: &Chain) -> Result<bool> {
         let last = numbers.last().copied().unwrap_or(0);
+        let (actual, limit) = (last.saturating_sub(numbers.len() as u64), STAND_INS_MAX);
+        if actual > limit {
+            let what = "the number of segments that no carrier brings";
+            return Err(Error::Limit { what, actual, limit });
+        }
         let missing = (1..last).filter(|number| numbers.binary_search(number).is_err());
         let mut is_born = false;
         for number in missing {

@@ -3,6 +3,7 @@
 //! Not here: our own upload, which does the same over days and failures.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use spec::carrier::{self, Draft, Range, SegmentData};
@@ -13,7 +14,9 @@ use spec::{Address, Carrier, CarrierTags, DataItem, ItemId, ItemParts, ProcessId
 use super::double::Double;
 use super::peer::ChunkPost;
 use super::{PEERS, Status};
-use crate::rejoin::{Piece, take_apart};
+use crate::record::Record;
+use crate::segment::Segment;
+use crate::skeleton::{self, Parts};
 
 /// Level of compression; the weave is paid for by the byte.
 const LEVEL: i32 = 3;
@@ -24,6 +27,8 @@ pub struct Publisher {
     pub wallet: Signer,
     /// Signs what closes them.
     pub node: Signer,
+    /// The scheduler's.
+    pub epoch: u64,
     /// The next one's place.
     pub sequence: u64,
     /// The segment item before it.
@@ -38,6 +43,7 @@ impl Publisher {
         Publisher {
             wallet,
             node,
+            epoch: 0,
             sequence: 0,
             prev_segment: None,
             previous: Vec::new(),
@@ -57,16 +63,12 @@ impl Publisher {
 
     /// The carrier of a sealed segment file of a number.
     pub fn carrier(&self, number: u64, file: &Bytes) -> Carrier {
-        let apart = take_apart(file).expect("a sealed segment");
-        let records = apart.records.iter().map(|piece| match piece {
-            Piece::Item(item) => item.clone(),
-            Piece::Withheld(withheld) => carrier::wrap(withheld, &self.node).expect("a key that signs"),
-        });
-        let records: Vec<DataItem> = records.collect();
+        let apart = apart(file).expect("a sealed segment");
+        let records = bundled(&apart.records, &self.node);
         let data = SegmentData {
             file_len: file.len() as u64,
             ranges: ranges(&records),
-            skeleton: apart.skeleton,
+            skeleton: apart.skeleton.into(),
         };
         let draft = self.draft(number, file, &data);
         Carrier::build(records, &draft, &self.node).expect("a key that signs")
@@ -75,6 +77,7 @@ impl Publisher {
     /// What the next segment item says.
     pub fn draft(&self, number: u64, file: &[u8], data: &SegmentData) -> Draft {
         Draft {
+            epoch: self.epoch,
             sequence: self.sequence,
             segment: number,
             prev_segment: self.prev_segment,
@@ -88,6 +91,7 @@ impl Publisher {
         let previous = self.previous.iter().copied().take(1).collect();
         let (sequence, segment_item) = (carrier.segment().sequence, carrier.segment_item().id());
         let tags = CarrierTags {
+            epoch: carrier.segment().epoch,
             sequence,
             segment_item,
             previous,
@@ -125,6 +129,35 @@ impl Publisher {
         self.prev_segment = Some(carrier.segment_item().id());
         self.previous.insert(0, id);
     }
+}
+
+/// A sealed segment file taken apart.
+///
+/// # Errors
+/// As [`skeleton::take`].
+pub fn apart(file: &[u8]) -> crate::error::Result<Parts> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = format!(
+        "weft-apart-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, file).expect("a folder for temporary files");
+    let parts = Segment::open(&path).and_then(|segment| skeleton::take(&segment));
+    // What cannot be removed is the system's to clean.
+    let _ = std::fs::remove_file(&path);
+    parts
+}
+
+/// A segment's records as the items of its bundle.
+pub fn bundled(records: &[Record], node: &Signer) -> Vec<DataItem> {
+    let item = |record: &Record| match record {
+        Record::Item(item) => item.clone(),
+        Record::Withheld(withheld) => carrier::wrap(withheld, node).expect("a key that signs"),
+        Record::Note(_) => unreachable!("a segment's notes are in its skeleton"),
+    };
+    records.iter().map(item).collect()
 }
 
 /// Posts data as a transaction, seeds it at every peer and has it mined.

@@ -143,7 +143,7 @@ fn hash(starts: &[u64], pieces: &[Bytes], start: u64, end: u64) -> Hash {
 /// Damage to the segment, or a key that cannot sign.
 pub fn make(
     segment: &Segment,
-    sequence: u64,
+    (epoch, sequence): (u64, u64),
     prev_segment: Option<ItemId>,
     node: &Signer,
 ) -> Result<(Bundled, Bundle), Refusal> {
@@ -158,6 +158,7 @@ pub fn make(
     let mut packed = Vec::with_capacity(zstd_safe::compress_bound(data.len()));
     zstd_safe::compress(&mut packed, &data, ZSTD_LEVEL).expect("the bound is enough");
     let draft = Draft {
+        epoch,
         sequence,
         segment: segment.head().number,
         prev_segment,

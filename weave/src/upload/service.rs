@@ -40,6 +40,7 @@ impl Uploader {
             return Ok(());
         }
         let tags = CarrierTags {
+            epoch: self.epoch_of(carrier)?,
             sequence: carrier.sequence,
             segment_item: carrier.segment_item,
             previous: self.ledger.previous_at_bundlers(),

@@ -35,6 +35,8 @@ pub struct Parts {
     pub cache: Option<PathBuf>,
     /// The node's key: it signs what a bundle says of itself.
     pub node: Arc<Signer>,
+    /// The scheduler's epoch: what is bundled says it.
+    pub epoch: u64,
     /// The key that pays and signs what carries bundles.
     pub wallet: Arc<Signer>,
     /// Nodes of the network. Without any, nothing can be confirmed.
@@ -88,6 +90,7 @@ pub struct Uploader {
     pub(super) log: Arc<Log>,
     cache: Option<PathBuf>,
     pub(super) node: Arc<Signer>,
+    epoch: u64,
     pub(super) wallet: Arc<Signer>,
     pub(super) bundlers: Vec<BundlerService>,
     pub(super) crowd: Crowd,
@@ -144,6 +147,7 @@ impl Uploader {
             log: parts.log,
             cache: parts.cache,
             node: parts.node,
+            epoch: parts.epoch,
             wallet: parts.wallet,
             bundlers: parts.bundlers,
             crowd: Crowd::new(parts.peers),
@@ -297,7 +301,8 @@ impl Uploader {
             .and_then(|before| self.ledger.carrier(before));
         let prev_segment = before.map(|before| before.segment_item);
         let (segment, node) = (known.segment.clone(), self.node.clone());
-        let made = blocking(move || bundle::make(&segment, sequence, prev_segment, &node)).await?;
+        let place = (self.epoch, sequence);
+        let made = blocking(move || bundle::make(&segment, place, prev_segment, &node)).await?;
         let (bundled, bundle) = made?;
         tracing::info!(
             sequence,
@@ -358,6 +363,15 @@ impl Uploader {
             Told::Bundled(bundled) => Ok(bundled),
             _ => Err(Refusal::internal("a carrier's note is another one's")),
         }
+    }
+
+    /// The epoch that a carrier's bundle says, which may have been made before this one began.
+    pub(super) fn epoch_of(&self, carrier: &Carrier) -> Answer<u64> {
+        let bundled = self.bundled(carrier)?;
+        let segment_item = bundled.own.iter().find(|item| item.id() == carrier.segment_item);
+        let draft = segment_item.and_then(|item| spec::carrier::Draft::read(item).ok());
+        let draft = draft.ok_or_else(|| Refusal::internal("a carrier's note lacks its segment item"))?;
+        Ok(draft.epoch)
     }
 
     /// The note that holds a vehicle.

@@ -5,8 +5,8 @@ use spec::carrier::{Draft, SegmentData};
 use spec::{Bundle, Carrier, CarrierTags, DataItem, ItemId, Signer, Tags};
 
 use super::world::{World, item, rebuild};
-use crate::rejoin::{Piece, take_apart};
-use crate::testing::{Faults, publisher};
+use crate::testing::Faults;
+use crate::testing::publisher::{self, apart, bundled};
 
 /// One carrier, made wrong in one way, and the words of its refusal.
 struct Case {
@@ -87,19 +87,15 @@ const CASES: [Case; 9] = [
 
 fn parts(world: &World) -> Parts {
     let (number, file) = &world.files[0];
-    let apart = take_apart(file).unwrap();
+    let apart = apart(file).unwrap();
     let node = Signer::ed25519(&[2; 32]);
-    let records = apart.records.iter().map(|piece| match piece {
-        Piece::Item(item) => item.clone(),
-        Piece::Withheld(withheld) => spec::carrier::wrap(withheld, &node).unwrap(),
-    });
     let data = SegmentData {
         file_len: file.len() as u64,
         ranges: Vec::new(),
-        skeleton: apart.skeleton,
+        skeleton: apart.skeleton.into(),
     };
     Parts {
-        records: records.collect(),
+        records: bundled(&apart.records, &node),
         draft: world.publisher.draft(*number, file, &data),
         node,
         tags: |_| (),
@@ -112,6 +108,7 @@ fn bundle(parts: &Parts) -> (Bytes, Tags) {
     let mut items = carrier.items().to_vec();
     (parts.items)(&mut items);
     let mut tags = CarrierTags {
+        epoch: carrier.segment().epoch,
         sequence: carrier.segment().sequence,
         segment_item: carrier.segment_item().id(),
         previous: Vec::new(),

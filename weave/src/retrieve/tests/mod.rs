@@ -1,6 +1,7 @@
 //! A log comes back byte for byte, and nothing that a gateway says can make it another one.
 #![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
+mod branches;
 mod insider;
 mod liar;
 mod world;
@@ -217,4 +218,15 @@ async fn a_segment_that_the_inspector_refuses_is_not_kept() {
     );
     drop(collector);
     assert_eq!(Staging::open(folder.path(), "w").unwrap().1, Staged::Segments(0));
+}
+
+/// The number of a segment is the word of whoever signed it.
+#[test]
+fn a_segment_of_a_number_far_off_makes_no_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (staging, _) = Staging::open(folder.path(), "w").unwrap();
+    let refused = staging.place(&[1 << 60], &chain(), Vec::new()).unwrap_err();
+    assert!(matches!(refused, Error::Limit { .. }), "{refused}");
+    let made = std::fs::read_dir(folder.path().join("rebuild/log")).unwrap();
+    assert_eq!(made.count(), 0);
 }

@@ -92,7 +92,7 @@ impl World {
         world
     }
 
-    fn made(segments: u64, mut publish: impl FnMut(&mut Publisher, &mut Double, u64, &Bytes)) -> World {
+    pub fn made(segments: u64, mut publish: impl FnMut(&mut Publisher, &mut Double, u64, &Bytes)) -> World {
         let mut double = Double::new(Rules::default(), Faults::none());
         let mut publisher = Publisher::new(wallet(1), Signer::ed25519(&[2; 32]));
         let wallet = publisher.address();
@@ -133,6 +133,11 @@ impl World {
             )
         };
         Sources::new(peers.iter().map(source).collect(), limits())
+    }
+
+    /// The account that the wallet's items are of.
+    pub fn wallet_of_items(&self) -> Address {
+        self.publisher.item_address()
     }
 
     pub fn numbers(&self) -> Vec<u64> {

@@ -249,6 +249,7 @@ impl World {
             log: log.clone(),
             cache: Some(self.folder.path().into()),
             node: Arc::new(node()),
+            epoch: 0,
             wallet: Arc::new(wallet()),
             peers: peers[..self.upstreams].to_vec(),
             find: Some(find),
