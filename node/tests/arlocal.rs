@@ -178,12 +178,13 @@ async fn mined(node: &Node, network: &Http) {
                 assert_eq!(items("permanent"), 0, "ArLocal has no proofs: {status}");
                 return;
             }
-            (0, _) => {
+            (_, 0) => {}
+            // What is appended meanwhile waits for this carrier's block.
+            _ => {
                 // It takes a bundle apart when it mines it, with the chunks that it has by then, and never again.
                 std::thread::sleep(CHUNKS);
                 network.get("/mine").await.unwrap();
             }
-            _ => {}
         }
         assert!(begun.elapsed() < SETTLE, "not mined in time: {status}");
         std::thread::sleep(Duration::from_millis(100));

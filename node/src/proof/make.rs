@@ -9,7 +9,8 @@ use spec::chunks::Tree;
 use spec::contract::Answer;
 use spec::proof::{At, BlockClaim, Body, Carried, Member, Place, Proof, Stretch, Tail, members};
 use spec::{
-    Address, Assignment, Bundle, Carrier, DataItem, ItemId, Kind, Refusal, Succession, Transaction, succession,
+    Address, Assignment, Bundle, Carrier, DataItem, ItemId, Kind, Refusal, Succession, Transaction,
+    succession,
 };
 use weave::network::{Peer, TxStatus};
 
