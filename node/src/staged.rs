@@ -173,6 +173,7 @@ impl Node {
             sequence: self.sequence,
             segment: 2 * self.sequence + 2,
             prev_segment: self.segment,
+            replaces: Vec::new(),
             segment_sha256: [5; 32],
             data: Bytes::from_static(b"compressed"),
         };

@@ -18,6 +18,8 @@ use crate::withheld::Withheld;
 
 /// Most earlier carriers that one names. A transaction's tags have 2,048 bytes; one name takes 54.
 pub const PREVIOUS_MAX: usize = 24;
+/// Most segment items that one stands for, beside itself: the tags of an item have 4 KiB.
+pub const REPLACES_MAX: usize = 48;
 /// Longest uncompressed [`SegmentData`] that is read; a segment of 8 MiB has a few hundred KiB of it.
 pub const SEGMENT_DATA_LEN_MAX: usize = 64 << 20;
 /// First bytes of a [`SegmentData`].
@@ -210,6 +212,9 @@ pub struct Draft {
     pub segment: u64,
     /// The segment item of the carrier before; `None` in the first.
     pub prev_segment: Option<ItemId>,
+    /// Segment items of this place that later carriers may name as the one before them: the carrier was made again
+    /// since, for data in it was withheld. At most [`REPLACES_MAX`].
+    pub replaces: Vec<ItemId>,
     /// SHA-256 of the sealed file.
     pub segment_sha256: Hash,
     /// Compressed [`SegmentData`].
@@ -229,6 +234,11 @@ impl Draft {
             .prev_segment
             .map(|id| Tag::new("Prev-Segment", id.to_string()));
         tags.extend(previous);
+        if self.replaces.len() > REPLACES_MAX {
+            return Err(tag_error(SEGMENT, "Replaces"));
+        }
+        let replaces = self.replaces.iter();
+        tags.extend(replaces.map(|id| Tag::new("Replaces", id.to_string())));
         tags.push(Tag::new("Segment-SHA256", base64url(&self.segment_sha256)));
         sign(SEGMENT, tags, self.data.clone(), signer)
     }
@@ -242,8 +252,16 @@ impl Draft {
         let hash = item
             .tag("Segment-SHA256")
             .and_then(|text| text.parse::<ItemId>().ok());
+        let replaces = tags::all(item.tags(), "Replaces").map(str::parse);
+        let replaces: Vec<ItemId> = replaces
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|_| tag_error(SEGMENT, "Replaces"))?;
+        if replaces.len() > REPLACES_MAX {
+            return Err(tag_error(SEGMENT, "Replaces"));
+        }
         let draft = Draft {
             epoch: epoch(SEGMENT, item.tag("Epoch"))?,
+            replaces,
             sequence: number(SEGMENT, item, "Sequence")?,
             segment: number(SEGMENT, item, "Segment")?,
             prev_segment: optional_id(SEGMENT, item, "Prev-Segment")?,

@@ -16,6 +16,7 @@ struct Vector {
     sequence: u64,
     segment: u64,
     prev_segment: ItemId,
+    replaces: Vec::new(),
     segment_sha256: ItemId,
     segment_item: ItemId,
     digest_item: ItemId,
@@ -69,6 +70,7 @@ fn draft(sequence: u64) -> Draft {
         sequence,
         segment: 2 * sequence + 1,
         prev_segment: (sequence > 0).then_some(ItemId([9; 32])),
+        replaces: Vec::new(),
         segment_sha256: [8; 32],
         data: Bytes::from_static(b"compressed"),
     }
@@ -93,6 +95,7 @@ fn the_vector_reads_as_it_says_and_is_made_again_byte_for_byte() {
         sequence: vector.sequence,
         segment: vector.segment,
         prev_segment: Some(vector.prev_segment),
+        replaces: Vec::new(),
         segment_sha256: vector.segment_sha256.0,
         data: carrier.segment_item().data(),
     };
@@ -210,6 +213,24 @@ fn cut_reordered_replaced_and_borrowed_parts_are_refused() {
     );
     let bundle = whole(&carrier);
     assert!((0..bundle.len()).all(|end| Carrier::parse(&bundle.slice(..end)).is_err()));
+}
+
+#[test]
+fn a_carrier_that_was_made_again_says_for_what() {
+    let old = |count: u8| (0..count).map(|n| ItemId([n; 32])).collect::<Vec<_>>();
+    let of = |count| Draft {
+        replaces: old(count),
+        ..draft(3)
+    };
+    for count in [0, 1, 48] {
+        let carrier = Carrier::build(vec![item(1)], &of(count), &node()).unwrap();
+        let read = Carrier::parse(&whole(&carrier)).unwrap();
+        assert_eq!(
+            (read.segment(), &read.segment().replaces),
+            (&of(count), &old(count))
+        );
+    }
+    assert!(Carrier::build(vec![item(1)], &of(49), &node()).is_err());
 }
 
 #[test]

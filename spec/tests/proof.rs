@@ -74,6 +74,7 @@ fn close(records: Vec<DataItem>) -> Carrier {
         sequence: 0,
         segment: 2,
         prev_segment: None,
+        replaces: Vec::new(),
         segment_sha256: [5; 32],
         data: Bytes::from_static(b"compressed"),
     };
@@ -389,6 +390,7 @@ fn a_digest_by_another_key_than_the_schedulers_shows_nothing() {
         sequence: 0,
         segment: 2,
         prev_segment: None,
+        replaces: Vec::new(),
         segment_sha256: [5; 32],
         data: Bytes::new(),
     };

@@ -62,6 +62,7 @@ fn uploader(stage: &Stage, sink: &Arc<Sink>) -> io::Result<Uploader> {
         epoch: 0,
         wallet: Arc::new(wallet),
         peers: vec![Peer::new("none", sink.clone())],
+        find: None,
         bundlers: vec![BundlerService::new("sink", sink.clone(), "arweave")],
     };
     Uploader::open(parts, Config::default()).map_err(io::Error::other)

@@ -62,10 +62,19 @@ pub fn router_with(weave: Arc<Weave>, stand_ins: StandIns) -> Router {
         .merge(base_layer::http::router(weave))
 }
 
+fn unknown(id: &str) -> Refusal {
+    Refusal::not_found("unknown-id", format!("nothing is held under `{id}`"))
+}
+
 async fn find(weave: &Weave, id: &str) -> Answer<Found> {
-    let unknown = || Refusal::not_found("unknown-id", format!("nothing is held under `{id}`"));
-    let parsed: ItemId = id.parse().map_err(|_| unknown())?;
-    weave.lookup(parsed).await?.ok_or_else(unknown)
+    let parsed: ItemId = id.parse().map_err(|_| unknown(id))?;
+    weave.lookup(parsed).await?.ok_or_else(|| unknown(id))
+}
+
+/// As [`find`], for what tells nothing of the data.
+async fn find_header(weave: &Weave, id: &str) -> Answer<Found> {
+    let parsed: ItemId = id.parse().map_err(|_| unknown(id))?;
+    weave.lookup_header(parsed).await?.ok_or_else(|| unknown(id))
 }
 
 async fn data(
@@ -177,7 +186,7 @@ async fn transaction(State(weave): State<Arc<Weave>>, Path(id): Path<String>) ->
 }
 
 async fn status(State(weave): State<Arc<Weave>>, Path(id): Path<String>) -> Reply<Json<Value>> {
-    let found = find(&weave, &id).await?;
+    let found = find_header(&weave, &id).await?;
     Ok(Json(gateway::status(&found, weave.chain())))
 }
 

@@ -189,6 +189,15 @@ impl Weave {
         Ok(found.or_else(|| self.shared.brought_along(id)))
     }
 
+    /// As [`Weave::lookup`], without the data of transactions, which may be large and in many pieces.
+    ///
+    /// # Errors
+    /// Damage, or a failing index.
+    pub async fn lookup_header(&self, id: ItemId) -> Answer<Option<Found>> {
+        let found = self.blocking(move |shared| shared.lookup_head(id)).await?;
+        Ok(found.or_else(|| self.shared.brought_along(id)))
+    }
+
     /// In which segments items stand, and what they take there; `None` for what the log does not hold. Of an item that
     /// became permanent later and is held twice, `class` says which copy is meant.
     ///
@@ -322,6 +331,15 @@ impl Shared {
     }
 
     pub(crate) fn lookup(&self, id: ItemId) -> Result<Option<Found>> {
+        let Some(mut found) = self.lookup_head(id)? else {
+            return Ok(None);
+        };
+        found.stored = self.completed(found.stored)?;
+        Ok(Some(found))
+    }
+
+    /// As [`Shared::lookup`], without data that came in chunks.
+    pub(crate) fn lookup_head(&self, id: ItemId) -> Result<Option<Found>> {
         let entry = match self.recent.find(&id) {
             Some((position, true)) => Some(self.log.entry(position)?),
             _ => self.finder()?.id(&id)?,
@@ -332,7 +350,7 @@ impl Shared {
             return Ok(None);
         };
         Ok(Some(Found {
-            stored: self.completed(stored)?,
+            stored,
             time_ms,
             block_height,
         }))

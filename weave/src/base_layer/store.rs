@@ -213,7 +213,7 @@ impl Shared {
                 limit: self.config.posted_bytes_max,
             });
         }
-        let held = self.lookup(transaction.id)?;
+        let held = self.lookup_head(transaction.id)?;
         let is_held = held.is_some_and(|found| !matches!(found.stored, Stored::Registered(_)));
         Ok((!is_held).then_some((transaction, data)))
     }
@@ -393,16 +393,16 @@ impl Shared {
     /// What to append so that the items of a bundle are found: the items that are new, and last what lies where.
     /// Nothing if it is no bundle, is not whole, or is unfolded already.
     fn unfolded(&self, id: ItemId) -> Result<Vec<Record>> {
-        let Some(found) = self.lookup(id)? else {
+        // The data may be large and in many chunks: it is put together for a bundle that was not unfolded only.
+        let Some(found) = self.lookup_head(id)? else {
             return Ok(Vec::new());
         };
-        let data = found.stored.data().filter(|_| is_carrier(&found.stored.tags()));
-        let Some(data) = data else {
-            return Ok(Vec::new());
-        };
-        if self.is_unfolded(id)? {
+        if !is_carrier(&found.stored.tags()) || self.is_unfolded(id)? {
             return Ok(Vec::new());
         }
+        let Some(data) = self.completed(found.stored)?.data() else {
+            return Ok(Vec::new());
+        };
         let (items, bundles) = self.taken_apart(id, data);
         let mut records = self.new_records(items)?;
         let parts = bundles.iter().rev().flat_map(|unfolded| {

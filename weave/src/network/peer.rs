@@ -32,6 +32,8 @@ const GRAPHQL_BYTES_MAX: usize = 16 << 20;
 const DATA_BYTES_MAX: usize = 256 << 20;
 /// Most peers believed in one list.
 const PEERS_MAX: usize = 1_000;
+/// Bytes of a transaction's id.
+const ID_LEN: usize = 32;
 /// Most of a peer's own words in a refusal.
 const TEXT_MAX: usize = 300;
 
@@ -158,16 +160,18 @@ impl Peer {
         Ok(listed.into_iter().filter(is_authority).take(PEERS_MAX).collect())
     }
 
-    /// A block's hash to anchor a transaction to.
+    /// A block's hash to anchor a transaction to. An account's last transaction (32 bytes), which is one as well, is
+    /// refused: what is anchored to it can be mined at any time, not in the next 50 blocks only.
     ///
     /// # Errors
     /// See [`Peer::info`].
     pub async fn anchor(&self) -> Answer<Bytes> {
         let text = self.words("/tx_anchor").await?;
-        let anchor = from_base64url(&text).filter(|anchor| (1..=ANCHOR_LEN_MAX).contains(&anchor.len()));
+        let is_block = |anchor: &Vec<u8>| anchor.len() > ID_LEN && anchor.len() <= ANCHOR_LEN_MAX;
+        let anchor = from_base64url(&text).filter(is_block);
         anchor
             .map(Bytes::from)
-            .ok_or_else(|| self.bad("/tx_anchor", "no anchor of up to 48 bytes"))
+            .ok_or_else(|| self.bad("/tx_anchor", "no block's hash of 48 bytes"))
     }
 
     /// Winston for so many bytes of data.

@@ -59,12 +59,22 @@ pub struct Segment<S> {
     pub segment_item: ItemId,
     /// The one before it.
     pub prev_segment: Option<ItemId>,
+    /// Segment items of its place that it stands for, too.
+    pub replaces: Vec<ItemId>,
     /// Its number in the log.
     pub number: u64,
     /// The public key that signed it: the node's.
     pub owner: bytes::Bytes,
     /// What the inspector said.
     pub summary: S,
+}
+
+impl<S> Segment<S> {
+    /// Whether it is what a later one names as the one before it.
+    fn stands_for(&self, wanted: Option<ItemId>) -> bool {
+        let is_it = |wanted: ItemId| wanted == self.segment_item || self.replaces.contains(&wanted);
+        wanted.is_some_and(is_it)
+    }
 }
 
 /// What collects. Cloning shares everything.
@@ -238,7 +248,7 @@ impl<I: Inspector> Collector<I> {
     ) -> Result<Vec<Segment<I::Summary>>> {
         for at in (1..segments.len()).rev() {
             let (wanted, after) = (segments[at].prev_segment, segments[at].carrier);
-            if wanted != Some(segments[at - 1].segment_item) {
+            if !segments[at - 1].stands_for(wanted) {
                 let sequence = segments[at - 1].sequence;
                 let claims = &found.claims[&sequence];
                 segments[at - 1] =
@@ -289,13 +299,21 @@ impl<I: Inspector> Collector<I> {
         wanted: Option<ItemId>,
     ) -> Result<Segment<I::Summary>> {
         let mut first = None;
-        let fits = |claim: &&Claim| wanted.is_none_or(|wanted| claim.tags.segment_item == wanted);
-        // What the wallet signed first: hints cost a liar nothing. Then what the latest epoch carried.
-        let mut claims: Vec<&Claim> = claims.iter().filter(fits).collect();
-        claims.sort_by_key(|claim| (!claim.is_signed(), std::cmp::Reverse(claim.tags.epoch)));
+        let is_it = |claim: &Claim| wanted.is_none_or(|wanted| claim.tags.segment_item == wanted);
+        // What the wallet signed first: hints cost a liar nothing. Then what the latest epoch carried. One that stands
+        // for the one wanted does as well.
+        let mut claims: Vec<&Claim> = claims.iter().collect();
+        claims.sort_by_key(|claim| {
+            (
+                !is_it(claim),
+                !claim.is_signed(),
+                std::cmp::Reverse(claim.tags.epoch),
+            )
+        });
         for claim in claims {
             match self.claim(wallets, claim).await {
-                Ok(segment) => return Ok(segment),
+                Ok(segment) if wanted.is_none() || segment.stands_for(wanted) => return Ok(segment),
+                Ok(_) => {}
                 // The wallet signed something wrong, or our disk fails: another claim may still hold.
                 Err(error) => first = first.or(Some(error)),
             }
@@ -368,6 +386,7 @@ impl<I: Inspector> Collector<I> {
             carrier: claim.id,
             segment_item: checked.segment_item.id(),
             prev_segment: checked.segment.prev_segment,
+            replaces: checked.segment.replaces.clone(),
             number: checked.segment.segment,
             owner: bytes::Bytes::copy_from_slice(checked.segment_item.owner()),
             summary,

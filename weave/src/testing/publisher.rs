@@ -81,6 +81,7 @@ impl Publisher {
             sequence: self.sequence,
             segment: number,
             prev_segment: self.prev_segment,
+            replaces: Vec::new(),
             segment_sha256: sha256(&[file]),
             data: compressed(&data.encode().expect("ranges in order")),
         }

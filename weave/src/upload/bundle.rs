@@ -137,6 +137,15 @@ fn hash(starts: &[u64], pieces: &[Bytes], start: u64, end: u64) -> Hash {
     hash.finish().as_ref().try_into().expect("a digest has 32 bytes")
 }
 
+/// The segment items that a new one names.
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
+    /// Of the carrier before.
+    pub prev_segment: Option<ItemId>,
+    /// Of this carrier, that later ones name.
+    pub replaces: Vec<ItemId>,
+}
+
 /// Makes the bundle of a sealed segment, and the note of it.
 ///
 /// # Errors
@@ -144,7 +153,7 @@ fn hash(starts: &[u64], pieces: &[Bytes], start: u64, end: u64) -> Hash {
 pub fn make(
     segment: &Segment,
     (epoch, sequence): (u64, u64),
-    prev_segment: Option<ItemId>,
+    chain: Chain,
     node: &Signer,
 ) -> Result<(Bundled, Bundle), Refusal> {
     let parts = skeleton::take(segment)?;
@@ -161,7 +170,8 @@ pub fn make(
         epoch,
         sequence,
         segment: segment.head().number,
-        prev_segment,
+        prev_segment: chain.prev_segment,
+        replaces: chain.replaces,
         segment_sha256: parts.sha256,
         data: packed.into(),
     };

@@ -15,7 +15,7 @@ use crate::log::Log;
 use crate::record::Position;
 
 /// Of snapshots written.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const FILE: &str = "upload.json";
 
 #[derive(Serialize, Deserialize)]

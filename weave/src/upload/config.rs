@@ -1,5 +1,8 @@
 //! Every limit and interval of the uploader, with its default.
 
+/// Winston in an AR.
+const WINSTON_PER_AR: u64 = 1_000_000_000_000;
+
 /// Configuration of the uploader. It decides when and where something goes, never what is stored.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -39,6 +42,8 @@ pub struct Config {
     pub routes_at_once: usize,
     /// Carriers on their way through bundlers at once.
     pub in_flight_max: usize,
+    /// Carriers in blocks that are looked at in one turn: a node that was rebuilt has all of its log to look at.
+    pub tended_max: usize,
     /// Chunks of a carrier that are proved at most, chosen by its id; with fewer, all are.
     pub proof_chunks_max: usize,
     /// A chunk that was proved is not asked for again for so many blocks.
@@ -57,7 +62,8 @@ pub struct Config {
     pub retry_ms_max: u64,
     /// Added to the price that peers name, in percent: prices move between signing and mining.
     pub price_margin_percent: u64,
-    /// Winston signed for at most on one day (UTC); `None`: no bound.
+    /// Winston signed for at most on one day (UTC, by the log's times, which never go back); `None`: no bound. An AR
+    /// unless said otherwise: whoever reaches the node has a say in what goes up.
     pub budget_winston_per_day: Option<u64>,
     /// Nothing is sealed, signed or posted: prices are asked, and reports tell what would happen.
     pub dry_run: bool,
@@ -91,6 +97,7 @@ impl Default for Config {
             guests_ms: 10 * 60 * 1000,
             routes_at_once: 1,
             in_flight_max: 256,
+            tended_max: 32,
             proof_chunks_max: 64,
             proof_blocks: 6,
             table_bytes_max: 64 << 20,
@@ -100,7 +107,7 @@ impl Default for Config {
             retry_ms: 5_000,
             retry_ms_max: 5 * 60 * 1000,
             price_margin_percent: 5,
-            budget_winston_per_day: None,
+            budget_winston_per_day: Some(WINSTON_PER_AR),
             dry_run: false,
             alarm_silent_ms: 60_000,
             alarm_age_ms: 6 * 60 * 60 * 1000,

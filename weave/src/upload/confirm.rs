@@ -56,11 +56,9 @@ impl Spot {
     pub async fn find(crowd: &mut Crowd, id: ItemId, height: u64, root: Hash, len: u64) -> Option<Spot> {
         let block = crowd.block(height).await?;
         let place = block.place().filter(|_| block.txs.contains(&id))?;
-        let ends = crowd.ends(id, len).await;
-        let ends: Vec<u64> = ends
-            .into_iter()
-            .filter(|end| (place.start + len..=place.end).contains(end))
-            .collect();
+        let first = place.start.checked_add(len)?;
+        let ends = crowd.ends(id, len).await.into_iter();
+        let ends: Vec<u64> = ends.filter(|end| (first..=place.end).contains(end)).collect();
         (!ends.is_empty()).then_some(Spot {
             root,
             len,
@@ -105,8 +103,8 @@ impl Spot {
         }
     }
 
-    /// A stretch of the data, every chunk of it proved by one of these peers. `None` if all were asked and none has
-    /// one of them.
+    /// A stretch of the data, every chunk of it proved by one of these peers, and who proved. `None` if all were asked
+    /// and none has one of them.
     ///
     /// # Errors
     /// If nobody gave one of them, and somebody could not be asked.
@@ -116,25 +114,26 @@ impl Spot {
         peers: &[usize],
         from: u64,
         to: u64,
-    ) -> Answer<Option<Bytes>> {
-        let mut out = BytesMut::new();
+    ) -> Answer<Option<(Bytes, BTreeSet<usize>)>> {
+        let (mut out, mut provers) = (BytesMut::new(), BTreeSet::new());
         let mut at = from;
         while at < to {
-            let Some(chunk) = self.any(crowd, peers, at).await? else {
+            let Some((prover, chunk)) = self.any(crowd, peers, at).await? else {
                 return Ok(None);
             };
+            provers.insert(prover);
             let end = chunk.end.min(to);
             out.extend_from_slice(&chunk.bytes[(at - chunk.start) as usize..(end - chunk.start) as usize]);
             at = end;
         }
-        Ok(Some(out.freeze()))
+        Ok(Some((out.freeze(), provers)))
     }
 
-    async fn any(&self, crowd: &mut Crowd, peers: &[usize], at: u64) -> Answer<Option<Proved>> {
+    async fn any(&self, crowd: &mut Crowd, peers: &[usize], at: u64) -> Answer<Option<(usize, Proved)>> {
         let mut absent = None;
         for peer in peers {
             match self.chunk(crowd, *peer, at).await {
-                Ok(Some(chunk)) => return Ok(Some(chunk)),
+                Ok(Some(chunk)) => return Ok(Some((*peer, chunk))),
                 Err(refusal) if refusal.kind != Kind::NotFound => absent = Some(refusal),
                 Ok(None) | Err(_) => {}
             }

@@ -321,7 +321,7 @@ impl Crowd {
             let Some(block) = self.block(height).await else {
                 let text =
                     format!("peers disagree about block {height}, in which transaction {id} is said to be");
-                self.is_in_trouble(&Refusal::upstream("peers-disagree", text));
+                self.is_in_trouble(&Refusal::upstream("too-few-peers", text));
                 return Err(Verdict::Unclear);
             };
             if block.txs.contains(&id) {

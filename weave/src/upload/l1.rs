@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use spec::carrier::CarrierTags;
 use spec::contract::Answer;
 use spec::transaction::Content;
-use spec::{Kind, Refusal, Transaction};
+use spec::{Refusal, Transaction};
 
 use super::bundle::Bundle;
 use super::confirm::{self, Round, Spot};
@@ -56,9 +56,12 @@ impl Uploader {
 
     /// Signs a transaction for a carrier, if money and the chain allow it.
     pub(super) async fn sign_transaction(&mut self, carrier: &Carrier) -> Answer<()> {
-        let (Some(height), Some(previous)) = (self.height, self.ledger.previous_on_l1()) else {
-            return Ok(());
+        let Some(height) = self.height else { return Ok(()) };
+        let too_many = || {
+            let text = "more carriers are led to by none than a transaction can name: upstreams do not prove what they hold";
+            Refusal::upstream("too-few-peers", text)
         };
+        let previous = self.ledger.previous_on_l1().ok_or_else(too_many)?;
         // What was withheld since it was bundled must not be signed for.
         let bundle = self.load(carrier).await?;
         assert_eq!(
@@ -147,25 +150,13 @@ impl Uploader {
                     pending.posted_at = height.or(pending.posted_at);
                     pending.seeded.clear();
                     pending.temporary.clear();
-                    pending.refused_by.clear();
                     self.pending.remove(&carrier.segment_item);
                     return self.move_to(carrier, trip, Step::Posted, name, None).await;
                 }
-                Err(refusal) => {
-                    if refusal.kind == Kind::Invalid {
-                        self.pending(trip.id).refused_by.insert(at);
-                    }
-                    refused = Some(refusal);
-                }
+                Err(refusal) => refused = Some(refusal),
             }
         }
-        let quorum = self.crowd.quorum();
-        // Refused by so many and taken by none, it can only be signed anew: its anchor or its reward is void.
-        if trip.stage == Stage::Signed && self.pending(trip.id).refused_by.len() >= quorum {
-            self.expire(carrier, trip).await?;
-            // Not at once: whatever was wrong with it may be wrong with the next one, too.
-            return self.absorb(carrier.segment_item, refused.map_or(Ok(()), Err));
-        }
+        // Who refuses it may have kept it all the same: it counts, and keeps the next one waiting, until it is dead.
         refused.map_or(Ok(()), Err)
     }
 
@@ -374,7 +365,12 @@ impl Uploader {
         pending.proved.extend(proved);
         pending.looked_at = height;
         let is_whole = self.unproved(trip, places).is_empty();
-        self.pending(trip.id).is_whole = is_whole;
+        let pending = self.pending(trip.id);
+        pending.is_whole = is_whole;
+        match is_whole {
+            true => pending.hollow_since = None,
+            false => pending.hollow_since = pending.hollow_since.or(height),
+        }
         is_whole
     }
 

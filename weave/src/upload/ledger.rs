@@ -3,7 +3,7 @@
 //! Not here: files, peers, clocks. The invariant: the ledger is a function of the notes in their order; nothing else
 //! changes it. A note that contradicts those before it is damage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use spec::ItemId;
@@ -97,6 +97,8 @@ pub struct Trip {
     pub signed_height: u64,
     /// What it costs, in winston.
     pub cost: u128,
+    /// The transactions that it names as the ones before it.
+    pub previous: Vec<ItemId>,
     /// How far it got.
     pub stage: Stage,
     /// Whom it was posted to last; empty before.
@@ -252,7 +254,10 @@ impl Ledger {
         }
         let mut carrier = Carrier::of(bundled, note, time_ms);
         carrier.sunk = before.map_or(0, |before| {
-            before.sunk + before.trips.iter().map(|trip| trip.cost).sum::<u128>()
+            before
+                .trips
+                .iter()
+                .fold(before.sunk, |sum, trip| sum.saturating_add(trip.cost))
         });
         self.carriers.insert(sequence, carrier);
         Ok(())
@@ -273,6 +278,7 @@ impl Ledger {
             signed_ms: time_ms,
             signed_height: signed.height,
             cost: signed.cost,
+            previous: signed.previous(),
             stage: Stage::Signed,
             posted_to: String::new(),
             transaction: None,
@@ -280,7 +286,9 @@ impl Ledger {
             deadline: None,
             moved_ms: time_ms,
         });
-        *self.days.entry(time_ms / DAY_MS).or_default() += signed.cost;
+        // A bundler's price is its own word: a sum beyond all money is as good as any other.
+        let day = self.days.entry(time_ms / DAY_MS).or_default();
+        *day = day.saturating_add(signed.cost);
         Ok(())
     }
 
@@ -314,7 +322,7 @@ impl Ledger {
         let at = trips.iter().position(|trip| trip.id == moved.id);
         let trip = trips.remove(at.expect("looked up by the caller"));
         let day = self.days.entry(trip.signed_ms / DAY_MS).or_default();
-        *day = day.checked_sub(trip.cost).expect("counted when it was signed");
+        *day = day.saturating_sub(trip.cost);
     }
 
     fn promised(&mut self, promised: &Promised, time_ms: u64) -> Result<()> {
@@ -401,18 +409,20 @@ impl Ledger {
         self.carriers.values().filter(|carrier| !carrier.is_settled())
     }
 
-    /// What a transaction signed now names: the one signed last among the permanent ones, and each in a block that is
-    /// not permanent. `None` if these are too many for its tags.
+    /// What a transaction signed now names: each one in a block that no other one in a block names, the permanent ones
+    /// first. So all that are in blocks are led to. `None` if these are too many for its tags.
     pub fn previous_on_l1(&self) -> Option<Vec<ItemId>> {
-        let trips = || {
-            let all = self.carriers.values().flat_map(|carrier| &carrier.trips);
-            all.filter(|trip| trip.route == Route::L1)
+        let in_block = || {
+            let trips = self.carriers.values().flat_map(|carrier| &carrier.trips);
+            trips.filter(|trip| trip.route == Route::L1 && trip.stage >= Stage::Mined)
         };
-        let settled = trips().filter(|trip| trip.stage >= Stage::Permanent);
-        let newest = settled.max_by_key(|trip| trip.note);
-        let mined = trips().filter(|trip| trip.stage == Stage::Mined);
-        let previous: Vec<ItemId> = newest.into_iter().chain(mined).map(|trip| trip.id).collect();
-        (previous.len() <= PREVIOUS_MAX).then_some(previous)
+        let named: HashSet<ItemId> = in_block()
+            .flat_map(|trip| trip.previous.iter().copied())
+            .collect();
+        let mut previous: Vec<&Trip> = in_block().filter(|trip| !named.contains(&trip.id)).collect();
+        previous.sort_by_key(|trip| (trip.stage < Stage::Permanent, trip.note));
+        let is_possible = previous.len() <= PREVIOUS_MAX;
+        is_possible.then(|| previous.iter().map(|trip| trip.id).collect())
     }
 
     /// What a bundler's item signed now names: the newest of any bundler, else the newest permanent one.
@@ -437,13 +447,16 @@ impl Ledger {
     /// What all carriers cost.
     pub fn cost(&self) -> Cost {
         let mut cost = Cost {
-            committed: self.carriers.values().map(|carrier| carrier.sunk).sum(),
+            committed: self
+                .carriers
+                .values()
+                .fold(0, |sum, carrier| sum.saturating_add(carrier.sunk)),
             ..Cost::default()
         };
         for trip in self.carriers.values().flat_map(|carrier| &carrier.trips) {
             match trip.stage >= Stage::Mined {
-                true => cost.spent += trip.cost,
-                false => cost.committed += trip.cost,
+                true => cost.spent = cost.spent.saturating_add(trip.cost),
+                false => cost.committed = cost.committed.saturating_add(trip.cost),
             }
         }
         cost
@@ -544,30 +557,70 @@ mod tests {
         assert_eq!(told(&all).unwrap().spent_on_day_of(DAY_MS), 5);
     }
 
+    /// A transaction's note, with the tags by which it names others.
+    fn naming(sequence: u64, n: u8, previous: &[u8]) -> Told {
+        let tags = spec::CarrierTags {
+            sequence,
+            segment_item: ItemId([0; 32]),
+            previous: previous.iter().map(|n| ItemId([*n; 32])).collect(),
+        };
+        let mut content = spec::transaction::Content::carrying(b"data");
+        content.tags = tags.encode().unwrap();
+        let transaction = content.sign(&Signer::ethereum(&[2; 32]).unwrap()).unwrap();
+        let Told::Signed(mut signed) = signed(sequence, n) else {
+            unreachable!("made so")
+        };
+        signed.vehicle = Vehicle::Transaction(Box::new(transaction));
+        Told::Signed(signed)
+    }
+
     #[test]
     fn whatever_is_signed_last_leads_to_all_before_it() {
+        let ids = |ns: &[u8]| ns.iter().map(|n| ItemId([*n; 32])).collect::<Vec<_>>();
         let mut all = Vec::new();
-        for n in 0..4 {
+        for n in 0..40u8 {
+            let before: Vec<u8> = n.checked_sub(1).into_iter().collect();
+            let at = u64::from(n);
             all.extend([
-                bundled(n, 10 + n),
-                signed(n, n as u8),
-                moved(n, n as u8, Step::Mined),
+                bundled(at, 10 + at),
+                naming(at, n, &before),
+                moved(at, n, Step::Mined),
             ]);
         }
-        let ids = |ns: &[u8]| ns.iter().map(|n| ItemId([*n; 32])).collect::<Vec<_>>();
-        assert_eq!(told(&all).unwrap().previous_on_l1(), Some(ids(&[0, 1, 2, 3])));
-        // The second is signed again, last of all; then it leads to the others.
+        let newest = told(&all).unwrap().previous_on_l1();
+        assert_eq!(newest, Some(ids(&[39])), "however many are not permanent");
+        // One in the middle is signed again, last of all; then it leads to both ends of the gap.
+        all.extend([moved(7, 7, Step::Unmined), moved(7, 7, Step::Expired)]);
+        assert_eq!(told(&all).unwrap().previous_on_l1(), Some(ids(&[6, 39])));
+        all.push(moved(39, 39, Step::Permanent));
+        assert_eq!(told(&all).unwrap().previous_on_l1(), Some(ids(&[39, 6])));
+        all.extend([naming(7, 99, &[39, 6]), moved(7, 99, Step::Mined)]);
+        assert_eq!(told(&all).unwrap().previous_on_l1(), Some(ids(&[99])));
+        // What is permanent and led to by none is named, too.
+        all.extend([moved(6, 6, Step::Permanent), moved(7, 99, Step::Unmined)]);
+        assert_eq!(told(&all).unwrap().previous_on_l1(), Some(ids(&[6, 39])));
+    }
+
+    #[test]
+    fn no_price_is_too_high_to_count() {
+        let dear = |sequence, n| match signed(sequence, n) {
+            Told::Signed(mut signed) => {
+                signed.cost = u128::MAX;
+                Told::Signed(signed)
+            }
+            _ => unreachable!("made so"),
+        };
+        let mut all = vec![bundled(0, 2), dear(0, 1), bundled(1, 3), dear(1, 2)];
+        let ledger = told(&all).unwrap();
+        let most = (ledger.spent_on_day_of(DAY_MS), ledger.cost().committed);
+        assert_eq!(most, (u128::MAX, u128::MAX));
         all.extend([
-            moved(1, 1, Step::Unmined),
-            moved(1, 1, Step::Expired),
-            signed(1, 9),
+            moved(0, 1, Step::Expired),
+            bundled(1, 3),
+            dear(1, 4),
+            bundled(1, 3),
         ]);
-        assert_eq!(told(&all).unwrap().previous_on_l1(), Some(ids(&[0, 2, 3])));
-        for (sequence, n) in [(0, 0), (2, 2), (3, 3), (1, 9)] {
-            all.push(moved(sequence, n, Step::Mined));
-            all.push(moved(sequence, n, Step::Permanent));
-        }
-        assert_eq!(told(&all).unwrap().previous_on_l1(), Some(ids(&[9])));
+        assert_eq!(told(&all).unwrap().cost().committed, u128::MAX);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use spec::chunks::Hash;
-use spec::{DataItem, ItemId, Transaction};
+use spec::{CarrierTags, DataItem, ItemId, Transaction};
 
 use crate::record::{Note, NoteKind};
 
@@ -73,7 +73,15 @@ impl Bundled {
     /// # Panics
     /// Never for one that was read: it has two own items at least.
     pub fn segment_item(&self) -> ItemId {
-        self.own[self.own.len() - 2].id()
+        self.segment_data_item().id()
+    }
+
+    /// The same, whole.
+    ///
+    /// # Panics
+    /// As [`Bundled::segment_item`].
+    pub fn segment_data_item(&self) -> &DataItem {
+        &self.own[self.own.len() - 2]
     }
 }
 
@@ -101,6 +109,17 @@ pub struct Signed {
     pub id: ItemId,
     /// It.
     pub vehicle: Vehicle,
+}
+
+impl Signed {
+    /// The earlier carriers that a transaction names; none for an item, whose chain nothing is decided by.
+    pub fn previous(&self) -> Vec<ItemId> {
+        let Vehicle::Transaction(transaction) = &self.vehicle else {
+            return Vec::new();
+        };
+        let tags = CarrierTags::read(&transaction.content.tags);
+        tags.map(|tags| tags.previous).unwrap_or_default()
+    }
 }
 
 /// How far a vehicle got.

@@ -66,6 +66,9 @@ impl Uploader {
     /// Does for a bundler's item what is due.
     pub(super) async fn tend_item(&mut self, carrier: &Carrier, trip: &Trip, name: &str) -> Answer<()> {
         match trip.stage {
+            Stage::Signed if carrier.is_settled() && self.service(name).is_err() => {
+                self.give_up(carrier, trip, name).await
+            }
             Stage::Signed => self.post_item(carrier, trip, name).await,
             Stage::Posted | Stage::Seeded => self.watch_promise(carrier, trip, name).await,
             Stage::Mined => self.watch_carried(carrier, trip).await,
@@ -109,6 +112,10 @@ impl Uploader {
 
     /// Asks the service in what transaction the item is, and looks there.
     async fn watch_promise(&mut self, carrier: &Carrier, trip: &Trip, name: &str) -> Answer<()> {
+        if carrier.is_settled() && self.service(name).is_err() {
+            // Nobody can be asked, and nobody needs it any more.
+            return self.give_up(carrier, trip, name).await;
+        }
         let told = self.service(name)?.status(trip.id).await;
         let told = self.crowd.heard(told)?;
         let is_lost = told.as_ref().is_none_or(|told| told.state == ItemState::Failed);
@@ -120,9 +127,7 @@ impl Uploader {
         };
         if carrier.is_settled() && trip.deadline.is_none_or(|deadline| height > deadline) {
             // Nobody needs it any more.
-            return self
-                .move_to(carrier, trip, Step::Expired, name.into(), None)
-                .await;
+            return self.give_up(carrier, trip, name).await;
         }
         let wait = match is_lost {
             true => self.config.repost_blocks,
@@ -133,6 +138,11 @@ impl Uploader {
             true => self.post_item(carrier, trip, name).await,
             false => Ok(()),
         }
+    }
+
+    async fn give_up(&mut self, carrier: &Carrier, trip: &Trip, name: &str) -> Answer<()> {
+        self.move_to(carrier, trip, Step::Expired, name.into(), None)
+            .await
     }
 
     /// Whether the item is in a mined transaction.
@@ -230,9 +240,9 @@ impl Uploader {
             let read = spot.read(&mut self.crowd, witnesses, offset + place, offset + end);
             let own = &item.bytes()[*place as usize..end as usize];
             match read.await {
-                Ok(Some(bytes)) if bytes == own => {
+                Ok(Some((bytes, provers))) if bytes == own => {
                     round.proved.insert(*place);
-                    round.provers.extend(witnesses.first());
+                    round.provers.extend(provers);
                 }
                 Ok(_) => {
                     round.gone.insert(*place);
@@ -277,7 +287,10 @@ async fn read_table(
     to: u64,
 ) -> Option<bytes::Bytes> {
     match to <= spot.len {
-        true => spot.read(&mut uploader.crowd, witnesses, from, to).await.ok()?,
+        true => {
+            let read = spot.read(&mut uploader.crowd, witnesses, from, to).await.ok()?;
+            read.map(|(bytes, _)| bytes)
+        }
         false => None,
     }
 }

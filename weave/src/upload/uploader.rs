@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use spec::carrier::{Draft, REPLACES_MAX};
 use spec::contract::{Answer, Class};
 use spec::{ItemId, Kind, Refusal, Signer};
 
@@ -66,14 +67,16 @@ pub(super) struct Pending {
     pub(super) seeded: BTreeMap<usize, BTreeSet<u64>>,
     /// Those that it took for a while only.
     pub(super) temporary: BTreeMap<usize, BTreeSet<u64>>,
-    /// Peers that called it invalid.
-    pub(super) refused_by: BTreeSet<usize>,
     /// Height of the last look at its chunks.
     pub(super) looked_at: Option<u64>,
     /// Places of chunks that were proved, and at which height.
     pub(super) proved: BTreeMap<u64, u64>,
     /// Whether the last look found all of them.
     pub(super) is_whole: bool,
+    /// Height from which on no look of this run found all of them.
+    pub(super) hollow_since: Option<u64>,
+    /// Height at which it was first seen, where none was known when it was signed.
+    first_height: Option<u64>,
     /// Where a bundler's bundle holds the item: transaction, offset.
     pub(super) found_in: Option<(ItemId, u64)>,
 }
@@ -116,6 +119,8 @@ pub struct Uploader {
     /// Those of them of which the last look found nothing.
     pub(super) doubted: BTreeSet<u64>,
     pub(super) audit_due_ms: u64,
+    /// Carriers in blocks before this one were looked at last.
+    tended: u64,
     notes: u64,
     opened_ms: Option<u64>,
 }
@@ -167,12 +172,13 @@ impl Uploader {
             audited: BTreeMap::new(),
             doubted: BTreeSet::new(),
             audit_due_ms: 0,
+            tended: 0,
             notes: 0,
             opened_ms: None,
         })
     }
 
-    /// Does what is due at a time, which never goes back.
+    /// Does what is due at a time. If the clock went back far, what was due by the old time is due now.
     ///
     /// # Errors
     /// What is wrong with the log or a segment. What goes wrong upstream is no error: it is tried again, and told in
@@ -181,6 +187,7 @@ impl Uploader {
         self.begin(now_ms);
         if self.config.dry_run {
             self.look_ahead().await;
+            self.count_items().await?;
             return Ok(self.finish());
         }
         self.seal_if_due().await?;
@@ -193,16 +200,43 @@ impl Uploader {
             self.crowd.is_in_trouble(refusal);
             self.alarms.insert(Alarm::Failed);
         }
+        self.count_items().await?;
         let next = self.finish();
         done.map(|()| next)
     }
 
+    /// Counts the items of segments that nobody counted yet where it holds nobody up; the log remembers.
+    async fn count_items(&self) -> Answer<()> {
+        let (log, from) = (self.log.clone(), self.ledger.next_segment());
+        let count = move || {
+            let known = log.permanent_from(from);
+            known.iter().try_for_each(|known| log.items_of(known).map(drop))
+        };
+        Ok(blocking(count).await??)
+    }
+
     fn begin(&mut self, now_ms: u64) {
+        if now_ms.saturating_add(self.config.poll_ms) < self.now_ms {
+            self.turn_back(now_ms);
+        }
         self.now_ms = self.now_ms.max(now_ms);
         self.crowd.now_ms = self.now_ms;
         self.opened_ms.get_or_insert(self.now_ms);
         self.height = None;
         self.alarms.clear();
+    }
+
+    /// The clock had been ahead: nothing waits for a time that was never there.
+    fn turn_back(&mut self, now_ms: u64) {
+        tracing::warn!(from_ms = self.now_ms, to_ms = now_ms, "the clock went back");
+        self.now_ms = now_ms;
+        self.opened_ms = Some(now_ms);
+        self.crowd.answered_ms = self.crowd.answered_ms.map(|then_ms| then_ms.min(now_ms));
+        (self.bundle_due_ms, self.audit_due_ms, self.guests_due_ms) = (0, 0, 0);
+        self.audited.clear();
+        for pending in self.pending.values_mut() {
+            (pending.due_ms, pending.failures) = (0, 0);
+        }
     }
 
     /// Asks the peers for more of them, at the start and now and then.
@@ -222,8 +256,7 @@ impl Uploader {
     }
 
     async fn work(&mut self) -> Answer<()> {
-        let open: Vec<u64> = self.ledger.open().map(|carrier| carrier.sequence).collect();
-        for sequence in open {
+        for sequence in self.due_carriers() {
             self.tend(sequence).await?;
         }
         while self.may_bundle() && self.is_rested() {
@@ -233,6 +266,21 @@ impl Uploader {
             self.tend(sequence).await?;
         }
         self.audit().await
+    }
+
+    /// The carriers of this turn: all that are not in blocks, and so many of the others, the next ones each time.
+    fn due_carriers(&mut self) -> Vec<u64> {
+        let is_waiting = |carrier: &&Carrier| is_ahead(carrier) || carrier.trips.iter().any(Trip::is_unmined);
+        let (waiting, mined): (Vec<&Carrier>, Vec<&Carrier>) = self.ledger.open().partition(is_waiting);
+        let after = mined.partition_point(|carrier| carrier.sequence < self.tended);
+        let (before, after) = mined.split_at(after);
+        let next = after.iter().chain(before).take(self.config.tended_max.max(1));
+        let next: Vec<u64> = next.map(|carrier| carrier.sequence).collect();
+        let mut due: Vec<u64> = waiting.iter().map(|carrier| carrier.sequence).collect();
+        self.tended = next.last().map_or(0, |last| last + 1);
+        due.extend(next);
+        due.sort_unstable();
+        due
     }
 
     // ---- sealing and bundling ----
@@ -299,10 +347,13 @@ impl Uploader {
         let before = sequence
             .checked_sub(1)
             .and_then(|before| self.ledger.carrier(before));
-        let prev_segment = before.map(|before| before.segment_item);
+        let chain = bundle::Chain {
+            prev_segment: before.map(|before| before.segment_item),
+            replaces: self.replaced(sequence)?,
+        };
         let (segment, node) = (known.segment.clone(), self.node.clone());
         let place = (self.epoch, sequence);
-        let made = blocking(move || bundle::make(&segment, place, prev_segment, &node)).await?;
+        let made = blocking(move || bundle::make(&segment, place, chain, &node)).await?;
         let (bundled, bundle) = made?;
         tracing::info!(
             sequence,
@@ -321,6 +372,25 @@ impl Uploader {
         let rest_ms = len.saturating_mul(1000) / self.config.bundle_bytes_per_s_max.max(1);
         self.bundle_due_ms = self.now_ms.saturating_add(rest_ms);
         Ok(())
+    }
+
+    /// The segment items of a carrier that is made again which later carriers name.
+    fn replaced(&self, sequence: u64) -> Answer<Vec<ItemId>> {
+        let Some(old) = self.ledger.carrier(sequence) else {
+            return Ok(Vec::new());
+        };
+        let bundled = self.bundled(old)?;
+        let draft = Draft::read(bundled.segment_data_item());
+        let draft = draft.map_err(|error| Refusal::internal(error.to_string()))?;
+        let mut replaces = draft.replaces;
+        // One that was made after this one names it.
+        let after = self.ledger.carrier(sequence + 1);
+        if after.is_some_and(|after| after.note > old.note) {
+            replaces.push(old.segment_item);
+        }
+        // The oldest are named by carriers only that were themselves made again since.
+        let spare = replaces.len().saturating_sub(REPLACES_MAX);
+        Ok(replaces.split_off(spare))
     }
 
     /// A carrier's bundle.
@@ -425,6 +495,11 @@ impl Uploader {
     /// Takes the route that a carrier should take now; after a while of no success also the ones after it.
     async fn set_out(&mut self, carrier: &Carrier) -> Answer<()> {
         let patience_ms = carrier.bundled_ms.saturating_add(self.config.patience_ms);
+        if let Some(height) = self.height {
+            for trip in carrier.trips.iter().filter(|trip| trip.signed_height == 0) {
+                self.pending(trip.id).first_height.get_or_insert(height);
+            }
+        }
         for route in self.next_routes(carrier) {
             let started = match &route {
                 Route::L1 => self.sign_transaction(carrier).await,
@@ -473,17 +548,33 @@ impl Uploader {
 
     /// Whether a bundler had time enough.
     fn is_overdue(&self, trip: &Trip) -> bool {
-        let promised = trip.deadline.unwrap_or(u64::MAX);
-        let deadline = promised.min(trip.signed_height + self.config.deadline_blocks);
         let pending = self.pending.get(&trip.id);
-        let is_hollow = pending.is_some_and(|pending| pending.looked_at.is_some() && !pending.is_whole);
+        // Signed while no peer told the height, it has its time from the first height on.
+        let signed = match trip.signed_height {
+            0 => pending.and_then(|pending| pending.first_height),
+            height => Some(height),
+        };
+        let given = signed.map_or(u64::MAX, |height| {
+            height.saturating_add(self.config.deadline_blocks)
+        });
+        let deadline = trip.deadline.unwrap_or(u64::MAX).min(given);
         let margin = self.config.deadline_margin_blocks;
-        let is_past = |height: u64| self.height.is_some_and(|now| now + margin >= height);
+        let is_past = |height: u64| {
+            self.height
+                .is_some_and(|now| now.saturating_add(margin) >= height)
+        };
+        let hollow_since = pending.and_then(|pending| pending.hollow_since);
         let is_late = match trip.is_unmined() {
             true => is_past(deadline),
-            false => is_hollow && is_past(deadline + self.config.expiry_blocks),
+            // It is in a block, so somebody had its data; how long nobody has is what this run saw.
+            false => hollow_since.is_some_and(|since| {
+                let last = since.saturating_add(self.config.expiry_blocks);
+                is_past(deadline) && self.height.is_some_and(|now| now >= last)
+            }),
         };
-        trip.route != Route::L1 && is_late
+        // What a rebuild read back is there, though these peers do not hold it: it is not paid again.
+        let is_rebuilt = trip.cost == 0 && self.service(trip.route.name()).is_err();
+        trip.route != Route::L1 && is_late && !is_rebuilt
     }
 
     /// Whether the day's budget covers an amount.
@@ -496,8 +587,14 @@ impl Uploader {
         is_covered
     }
 
+    /// The time that a note written now gets: the log's times never go back, whatever the clock does.
+    fn booking_ms(&self) -> u64 {
+        let last = self.log.end().and_then(|end| self.log.entry(end).ok());
+        last.map_or(0, |entry| entry.time_ms).max(self.now_ms)
+    }
+
     fn budget_left(&self) -> Option<u128> {
-        let today = self.ledger.spent_on_day_of(self.now_ms);
+        let today = self.ledger.spent_on_day_of(self.booking_ms());
         let budget = self.config.budget_winston_per_day?;
         Some(u128::from(budget).saturating_sub(today))
     }
@@ -682,7 +779,7 @@ impl Uploader {
         lens.extend(waiting.iter().map(|known| known.bytes));
         let mut winston = 0;
         for len in &lens {
-            winston += self.price(&route, *len).await?;
+            winston = u128::saturating_add(winston, self.price(&route, *len).await?);
         }
         Ok(Preview {
             route: route.name().into(),
@@ -710,7 +807,7 @@ impl Uploader {
             spool_bytes_max: spool.bytes_max,
             height: self.height,
             cost: self.ledger.cost(),
-            cost_today: self.ledger.spent_on_day_of(self.now_ms),
+            cost_today: self.ledger.spent_on_day_of(self.booking_ms()),
             budget_per_day: self.config.budget_winston_per_day,
             alarms: self.raised.iter().copied().collect(),
             last_error: self.crowd.trouble.clone(),

@@ -201,6 +201,28 @@ fn what_is_withheld_while_it_waits_makes_the_bundle_again() {
 }
 
 #[test]
+fn what_is_withheld_while_later_carriers_are_on_their_way_leaves_one_chain() {
+    block_on(async {
+        let forget = Faults::none().with(Fault::ForgetItem, 1_000).until(8);
+        let mut world = world(forget, config(), true);
+        for sequence in 0..3 {
+            world.schedule(3_000).await;
+            until(&mut world, sequence, State::Posted).await;
+        }
+        let before = world.uploader().ledger().carrier(0).unwrap().segment_item;
+        world.withhold_of(1);
+        world.withhold_of(0);
+        for sequence in 0..3 {
+            until(&mut world, sequence, State::Permanent).await;
+        }
+        let after = world.uploader().ledger().carrier(0).unwrap().segment_item;
+        assert_ne!(after, before, "it was made again");
+        world.check_all();
+        world.check_comes_back().await;
+    });
+}
+
+#[test]
 fn a_bundlers_item_is_found_in_its_bundle_or_goes_over_the_base_layer_in_time() {
     block_on(async {
         let mut world = world(Faults::none(), config(), true);
@@ -282,13 +304,142 @@ fn the_budget_and_the_wallet_are_bounds() {
             winston_per_byte: 1 << 90,
             ..Rules::default()
         };
-        let mut world = World::new(5, Faults::none(), rules, config(), false);
+        let rich = Config {
+            budget_winston_per_day: None,
+            ..config()
+        };
+        let mut world = World::new(5, Faults::none(), rules, rich, false);
         world.schedule(3_000).await;
         world.pass(3_600_000);
         blocks(&mut world, 2).await;
         let report = world.uploader().report().unwrap();
         assert!(report.alarms.contains(&Alarm::Balance), "{:?}", report.alarms);
         assert_eq!((report.states.sealed.items, report.cost.committed), (2, 0));
+    });
+}
+
+#[test]
+fn a_budget_is_one_budget_whatever_the_clock_does() {
+    block_on(async {
+        let poor = Config {
+            budget_winston_per_day: Some(400_000_000),
+            ..config()
+        };
+        let mut world = world(Faults::none(), poor, false);
+        let now_ms = world.now_ms();
+        // One record under a clock that is days ahead: all later ones are dated so.
+        world.clock_is(now_ms + 3 * 24 * 3_600_000);
+        world.schedule(3_000).await;
+        world.clock_is(now_ms);
+        for _ in 0..4 {
+            world.schedule(3_000).await;
+            blocks(&mut world, 40).await;
+        }
+        let report = world.uploader().report().unwrap();
+        let total = report.cost.spent + report.cost.committed;
+        assert!(total > 0 && total <= 400_000_000, "{total} winston in a day");
+        assert_eq!(report.cost_today, total);
+        assert!(report.alarms.contains(&Alarm::Budget), "{:?}", report.alarms);
+    });
+}
+
+#[test]
+fn a_clock_that_was_ahead_for_a_moment_stops_nothing() {
+    block_on(async {
+        let mut world = world(Faults::none(), config(), false);
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Mined).await;
+        let now_ms = world.now_ms();
+        let ten_years_ms = 10 * 365 * 24 * 3_600_000;
+        world.clock_is(now_ms + ten_years_ms);
+        world.turn().await;
+        world.clock_is(now_ms);
+        world.turn().await;
+        let next_ms = world.next_ms();
+        assert!(
+            next_ms <= now_ms + world.config.poll_ms,
+            "next in {} ms",
+            next_ms - now_ms
+        );
+        until(&mut world, 0, State::Permanent).await;
+        world.check_all();
+    });
+}
+
+#[test]
+fn what_peers_refused_counts_and_keeps_the_next_one_waiting_until_it_is_dead() {
+    block_on(async {
+        let mut world = world(Faults::none(), config(), false);
+        world.schedule(3_000).await;
+        world
+            .fuse
+            .is_refusing
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        world.pass(60_000);
+        world.turn().await;
+        let first = world.uploader().ledger().carrier(0).unwrap().trips[0].clone();
+        while world.height() < first.signed_height + 45 {
+            blocks(&mut world, 1).await;
+            let trips = &world.uploader().ledger().carrier(0).unwrap().trips;
+            assert_eq!(
+                (trips.len(), trips[0].id),
+                (1, first.id),
+                "no other one is signed"
+            );
+            assert_eq!(world.uploader().report().unwrap().cost.committed, first.cost);
+        }
+        world
+            .fuse
+            .is_refusing
+            .store(false, std::sync::atomic::Ordering::Relaxed);
+        until(&mut world, 0, State::Permanent).await;
+        world.check_all();
+    });
+}
+
+#[test]
+fn a_bundlers_item_signed_while_no_peer_answers_is_not_paid_twice() {
+    block_on(async {
+        let mut world = world(Faults::none(), config(), true);
+        blocks(&mut world, 300).await;
+        world.schedule(3_000).await;
+        // Nobody tells the height, the bundler answers.
+        world
+            .fuse
+            .is_silent
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        until(&mut world, 0, State::Posted).await;
+        world
+            .fuse
+            .is_silent
+            .store(false, std::sync::atomic::Ordering::Relaxed);
+        until(&mut world, 0, State::Permanent).await;
+        let carrier = world.uploader().ledger().carrier(0).unwrap();
+        assert_eq!(carrier.trips[0].signed_height, 0);
+        assert_eq!(carrier.trips.len(), 1, "{:?}", carrier.trips);
+        world.check_all();
+    });
+}
+
+#[test]
+fn a_bundler_that_is_gone_is_forgotten_once_another_route_settled_it() {
+    block_on(async {
+        let config = Config {
+            routes_at_once: 2,
+            ..config()
+        };
+        let forget = Faults::none().with(Fault::ForgetItem, 1_000);
+        let mut world = world(forget, config, true);
+        world.schedule(3_000).await;
+        until(&mut world, 0, State::Posted).await;
+        blocks(&mut world, 1).await;
+        assert_eq!(world.uploader().ledger().carrier(0).unwrap().trips.len(), 2);
+        world.without_bundler();
+        until(&mut world, 0, State::Permanent).await;
+        blocks(&mut world, 10).await;
+        let trips = &world.uploader().ledger().carrier(0).unwrap().trips;
+        assert_eq!(trips.len(), 1, "{trips:?}");
+        world.check_all();
     });
 }
 

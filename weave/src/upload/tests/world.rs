@@ -33,6 +33,10 @@ pub struct Fuse {
     pub no_chunks: AtomicBool,
     /// The first peer says of every transaction that it was mined long ago.
     pub is_lied: AtomicBool,
+    /// No peer tells the height.
+    pub is_silent: AtomicBool,
+    /// Every transaction is refused.
+    pub is_refusing: AtomicBool,
     /// No peer knows where a transaction stands.
     pub is_forgotten: AtomicBool,
     /// No chunk is given by others than the first peer, nor taken by them, while this is set.
@@ -73,6 +77,12 @@ fn lie(fuse: &Fuse, number: usize, path: &str) -> Option<Response<Bytes>> {
             false => r#"{"height":3,"indep_hash":"AAAA","timestamp":1,"txs":[]}"#,
         };
         return Some(answer(200, lie.into()));
+    }
+    if fuse.is_silent.load(Ordering::Relaxed) && path == "/info" {
+        return Some(answer(503, "busy".into()));
+    }
+    if fuse.is_refusing.load(Ordering::Relaxed) && path == "/tx" {
+        return Some(answer(400, "Invalid anchor (last_tx).".into()));
     }
     let is_forgotten = fuse.is_forgotten.load(Ordering::Relaxed) && is_status;
     is_forgotten.then(|| answer(404, "Not Found".into()))
@@ -161,6 +171,8 @@ pub struct World {
     pub uploader: Option<Uploader>,
     pub acknowledged: Vec<Acknowledged>,
     pub withheld: BTreeSet<ItemId>,
+    /// Those of them that nobody outside had seen.
+    unseen: BTreeSet<ItemId>,
     /// Appends refused because the spool was full.
     pub refused: u64,
     pub crashes: u64,
@@ -197,6 +209,7 @@ impl World {
             uploader: None,
             acknowledged: Vec::new(),
             withheld: BTreeSet::new(),
+            unseen: BTreeSet::new(),
             refused: 0,
             crashes: 0,
             with_bundler,
@@ -211,6 +224,17 @@ impl World {
         world.double.lock().set_addresses(addresses.collect());
         world.start();
         world
+    }
+
+    /// When the uploader wants its next turn.
+    pub fn next_ms(&self) -> u64 {
+        self.next_ms
+    }
+
+    /// Starts again without the bundler.
+    pub fn without_bundler(&mut self) {
+        self.with_bundler = false;
+        self.crash();
     }
 
     /// Starts again with so many upstreams.
@@ -351,6 +375,22 @@ impl World {
         }
         let at = self.dice.below(self.acknowledged.len() as u64 / 2) as usize * 2;
         let chosen = self.acknowledged[at].clone();
+        let carrier = self.log().segment_of(chosen.at);
+        let carrier = carrier.and_then(|number| self.uploader().ledger().of_segment(number));
+        if !self.withheld.contains(&chosen.id)
+            && carrier.is_none_or(|carrier| carrier.trips.is_empty() && carrier.sunk == 0)
+        {
+            self.unseen.insert(chosen.id);
+        }
+        self.log().withhold(chosen.at).unwrap();
+        self.withheld.insert(chosen.id);
+    }
+
+    /// Takes the first message of a carrier out of the log.
+    pub fn withhold_of(&mut self, sequence: u64) {
+        let number = self.uploader().ledger().carrier(sequence).unwrap().segment;
+        let of_segment = |one: &&Acknowledged| self.log().segment_of(one.at) == Some(number);
+        let chosen = self.acknowledged.iter().find(of_segment).unwrap().clone();
         self.log().withhold(chosen.at).unwrap();
         self.withheld.insert(chosen.id);
     }
@@ -416,6 +456,12 @@ impl World {
         self.settled = settled;
     }
 
+    /// What the log's clock shows from now on, until time passes.
+    pub fn clock_is(&mut self, ms: u64) {
+        self.clock.store(ms, Ordering::Relaxed);
+        self.next_ms = 0;
+    }
+
     /// Whether everything appended is permanent.
     pub fn is_done(&self) -> bool {
         self.log().spool().bytes == 0
@@ -432,6 +478,11 @@ impl World {
                 };
                 for item in Bundle::parse_nested(&data).unwrap_or_default() {
                     item.verify().unwrap();
+                    assert!(
+                        !self.unseen.contains(&item.id()),
+                        "what was withheld in time went up: {}",
+                        item.id()
+                    );
                     let id = carrier::unwrap(&item).map_or(item.id(), |withheld| withheld.id());
                     held.insert(id, item.clone());
                     if item.tag("Type") == Some("Assignment") {
@@ -515,7 +566,7 @@ impl World {
         let one = |number| Source::new(&name(number), loopback::transport(&self.double, number), &limits);
         let sources = Sources::new((0..3).map(one).collect(), limits.clone());
         let address = wallet().transaction_owner().unwrap().address();
-        let mut found = find(&sources, &[address]).await.unwrap();
+        let mut found = find(&sources, &[address, wallet().address()]).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let staging = Arc::new(Staging::open(folder.path(), "schedule").unwrap().0);
         let collector = Collector::new(sources, staging, Anything, Arc::default());
