@@ -327,15 +327,15 @@ async fn open_upload(
     let owner = payer
         .transaction_owner()
         .context("the settings checked the key")?;
+    let (peers, find) = settings.peers().await?;
     let parts = weave::upload::Parts {
         log: weave.log().clone(),
         cache: Some(data.join("cache")),
         node,
         epoch,
         wallet: Arc::new(payer),
-        peers: settings.peers()?,
-        // Peers of the upstreams are asked for once the node can tell which of them it may ask.
-        find: None,
+        peers,
+        find: Some(find),
         bundlers: settings.bundlers()?,
     };
     let mut limits = settings.config.clone();
@@ -345,7 +345,7 @@ async fn open_upload(
         eprintln!("nothing is uploaded while scheduling is suspended");
     }
     let opened = tokio::task::spawn_blocking(move || weave::upload::Uploader::open(parts, limits)).await??;
-    Ok((Arc::new(Upload::start(opened)?), owner.address()))
+    Ok((Arc::new(Upload::start(opened).await?), owner.address()))
 }
 
 async fn open_su(

@@ -4,6 +4,7 @@
 
 pub mod command;
 pub mod http;
+mod peers;
 mod run;
 mod settings;
 mod status;

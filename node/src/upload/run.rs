@@ -10,6 +10,7 @@ use spec::Refusal;
 use spec::contract::Answer;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use weave::upload::{Preview, Report, Uploader};
 
 /// Questions that wait at most.
@@ -18,6 +19,8 @@ const ASKS_MAX: usize = 64;
 const LOOK_TIME_MS: u64 = 500;
 /// After a turn that failed.
 const FAILED_PAUSE_MS: u64 = 5_000;
+/// Longest pause between turns, whatever the uploader's clock says.
+const PAUSE_MS_MAX: u64 = 60 * 60 * 1000;
 /// Shortest pause between turns.
 const PAUSE_MS_MIN: u64 = 20;
 /// How long a turn under way is waited for when the node stops, ms. The uploader goes on from the log anyhow.
@@ -58,8 +61,12 @@ impl Upload {
     ///
     /// # Errors
     /// If its first report cannot be made.
-    pub fn start(uploader: Uploader) -> Answer<Upload> {
-        let last = Arc::new(Mutex::new(uploader.report()?));
+    pub async fn start(uploader: Uploader) -> Answer<Upload> {
+        // What was sealed before the start is read once, to count it.
+        let reported = tokio::task::spawn_blocking(move || (uploader.report(), uploader)).await;
+        let (report, uploader) =
+            reported.map_err(|error| Refusal::internal(format!("the upload's report: {error}")))?;
+        let last = Arc::new(Mutex::new(report?));
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let task = tokio::spawn(run(uploader, asked, last.clone()));
         Ok(Upload {
@@ -129,18 +136,20 @@ impl Upload {
 
 async fn run(mut uploader: Uploader, mut asked: mpsc::Receiver<Ask>, last: Arc<Mutex<Report>>) {
     loop {
-        let due_ms = match uploader.turn(now_ms()).await {
-            Ok(next) => next.at_ms.max(now_ms() + PAUSE_MS_MIN),
+        // How long to wait is told by the clock, and measured by one that nobody sets.
+        let rest_ms = match uploader.turn(now_ms()).await {
+            Ok(next) => next.at_ms.saturating_sub(now_ms()).max(PAUSE_MS_MIN),
             Err(refusal) => {
                 tracing::error!(code = &*refusal.code, "the upload is stuck: {refusal}");
-                now_ms() + FAILED_PAUSE_MS
+                FAILED_PAUSE_MS
             }
         };
+        let due = Instant::now() + Duration::from_millis(rest_ms.min(PAUSE_MS_MAX));
         match uploader.report() {
             Ok(report) => *locked(&last) = report,
             Err(refusal) => tracing::error!("the upload's report cannot be made: {refusal}"),
         }
-        if !wait(&mut uploader, &mut asked, due_ms).await {
+        if !wait(&mut uploader, &mut asked, due).await {
             break;
         }
     }
@@ -148,10 +157,9 @@ async fn run(mut uploader: Uploader, mut asked: mpsc::Receiver<Ask>, last: Arc<M
 }
 
 /// Answers until the next turn is due; `false` once nobody can ask any more.
-async fn wait(uploader: &mut Uploader, asked: &mut mpsc::Receiver<Ask>, due_ms: u64) -> bool {
+async fn wait(uploader: &mut Uploader, asked: &mut mpsc::Receiver<Ask>, due: Instant) -> bool {
     loop {
-        let rest = Duration::from_millis(due_ms.saturating_sub(now_ms()));
-        match tokio::time::timeout(rest, asked.recv()).await {
+        match tokio::time::timeout_at(due, asked.recv()).await {
             Err(_) => return true,
             Ok(None) => return false,
             Ok(Some(Ask::Look(look))) => look(uploader),

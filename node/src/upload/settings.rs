@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use spec::Signer;
-use weave::network::{BundlerService, HttpTransport, Peer, Transport};
+use weave::network::{BundlerService, HttpTransport, Transport};
 
 use crate::cli::NodeArgs;
 use crate::wallet;
@@ -186,15 +186,6 @@ impl Settings {
         }
     }
 
-    /// Clients of the upstreams.
-    ///
-    /// # Errors
-    /// A URL that is none.
-    pub fn peers(&self) -> Result<Vec<Peer>> {
-        let peer = |url: &String| Ok(Peer::new(url.trim_end_matches('/'), self.transport(url)?));
-        self.upstream.iter().map(peer).collect()
-    }
-
     /// Clients of the bundlers.
     ///
     /// # Errors
@@ -211,7 +202,7 @@ impl Settings {
         self.bundler.iter().map(service).collect()
     }
 
-    fn transport(&self, url: &str) -> Result<Arc<dyn Transport>> {
+    pub(super) fn transport(&self, url: &str) -> Result<Arc<dyn Transport>> {
         let limits = wire::client::Limits {
             timeout_ms: self.timeout_ms,
             ..wire::client::Limits::default()
@@ -311,14 +302,8 @@ mod tests {
                     budget_winston_per_day = 5\nseal_age_l1_ms = 7";
         let settings: Settings = toml::from_str(text).unwrap();
         settings.check().unwrap();
-        assert_eq!(
-            (
-                settings.peers().unwrap().len(),
-                settings.bundlers().unwrap().len()
-            ),
-            (2, 1)
-        );
-        assert_eq!(settings.peers().unwrap()[1].name(), "http://b/x");
+        assert_eq!(settings.upstream, ["http://a:1984", "http://b/x"]);
+        assert_eq!(settings.bundlers().unwrap().len(), 1);
         let config = settings.config;
         assert_eq!(
             (config.budget_winston_per_day, config.seal_age_l1_ms),

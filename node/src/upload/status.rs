@@ -18,8 +18,8 @@ use weave::{Held, Weave};
 use super::Settings;
 use super::run::{Upload, now_ms};
 
-/// Slots that are counted for one answer; what is left is counted for the next ones.
-const SLOTS_MAX: u64 = 100_000;
+/// Slots that are counted for one answer, which anybody may ask for; what is left is counted for the next ones.
+const SLOTS_MAX: u64 = 20_000;
 /// Slots read at once.
 const PAGE_SLOTS: usize = 500;
 /// How long a turn of the uploader that is under way is waited for, ms.
@@ -149,7 +149,12 @@ impl Board {
     pub async fn status(&self) -> Answer<Status> {
         let report = match &self.upload {
             Some(upload) => upload.report().await?,
-            None => Report::without_routes(self.weave.log(), &*self.before().await?, now_ms())?,
+            None => {
+                let (log, before) = (self.weave.log().clone(), self.before().await?);
+                let report = move || Report::without_routes(&log, &before, now_ms());
+                let made = tokio::task::spawn_blocking(report).await;
+                made.map_err(|error| Refusal::internal(format!("a task stopped: {error}")))??
+            }
         };
         Ok(Status {
             uploads: self.upload.is_some(),
