@@ -96,9 +96,10 @@ impl Device {
         match self {
             Device::Auto | Device::Cpu => Ok(Host::new(Level::best(), threads)),
             Device::Scalar => Ok(Host::scalar()),
-            Device::Vulkan(_) => Err(Error::Unsupported(
-                "this program was built without Vulkan".to_owned(),
-            )),
+            Device::Vulkan(_) => Err(Error::Device {
+                device: self.to_string(),
+                why: "this program was built without Vulkan".to_owned(),
+            }),
         }
     }
 

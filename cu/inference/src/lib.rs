@@ -20,6 +20,8 @@ pub mod rope;
 pub mod safetensors;
 pub mod sample;
 pub mod service;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tokenizer;
 pub mod vocabulary;
 pub mod weight;
