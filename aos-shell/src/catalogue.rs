@@ -90,7 +90,7 @@ const UPLOADING: [Entry; 10] = [
     ),
 ];
 
-const PROOFS: [Entry; 20] = [
+const PROOFS: [Entry; 21] = [
     entry(
         "no-gateway",
         "this reads the weave, and no gateway was named",
@@ -180,6 +180,11 @@ const PROOFS: [Entry; 20] = [
         "read-only",
         "a followed log is another scheduler's",
         "send the message to the process's own scheduler",
+    ),
+    entry(
+        "rebuild-failed",
+        "the log cannot be had whole from these gateways, is not what its scheduler signed, or the folder cannot be used",
+        "do what the reason says; the same command again goes on where this one stopped",
     ),
     entry(
         "no-log-source",

@@ -15,6 +15,8 @@ use wire::client::Http;
 use crate::cli::Role;
 use crate::config::Config;
 use crate::events::{self, Feeds};
+use crate::infer;
+use crate::infer::front::Front;
 use crate::mainnet::{self, Mainnet};
 use crate::spawn_rules::{self, SpawnRules};
 use crate::upload::{self, Board, Upload};
@@ -36,6 +38,8 @@ pub struct Node {
     pub board: Option<Arc<Board>>,
     /// What the mainnet routes speak to; there with the messenger.
     pub mainnet: Option<Arc<Mainnet>>,
+    /// Answers with models, for people and agents.
+    pub front: Arc<Front>,
     /// Accounts of the units that run here.
     pub addresses: Addresses,
     /// Signs what the node itself writes, such as modules added without a wallet.
@@ -79,11 +83,9 @@ impl Node {
             true => (Some(open_weave(config, &data).await?), None),
             false => (None, Some(lock(&data)?)),
         };
-        let upload = match (&weave, payer) {
-            (Some(weave), Some(payer)) => {
-                Some(open_upload(config, weave, (keys.su.clone(), payer), &data).await?)
-            }
-            _ => None,
+        let upload = match weave.as_ref().zip(payer) {
+            Some((weave, payer)) => Some(open_upload(config, weave, (&keys.su, payer), &data).await?),
+            None => None,
         };
         let su = match config.has(Role::Su) {
             true => Some(open_su(config, weave.as_ref(), keys.su, own.0, &data).await?),
@@ -133,6 +135,7 @@ impl Node {
             feeds: feeds.map(Arc::new),
             board,
             mainnet: mainnet.map(Arc::new),
+            front: Arc::new(infer::open(&config.infer)),
             addresses,
             signer: keys.mu,
             data,
@@ -165,11 +168,12 @@ impl Node {
         if let Some(mainnet) = &self.mainnet {
             router = router.merge(mainnet::router(mainnet.clone()));
         }
-        router
+        router.merge(infer::front::router(self.front.clone()))
     }
 
-    /// Ends the streams of outcomes, so that their readers do not hold the listener.
+    /// Ends the streams of outcomes and of models, so that their readers do not hold the listener.
     pub fn stop_feeds(&self) {
+        self.front.stop();
         if let Some(feeds) = &self.feeds {
             feeds.stop();
         }
@@ -307,7 +311,7 @@ fn payer(config: &Config) -> Result<Option<Signer>> {
 async fn open_upload(
     config: &Config,
     weave: &Arc<weave::Weave>,
-    (node, payer): (Arc<Signer>, Signer),
+    (node, payer): (&Arc<Signer>, Signer),
     data: &Path,
 ) -> Result<(Arc<Upload>, Address)> {
     let settings = &config.upload;
@@ -317,7 +321,7 @@ async fn open_upload(
     let parts = weave::upload::Parts {
         log: weave.log().clone(),
         cache: Some(data.join("cache")),
-        node,
+        node: node.clone(),
         wallet: Arc::new(payer),
         peers: settings.peers()?,
         bundlers: settings.bundlers()?,

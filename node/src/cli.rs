@@ -61,8 +61,6 @@ Examples:
     New(NewArgs),
     /// A strict double of Arweave on this machine, for tests: it is no network.
     Double(crate::double::DoubleArgs),
-    /// Make a data folder from what a node published: its log byte for byte, and every state in it.
-    Rebuild(crate::rebuild::RebuildArgs),
     /// Neural networks whose answers anybody can check: ask, embed, verify.
     #[command(subcommand)]
     Infer(crate::infer::InferCommand),
@@ -143,6 +141,15 @@ pub struct NodeArgs {
     /// Sign and pay nothing: only tell what would be uploaded and what it would cost.
     #[arg(long, help_heading = "Upload")]
     pub upload_dry_run: bool,
+    /// A model that `/v1` answers with: a GGUF file, or an encoder's folder or packed file. May be given again.
+    #[arg(long, value_name = "NAME=PATH", help_heading = "Inference")]
+    pub model: Vec<String>,
+    /// What computes models: auto, cpu, scalar or vulkan[:N]. One that is named never falls back to another.
+    #[arg(long, value_name = "DEVICE", help_heading = "Inference")]
+    pub infer_device: Option<String>,
+    /// Bytes that loaded models and their caches take together. Default 8 GiB.
+    #[arg(long, value_name = "BYTES", help_heading = "Inference")]
+    pub infer_memory: Option<u64>,
 }
 
 /// `weft keys`

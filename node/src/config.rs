@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::cli::{NodeArgs, Role};
+use crate::infer;
 use crate::upload::Settings;
 
 /// Where a node listens if nobody says otherwise: this machine only.
@@ -50,6 +51,8 @@ pub struct Config {
     pub cu: cu::Config,
     /// The messenger unit.
     pub mu: mu::Config,
+    /// Models.
+    pub infer: infer::Settings,
 }
 
 /// Key files.
@@ -94,6 +97,8 @@ impl Config {
         replace(&mut config.peers.gateway, &args.gateway_url);
         config.upload.apply(args);
         config.upload.check()?;
+        config.infer.apply(args)?;
+        config.infer.check()?;
         if !args.roles.is_empty() {
             config.roles.clone_from(&args.roles);
         }

@@ -38,8 +38,12 @@ pub fn run(args: &DoubleArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listeners = serve::listen(args.listen).await;
-        let listeners = listeners
-            .with_context(|| format!("cannot listen on {} and the two ports after it", args.listen))?;
+        let listeners = listeners.with_context(|| {
+            format!(
+                "cannot listen on {} and the two ports after it (--listen names another)",
+                args.listen
+            )
+        })?;
         let addresses: std::io::Result<Vec<String>> = listeners
             .iter()
             .map(|one| Ok(format!("http://{}", one.local_addr()?)))

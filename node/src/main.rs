@@ -62,7 +62,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
         Command::Double(args) => double::run(&args),
-        Command::Rebuild(args) => rebuild::run(&args),
         Command::Infer(command) => infer::run(&command),
         Command::Bench(BenchCommand::Verify(args)) => {
             bench::verify::run(args.runs);

@@ -161,10 +161,9 @@ async fn rests_and_resumes(data: &Path, process: &str, next: u64, before: &(Valu
     let node = Node::start_with(data, &["--resume-scheduling"]);
     post(&node.http("mu"), &echo(&owner, process, 9001)).await;
     let (latest, result) = newest(&node, process).await;
-    assert_eq!(
-        (tag(&latest, "Epoch"), tag(&latest, "Nonce")),
-        ("1", &*next.to_string())
-    );
+    assert_eq!(tag(&latest, "Nonce"), next.to_string());
+    // An epoch is a second that has passed: one that was lost is not given again.
+    assert!(tag(&latest, "Epoch").parse::<u64>().unwrap() > 1_700_000_000);
     assert_eq!(result["Output"], "o9001");
     node.terminate();
 }
@@ -183,10 +182,8 @@ async fn goes_on_with_another_key(data: &Path, process: &str) {
     assert_eq!(node.text("su_address"), new.trim());
     post(&node.http("mu"), &echo(&owner, process, 9002)).await;
     let (latest, result) = newest(&node, process).await;
-    assert_eq!(
-        (tag(&latest, "Epoch"), &result["Output"]),
-        ("1", &Value::from("o9002"))
-    );
+    assert!(tag(&latest, "Epoch").parse::<u64>().unwrap() > 1_700_000_000);
+    assert_eq!(result["Output"], "o9002");
     assert_eq!(latest["assignment"]["owner"]["address"], new.trim());
     node.terminate();
 }

@@ -40,19 +40,29 @@ impl Authority {
         }
     }
 
-    /// What the log says of a key.
+    /// What the log says of a key that is to sign.
     ///
     /// # Errors
     /// The log names another key as the scheduler's, or contradicts itself.
     pub fn read(signer: Arc<Signer>, journal: &dyn Journal, turns: Turns) -> Result<Authority> {
-        let mut authority = Authority::first(signer);
-        authority.links = links(journal, turns)?;
-        if let Some(last) = authority.links.last().filter(|last| last.to != authority.address) {
-            return Err(Error::Key {
+        let authority = Authority::told(signer, journal, turns)?;
+        match authority.links.last() {
+            Some(last) if last.to != authority.address => Err(Error::Key {
                 named: last.to,
                 given: authority.address,
-            });
+            }),
+            _ => Ok(authority),
         }
+    }
+
+    /// What the log says, whoever the key is: for a log that is only read, such as one that was brought back without
+    /// its keys.
+    ///
+    /// # Errors
+    /// A log that contradicts itself.
+    pub fn told(signer: Arc<Signer>, journal: &dyn Journal, turns: Turns) -> Result<Authority> {
+        let mut authority = Authority::first(signer);
+        authority.links = links(journal, turns)?;
         if let Some(at) = turns.resumed {
             let (epoch, items) = resumed(journal, at)?;
             authority.epoch = epoch;

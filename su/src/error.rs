@@ -28,7 +28,9 @@ pub enum Error {
     #[error("the scheduler's key cannot sign an assignment: {0}")]
     Sign(#[from] AssignmentError),
     /// The log names another key than the one given.
-    #[error("this log's scheduler is {named}, the key given is {given}'s; start with the key that succeeded")]
+    #[error(
+        "this log's scheduler is {named}, the key given is {given}'s; put the key of the first into keys/su.json of the data folder, or name it with --su-key FILE"
+    )]
     Key {
         /// Who may go on.
         named: Address,

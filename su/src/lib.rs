@@ -119,9 +119,14 @@ impl Su {
             belongings,
         } = parts;
         let past = index.past();
-        let authority = Arc::new(Authority::read(signer, &*journal, past.turns)?);
-        let clock = Clock::new(now, heights, config.lease_ms, past);
         let is_suspended = past.turns.is_suspended();
+        let authority = match is_suspended {
+            // Nothing is signed until somebody resumes, and that needs the key.
+            true => Authority::told(signer, &*journal, past.turns)?,
+            false => Authority::read(signer, &*journal, past.turns)?,
+        };
+        let authority = Arc::new(authority);
+        let clock = Clock::new(now, heights, config.lease_ms, past);
         if is_suspended {
             tracing::warn!("{SUSPENDED}");
         }

@@ -4,10 +4,13 @@
 //! the operators mean (`cpu.rs`, `spec/inference.md`). Invariant: for equal inputs every backend gives equal bits, so
 //! nothing on this side can tell which one is behind the seam.
 
+pub mod conformance;
 pub mod cpu;
 mod crew;
 mod host;
 mod pack;
+mod room;
+mod rows;
 mod vector;
 #[cfg(feature = "vulkan")]
 pub mod vulkan;

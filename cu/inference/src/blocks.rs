@@ -51,6 +51,11 @@ impl Format {
         })
     }
 
+    /// Whether its codes are computed with at 4 bits.
+    pub fn is_narrow(self) -> bool {
+        matches!(self, Format::Q4_0 | Format::Q4_1 | Format::Q4K)
+    }
+
     /// Numbers in a stored block, and the bytes it takes.
     pub fn block(self) -> (usize, usize) {
         match self {

@@ -191,14 +191,7 @@ impl<B: Backend> Decoder<B> {
         batch: &Batch,
         wanted: &[usize],
     ) -> Result<Vec<f32>, Error> {
-        assert_eq!(tokens.len(), batch.places.len());
-        let windowed = self.windowed(batch);
-        let mut x = self.embed(tokens);
-        for (index, layer) in self.layers.iter().enumerate() {
-            let batch = if layer.windowed { &windowed } else { batch };
-            self.attention(index, layer, &mut x, cache, batch);
-            self.inner(layer, &mut x);
-        }
+        let x = self.trunk(cache, tokens, batch);
         if wanted.is_empty() {
             return Ok(vec![]);
         }
@@ -211,6 +204,29 @@ impl<B: Backend> Decoder<B> {
             self.backend.soft_cap(&mut logits, self.model.caps[1]);
         }
         self.backend.read(&logits)
+    }
+
+    /// As [`Decoder::forward`], but gives the normed last layer of every row instead of logits.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`].
+    pub fn states(&self, cache: &mut B::Cache, tokens: &[u32], batch: &Batch) -> Result<Vec<f32>, Error> {
+        let x = self.trunk(cache, tokens, batch);
+        let x = self.backend.rms_norm(&x, &self.output_norm, self.model.eps);
+        self.backend.read(&x)
+    }
+
+    /// All layers.
+    fn trunk(&self, cache: &mut B::Cache, tokens: &[u32], batch: &Batch) -> B::Rows {
+        assert_eq!(tokens.len(), batch.places.len());
+        let windowed = self.windowed(batch);
+        let mut x = self.embed(tokens);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let batch = if layer.windowed { &windowed } else { batch };
+            self.attention(index, layer, &mut x, cache, batch);
+            self.inner(layer, &mut x);
+        }
+        x
     }
 
     /// The batch as windowed layers see it.

@@ -5,17 +5,22 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::Profile;
-use crate::backend::{Backend, Host, Level};
+#[cfg(feature = "vulkan")]
+use crate::backend::vulkan::{Vulkan, gpu};
+use crate::backend::{Backend, CacheShape, Host, Level, PAGE};
 use crate::decoder::Decoder;
 use crate::encoder::{Config, Encoder, Pooling};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::generate::Decode;
 use crate::gguf::Gguf;
+use crate::model::Model;
 use crate::safetensors::Safetensors;
+use crate::trace::{Trace, trace};
 
 /// A device, as people name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub enum Device {
     /// The fastest that proves itself.
     Auto,
@@ -48,6 +53,14 @@ impl FromStr for Device {
                 }
             },
         })
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Device, Error> {
+        name.parse()
     }
 }
 
@@ -91,19 +104,80 @@ impl<B: Backend> Embed for Encoder<B> {
     }
 }
 
+/// Room for sequences.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Positions of one; a model may have fewer.
+    pub positions: usize,
+    /// Bytes of all keys and values.
+    pub cache_bytes: u64,
+    /// Sequences at once: the cache is never larger than that many whole ones.
+    pub sequences: usize,
+}
+
+impl Room {
+    /// Room for one sequence.
+    pub fn one(positions: usize) -> Room {
+        Room {
+            positions,
+            cache_bytes: u64::MAX,
+            sequences: 1,
+        }
+    }
+
+    /// Bytes of one page of a model's keys and values.
+    pub fn page_bytes(model: &Model) -> u64 {
+        let shape = CacheShape {
+            layers: model.layers,
+            heads: model.kv_heads,
+            dim: model.dim,
+            pages: 1,
+        };
+        shape.bytes() as u64
+    }
+
+    /// Pages of a cache for sequences of that many positions.
+    pub fn pages(&self, positions: usize, model: &Model) -> usize {
+        let most = positions.div_ceil(PAGE).saturating_mul(self.sequences);
+        let fit = usize::try_from(self.cache_bytes / Room::page_bytes(model)).unwrap_or(usize::MAX);
+        fit.clamp(1, most.max(1))
+    }
+}
+
+/// The Vulkan devices that are not the processor, by their numbers.
+#[cfg(feature = "vulkan")]
+fn real() -> impl Iterator<Item = usize> {
+    let all = gpu::devices().unwrap_or_default().into_iter().enumerate();
+    all.filter(|(_, facts)| !facts.processor)
+        .map(|(number, _)| number)
+}
+
+/// A decoder with its cache on a backend.
+fn engine<B: Backend>(
+    backend: B,
+    file: &Gguf<'_>,
+    profile: Profile,
+    room: Room,
+) -> Result<Box<dyn Decode>, Error> {
+    let decoder = Decoder::load(backend, file, profile, room.positions)?;
+    let pages = room.pages(decoder.positions(), decoder.model());
+    Ok(Box::new(Engine::new(decoder, pages * PAGE)?))
+}
+
 impl Device {
+    /// The processor, where it is what was asked for.
     fn host(self, threads: usize) -> Result<Host, Error> {
         match self {
             Device::Auto | Device::Cpu => Ok(Host::new(Level::best(), threads)),
             Device::Scalar => Ok(Host::scalar()),
             Device::Vulkan(_) => Err(Error::Device {
                 device: self.to_string(),
-                why: "this program was built without Vulkan".to_owned(),
+                why: "this program was built without Vulkan; use --device cpu".to_owned(),
             }),
         }
     }
 
-    /// Loads a decoder with room for that many positions.
+    /// Loads a decoder.
     ///
     /// # Errors
     /// The file or the device refuses.
@@ -112,11 +186,21 @@ impl Device {
         threads: usize,
         file: &Gguf<'_>,
         profile: Profile,
-        positions: usize,
+        room: Room,
     ) -> Result<Box<dyn Decode>, Error> {
-        let decoder = Decoder::load(self.host(threads)?, file, profile, positions)?;
-        let positions = decoder.positions();
-        Ok(Box::new(Engine::new(decoder, positions)?))
+        #[cfg(feature = "vulkan")]
+        match self {
+            Device::Vulkan(number) => return engine(Vulkan::open(number)?, file, profile, room),
+            Device::Auto => {
+                // The first that proves itself and has the room; a broken file is refused below in any case.
+                let load = |number| engine(Vulkan::open(number).ok()?, file, profile, room).ok();
+                if let Some(loaded) = real().find_map(load) {
+                    return Ok(loaded);
+                }
+            }
+            _ => {}
+        }
+        engine(self.host(threads)?, file, profile, room)
     }
 
     /// Loads an encoder.
@@ -131,21 +215,94 @@ impl Device {
         profile: Profile,
         pooling: Pooling,
     ) -> Result<Box<dyn Embed>, Error> {
-        Ok(Box::new(Encoder::load(
-            self.host(threads)?,
-            config,
-            file,
-            profile,
-            pooling,
-        )?))
+        #[cfg(feature = "vulkan")]
+        {
+            let on = |number| -> Result<Box<dyn Embed>, Error> {
+                let device = Vulkan::open(number)?;
+                Ok(Box::new(Encoder::load(
+                    device,
+                    config.clone(),
+                    file,
+                    profile,
+                    pooling,
+                )?))
+            };
+            match self {
+                Device::Vulkan(number) => return on(number),
+                Device::Auto => {
+                    if let Some(loaded) = real().find_map(|number| on(number).ok()) {
+                        return Ok(loaded);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let host = self.host(threads)?;
+        Ok(Box::new(Encoder::load(host, config, file, profile, pooling)?))
     }
 
-    /// The devices of this machine, with what each is.
-    pub fn all(threads: usize) -> Vec<(Device, String)> {
-        let host = |device: Device| device.host(threads).ok().map(|host| (device, host.name()));
-        [Device::Cpu, Device::Scalar]
-            .into_iter()
-            .filter_map(host)
-            .collect()
+    /// What every operator gives on the way to the logits after some tokens.
+    ///
+    /// # Errors
+    /// The file or the device refuses, or the tokens are not the model's.
+    pub fn trace(
+        self,
+        threads: usize,
+        file: &Gguf<'_>,
+        profile: Profile,
+        tokens: &[u32],
+    ) -> Result<Trace, Error> {
+        #[cfg(feature = "vulkan")]
+        if let Device::Vulkan(number) = self {
+            return trace(Vulkan::open(number)?, file, profile, tokens);
+        }
+        trace(self.host(threads)?, file, profile, tokens)
     }
+
+    /// The devices of this machine, with what each is; whether they prove themselves shows when one is opened.
+    pub fn all(threads: usize) -> Vec<Found> {
+        let host = |device: Device| Found {
+            device,
+            name: device.host(threads).map_or(String::new(), |host| host.name()),
+            driver: String::new(),
+            processor: true,
+        };
+        #[allow(unused_mut, reason = "without Vulkan there is nothing to add")]
+        let mut all = vec![host(Device::Cpu), host(Device::Scalar)];
+        #[cfg(feature = "vulkan")]
+        for (number, facts) in gpu::devices().unwrap_or_default().into_iter().enumerate() {
+            all.push(Found {
+                device: Device::Vulkan(number),
+                name: facts.name,
+                driver: facts.driver,
+                processor: facts.processor,
+            });
+        }
+        all
+    }
+
+    /// Opens the device and has it prove itself; gives the name that answers carry.
+    ///
+    /// # Errors
+    /// It is not there, or differs from the definition.
+    pub fn prove(self, threads: usize) -> Result<String, Error> {
+        #[cfg(feature = "vulkan")]
+        if let Device::Vulkan(number) = self {
+            return Ok(Vulkan::open(number)?.name());
+        }
+        Ok(self.host(threads)?.name())
+    }
+}
+
+/// A device of this machine.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// By which it is asked for.
+    pub device: Device,
+    /// What it calls itself.
+    pub name: String,
+    /// Its driver, where it has one.
+    pub driver: String,
+    /// Whether it is the processor: `auto` takes the native code instead.
+    pub processor: bool,
 }

@@ -307,17 +307,21 @@ impl<B: Backend> Encoder<B> {
         norm(&layer.output_norm, &x)
     }
 
-    /// A text's vector from its tokens', scaled to length one.
+    /// A text's vector from its tokens'.
     fn pool(&self, rows: &[f32]) -> Vec<f32> {
-        let width = self.config.hidden_size;
-        let sums: Vec<i64> = match self.pooling {
-            Pooling::First => rows[..width].iter().map(|v| fixed(*v)).collect(),
-            Pooling::Mean => (0..width)
-                .map(|i| rows.iter().skip(i).step_by(width).map(|v| fixed(*v)).sum())
-                .collect(),
-        };
-        unit(&sums)
+        pool(self.pooling, self.config.hidden_size, rows)
     }
+}
+
+/// A text's vector from its tokens', scaled to length one.
+pub(crate) fn pool(pooling: Pooling, width: usize, rows: &[f32]) -> Vec<f32> {
+    let sums: Vec<i64> = match pooling {
+        Pooling::First => rows[..width].iter().map(|v| fixed(*v)).collect(),
+        Pooling::Mean => (0..width)
+            .map(|i| rows.iter().skip(i).step_by(width).map(|v| fixed(*v)).sum())
+            .collect(),
+    };
+    unit(&sums)
 }
 
 /// A number of a token's vector in a sum: units of 2^-18, to 2^12 in magnitude.

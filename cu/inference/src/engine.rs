@@ -32,9 +32,22 @@ impl Sequence {
     }
 }
 
+/// What one sequence has in a step.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// The sequence.
+    pub sequence: &'a mut Sequence,
+    /// Its new tokens.
+    pub new: &'a [u32],
+    /// The logits it wants.
+    pub wanted: Wanted,
+}
+
 /// Which logits a call gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
+    /// None.
+    None,
     /// Those after the last new token of each sequence.
     Last,
     /// Those after every new token.
@@ -107,13 +120,76 @@ impl<B: Backend> Engine<B> {
         sequences: &mut [(&mut Sequence, &[u32])],
         wanted: Wanted,
     ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
-        self.admit(sequences)?;
+        let part = |(sequence, new)| Part {
+            sequence,
+            new,
+            wanted,
+        };
+        let parts = sequences
+            .iter_mut()
+            .map(|(sequence, new)| (&mut **sequence, *new));
+        self.step(&mut parts.map(part).collect::<Vec<_>>())
+    }
+
+    /// As [`Engine::extend`], each sequence with the logits it wants.
+    ///
+    /// # Errors
+    /// As [`Engine::extend`].
+    pub fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        let rows = self.place(parts)?;
+        let tables = parts.iter().map(|part| part.sequence.table.clone()).collect();
+        self.evaluate(
+            &rows,
+            Batch {
+                places: vec![],
+                tables,
+            },
+        )
+    }
+
+    /// The normed last layer of every token of a text that stands alone, one after the other.
+    ///
+    /// # Errors
+    /// As [`Engine::extend`]. Nothing is held afterwards.
+    pub fn states(&mut self, tokens: &[u32]) -> Result<Vec<f32>, Error> {
+        let (mut sequence, mut states) = (Sequence::default(), vec![]);
+        let part = Part {
+            sequence: &mut sequence,
+            new: tokens,
+            wanted: Wanted::None,
+        };
+        let rows = self.place(&mut [part])?;
+        let mut batch = Batch {
+            places: vec![],
+            tables: vec![sequence.table.clone()],
+        };
+        let mut result = Ok(());
+        for rows in rows.chunks(ROWS_MAX) {
+            batch.places = rows.iter().map(|row| row.1).collect();
+            let tokens: Vec<u32> = rows.iter().map(|row| row.0).collect();
+            let given = self.decoder.states(&mut self.cache, &tokens, &batch);
+            match given {
+                Ok(given) => states.extend(given),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        self.end(sequence);
+        result.map(|()| states)
+    }
+
+    /// Gives new tokens their pages and places: a row each, with whether its logits are wanted.
+    fn place(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<(u32, Place, bool)>, Error> {
+        self.admit(parts)?;
         let mut rows = vec![];
-        for (index, (sequence, new)) in sequences.iter_mut().enumerate() {
+        for (index, part) in parts.iter_mut().enumerate() {
+            let (sequence, new, wanted) = (&mut *part.sequence, part.new, part.wanted);
             let start = sequence.tokens.len();
             let pages = (start + new.len()).div_ceil(PAGE) - sequence.table.len();
             sequence.table.extend((0..pages).map(|_| self.pages.take()));
-            sequence.tokens.extend(*new);
+            sequence.tokens.extend(new);
             for (at, token) in new.iter().enumerate() {
                 let position = (start + at) as u32;
                 let place = Place {
@@ -122,20 +198,12 @@ impl<B: Backend> Engine<B> {
                     from: 0,
                     to: position + 1,
                 };
-                rows.push((*token, place, wanted == Wanted::All || at + 1 == new.len()));
+                let last = at + 1 == new.len();
+                let gives = wanted == Wanted::All || wanted == Wanted::Last && last;
+                rows.push((*token, place, gives));
             }
         }
-        let tables = sequences
-            .iter()
-            .map(|(sequence, _)| sequence.table.clone())
-            .collect();
-        self.evaluate(
-            &rows,
-            Batch {
-                places: vec![],
-                tables,
-            },
-        )
+        Ok(rows)
     }
 
     fn evaluate(
@@ -159,10 +227,10 @@ impl<B: Backend> Engine<B> {
         Ok(logits)
     }
 
-    fn admit(&self, sequences: &[(&mut Sequence, &[u32])]) -> Result<(), Error> {
+    fn admit(&self, parts: &[Part<'_>]) -> Result<(), Error> {
         let (vocabulary, positions) = (self.decoder.model().vocabulary, self.decoder.positions());
         let mut pages = 0;
-        for (sequence, new) in sequences {
+        for Part { sequence, new, .. } in parts {
             if let Some(token) = new.iter().find(|token| **token as usize >= vocabulary) {
                 return Err(Error::Invalid(format!(
                     "token {token} of a vocabulary of {vocabulary}"

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Profile;
 use crate::backend::Backend;
-use crate::engine::{Engine, Sequence, Wanted};
+use crate::encoder::{Pooling, pool};
+use crate::engine::{Engine, Part, Sequence, Wanted};
 use crate::error::Error;
 use crate::sample::{Settings, choose};
 
@@ -29,8 +30,26 @@ pub trait Decode: Send {
         wanted: Wanted,
     ) -> Result<Vec<Vec<f32>>, Error>;
 
+    /// Evaluates new tokens of several sequences together.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Vec<f32>>>, Error>;
+
+    /// The vector of a text that stands alone: the mean of its tokens' last layer, of length one.
+    ///
+    /// # Errors
+    /// As [`Engine::extend`]. Nothing is held afterwards.
+    fn vector(&mut self, tokens: &[u32]) -> Result<Vec<f32>, Error>;
+
+    /// A sequence that begins as another did, to at most that many tokens.
+    fn fork(&mut self, sequence: &Sequence, length: usize) -> Sequence;
+
     /// Gives a sequence's room back.
     fn end(&mut self, sequence: Sequence);
+
+    /// Positions that no sequence holds.
+    fn free(&self) -> usize;
 
     /// The device and driver.
     fn device(&self) -> String;
@@ -56,8 +75,25 @@ impl<B: Backend> Decode for Engine<B> {
         Ok(logits.pop().unwrap_or_default())
     }
 
+    fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        Engine::step(self, parts)
+    }
+
+    fn vector(&mut self, tokens: &[u32]) -> Result<Vec<f32>, Error> {
+        let states = self.states(tokens)?;
+        Ok(pool(Pooling::Mean, self.decoder().model().width, &states))
+    }
+
+    fn fork(&mut self, sequence: &Sequence, length: usize) -> Sequence {
+        Engine::fork(self, sequence, length)
+    }
+
     fn end(&mut self, sequence: Sequence) {
         Engine::end(self, sequence);
+    }
+
+    fn free(&self) -> usize {
+        Engine::free(self)
     }
 
     fn device(&self) -> String {
@@ -279,8 +315,8 @@ impl Draft {
     ///
     /// # Panics
     /// On an answer without a token.
-    pub fn receipt(self, gas: impl FnOnce(usize, usize) -> u64) -> Receipt {
-        let mut receipt = self.receipt;
+    pub fn receipt(&self, gas: impl FnOnce(usize, usize) -> u64) -> Receipt {
+        let mut receipt = self.receipt.clone();
         assert!(!receipt.tokens.is_empty());
         if receipt.finish == Finish::Length && receipt.tokens.len() < receipt.tokens_max {
             receipt.tokens_max = receipt.tokens.len();
@@ -293,6 +329,14 @@ impl Draft {
         }
         receipt.gas = gas(receipt.prompt.len(), receipt.tokens.len());
         receipt
+    }
+}
+
+/// The token that a receipt was found wrong at, where its refusal is of one.
+pub fn wrong_token(error: &Error) -> Option<usize> {
+    match error {
+        Error::Format { what, .. } => what.strip_prefix("receipt, token ")?.parse().ok(),
+        _ => None,
     }
 }
 

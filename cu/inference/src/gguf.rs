@@ -346,6 +346,16 @@ impl<'a> Gguf<'a> {
             .ok_or_else(|| broken(format!("no tensor {name}")))
     }
 
+    /// Where a tensor's bytes are in the file.
+    pub fn range(&self, name: &str) -> Option<Range<usize>> {
+        self.tensors.get(name).map(|tensor| tensor.range.clone())
+    }
+
+    /// All tensors by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&'a str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (*name, tensor))
+    }
+
     /// A weight matrix of exactly this size.
     ///
     /// # Errors

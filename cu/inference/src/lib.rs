@@ -5,7 +5,9 @@
 //! Invariant: sums run over integers only, so no order of adding can change a result; floats are element-wise.
 
 pub mod backend;
+pub mod bert;
 pub mod blocks;
+pub mod chat;
 pub mod decoder;
 pub mod device;
 pub mod encoder;
@@ -23,6 +25,7 @@ pub mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tokenizer;
+pub mod trace;
 pub mod vocabulary;
 pub mod weight;
 

@@ -118,6 +118,14 @@ impl<'a> Safetensors<'a> {
         self.metadata.get(key).map(String::as_str)
     }
 
+    /// All tensors by name, with how many numbers each has.
+    pub fn sizes(&self) -> impl Iterator<Item = (&str, u64)> {
+        let numbers = |tensor: &Tensor| tensor.shape.iter().copied().fold(1, u64::saturating_mul);
+        self.tensors
+            .iter()
+            .map(move |(name, tensor)| (name.as_str(), numbers(tensor)))
+    }
+
     /// Everything after the header.
     pub fn data(&self) -> &'a [u8] {
         self.data

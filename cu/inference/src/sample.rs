@@ -96,9 +96,9 @@ pub fn logprobs(logits: &[f32], tokens: impl IntoIterator<Item = u32>) -> Vec<f3
     tokens.into_iter().map(one).collect()
 }
 
-/// The natural logarithm of a sum of weights in units of 2^-24, at least 1 and below 2^20 of these units.
+/// The natural logarithm of a sum of weights in units of 2^-24, from 1 to 2^20.
 fn logarithm(total: u64) -> f32 {
-    assert!((1 << 24..1 << 44).contains(&total));
+    assert!((1 << 24..=1 << 44).contains(&total));
     let whole = 63 - total.leading_zeros();
     let (mut y, mut log) = ((total << (63 - whole)) >> 32, u64::from(whole - 24));
     for _ in 0..32 {
@@ -109,7 +109,7 @@ fn logarithm(total: u64) -> f32 {
         }
     }
     // ln 2 in units of 2^-32.
-    let natural = (log * 2_977_044_472) >> 32;
+    let natural = (u128::from(log) * 2_977_044_472) >> 32;
     (natural >> 12) as i32 as f32 * (1.0 / 1_048_576.0)
 }
 

@@ -3,21 +3,33 @@
 //! Not here: sockets, processes, who pays. Invariant: what a [`Service`] answers is a function of the model, the profile
 //! and the ask; load, order, batch, device and prefix reuse never show. What depends on them is [`Unavailable`].
 
+mod answer;
 mod ask;
+mod decoding;
+mod encoding;
+mod load;
 mod model;
+mod queue;
+mod registry;
 mod text;
+mod watch;
+mod worker;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub use ask::*;
-use model::Model;
+use load::Loader;
+pub use load::{Devices, Machine};
+use registry::Registry;
+use watch::Watchers;
+pub use watch::{News, WATCHERS_MAX, Watch, Watched};
 
 use crate::device::Device;
 
 /// What the service may use. No value of it can change an answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What computes.
     pub device: Device,
@@ -35,6 +47,8 @@ pub struct Config {
     pub queue_max: usize,
     /// Asks of one asker that wait for one model.
     pub asker_max: usize,
+    /// Sequences of answered asks whose keys and values are kept for asks that begin like them; 0 keeps none.
+    pub prefixes_max: usize,
 }
 
 impl Default for Config {
@@ -48,6 +62,7 @@ impl Default for Config {
             batch_max: 64,
             queue_max: 1024,
             asker_max: 256,
+            prefixes_max: 64,
         }
     }
 }
@@ -79,26 +94,43 @@ impl Cancel {
     }
 }
 
+/// How a loaded model stands, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Which.
+    pub model: ModelRef,
+    /// What computes it, with its driver.
+    pub device: String,
+    /// Bytes it takes, about.
+    pub bytes: u64,
+    /// Asks that wait.
+    pub waiting: usize,
+    /// Asks being evaluated.
+    pub running: usize,
+    /// Positions of its cache; 0 for an encoder.
+    pub positions: usize,
+    /// Of them, those that no ask needs now.
+    pub positions_free: usize,
+}
+
 /// A handle on the service; threads are inside, and end with the last handle.
 #[derive(Clone)]
-pub struct Service(Arc<Inner>);
-
-type Entry = Arc<OnceLock<Result<Arc<Model>, Refusal>>>;
-
-struct Inner {
-    config: Config,
-    models: Arc<dyn Models>,
-    loaded: Mutex<HashMap<ModelRef, Entry>>,
-}
+pub struct Service(Arc<Registry>, Arc<Watchers>);
 
 impl Service {
     /// A service that has loaded nothing yet.
     pub fn open(config: Config, models: Arc<dyn Models>) -> Service {
-        Service(Arc::new(Inner {
+        Service::open_on(config, models, Arc::new(Machine))
+    }
+
+    /// As [`Service::open`], on devices of the caller's.
+    pub fn open_on(config: Config, models: Arc<dyn Models>, devices: Arc<dyn Devices>) -> Service {
+        let loader = Loader {
             config,
             models,
-            loaded: Mutex::default(),
-        }))
+            devices,
+        };
+        Service(Arc::new(Registry::new(loader)), Arc::default())
     }
 
     /// The answer to an ask. Blocks the calling thread until it is there.
@@ -120,7 +152,34 @@ impl Service {
         cancel: &Cancel,
         seen: &mut dyn FnMut(&Token),
     ) -> Result<Generated, Refusal> {
-        self.model(&ask.model)?.generate(ask, cancel, seen)
+        let answer = self.1.number();
+        let tell = |news| {
+            let model = ask.model.clone();
+            self.1.tell(&ask.asker, || Watched { answer, model, news });
+        };
+        let mut both = |token: &Token| {
+            seen(token);
+            if !token.text.is_empty() {
+                tell(News::Text(token.text.clone()));
+            }
+        };
+        let generated = self
+            .0
+            .get(&ask.model)
+            .and_then(|model| model.generate(ask, cancel, &mut both));
+        tell(match &generated {
+            Ok(generated) => News::Ended(generated.finish),
+            Err(refusal) => News::Refused(refusal.to_string()),
+        });
+        generated
+    }
+
+    /// What an asker's answers are, as they are written: those that begin from now on, on this node.
+    ///
+    /// # Errors
+    /// Too many watch already.
+    pub fn watch(&self, asker: &str) -> Result<Watch, Refusal> {
+        self.1.watch(asker)
     }
 
     /// Vectors of texts.
@@ -128,7 +187,7 @@ impl Service {
     /// # Errors
     /// [`Refusal`].
     pub fn embed(&self, ask: &Embed) -> Result<Embedded, Refusal> {
-        self.model(&ask.model)?.embed(ask)
+        self.0.get(&ask.model)?.embed(ask)
     }
 
     /// How likely given tokens are.
@@ -136,7 +195,7 @@ impl Service {
     /// # Errors
     /// [`Refusal`].
     pub fn score(&self, ask: &Score) -> Result<Scored, Refusal> {
-        self.model(&ask.model)?.score(ask)
+        self.0.get(&ask.model)?.score(ask)
     }
 
     /// The tokens of a text, behind the one that begins texts where the model has one.
@@ -144,7 +203,7 @@ impl Service {
     /// # Errors
     /// [`Refusal`].
     pub fn tokenize(&self, model: &ModelRef, text: &str) -> Result<Vec<u32>, Refusal> {
-        self.model(model)?.tokenize(text)
+        self.0.get(model)?.tokenize(text)
     }
 
     /// The text of tokens, control tokens left out.
@@ -152,7 +211,7 @@ impl Service {
     /// # Errors
     /// [`Refusal`].
     pub fn detokenize(&self, model: &ModelRef, tokens: &[u32]) -> Result<String, Refusal> {
-        self.model(model)?.detokenize(tokens)
+        self.0.get(model)?.detokenize(tokens)
     }
 
     /// What gas is computed from.
@@ -160,27 +219,11 @@ impl Service {
     /// # Errors
     /// [`Refusal`].
     pub fn facts(&self, model: &ModelRef) -> Result<Facts, Refusal> {
-        Ok(self.model(model)?.facts)
+        Ok(self.0.get(model)?.card.facts)
     }
 
-    fn model(&self, model: &ModelRef) -> Result<Arc<Model>, Refusal> {
-        let entry = {
-            let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-            loaded.entry(model.clone()).or_default().clone()
-        };
-        let load = || {
-            let blob = self.0.models.bytes(&model.id)?;
-            Ok(Arc::new(Model::load(
-                (*blob).as_ref(),
-                model.profile,
-                &self.0.config,
-            )?))
-        };
-        let model_loaded = entry.get_or_init(load).clone();
-        if let Err(Refusal::Unavailable(_)) = model_loaded {
-            let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-            loaded.remove(model);
-        }
-        model_loaded
+    /// The models that are loaded now.
+    pub fn loaded(&self) -> Vec<Standing> {
+        self.0.standing()
     }
 }

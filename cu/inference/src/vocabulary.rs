@@ -16,6 +16,8 @@ use crate::tokenizer::{TEXT_BYTES_MAX, Tokenizer};
 const SPACE: &str = "\u{2581}";
 /// The kind of pieces that no text yields.
 const CONTROL: i128 = 3;
+/// The kind of pieces that a model's maker added.
+const DEFINED: i128 = 4;
 
 /// A vocabulary.
 pub struct Vocabulary {
@@ -27,7 +29,7 @@ pub struct Vocabulary {
 
 struct Piece {
     text: Box<str>,
-    /// Normal 1, unknown 2, [`CONTROL`], defined by a user 4, unused 5, byte 6.
+    /// Normal 1, unknown 2, [`CONTROL`], [`DEFINED`], unused 5, byte 6.
     kind: i128,
 }
 
@@ -110,9 +112,9 @@ impl Vocabulary {
         self.before
     }
 
-    /// The control token of that name: what no text yields.
-    pub fn control(&self, name: &str) -> Option<u32> {
-        let is = |piece: &Piece| piece.kind == CONTROL && *piece.text == *name;
+    /// The token of that name that templates use: a control token, which no text yields, or one its maker defined.
+    pub fn special(&self, name: &str) -> Option<u32> {
+        let is = |piece: &Piece| matches!(piece.kind, CONTROL | DEFINED) && *piece.text == *name;
         self.pieces.iter().position(is).map(|i| i as u32)
     }
 

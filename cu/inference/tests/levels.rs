@@ -13,7 +13,7 @@ const WIDTHS: [Width; 4] = [Width::Eight, Width::Six, Width::Five, Width::Four];
 
 /// The levels this processor has, beyond the definition, with one thread and with three.
 fn hosts() -> Vec<Host> {
-    let levels = [Level::Avx2, Level::Vnni]
+    let levels = [Level::Avx2, Level::Vnni, Level::Amx]
         .into_iter()
         .filter(|level| *level <= Level::best());
     levels
@@ -98,7 +98,7 @@ fn dot_products_equal_the_definition() {
     while compared < comparisons() {
         for width in WIDTHS {
             let (rows, cols) = (1 + random.below(200), 32 * (1 + random.below(70)));
-            let tokens = 1 + random.below(20);
+            let tokens = 1 + random.below(40);
             let w = matrix(random, rows, cols, width);
             let x = scalar.rows(cols, numbers(random, tokens * cols));
             let bias = numbers(random, rows);
@@ -147,8 +147,8 @@ fn element_wise_operators_equal_the_definition() {
 #[test]
 fn attention_equals_the_definition() {
     let (random, scalar) = (&mut Random(13), Host::scalar());
-    for round in 0..12 {
-        let dim = [16, 64, 80, 128][random.below(4)];
+    for round in 0..14 {
+        let dim = [16, 32, 64, 80, 96, 128, 256][round % 7];
         let n = [40, 700][usize::from(round == 0)];
         let pages = (n as u32).div_ceil(32);
         let batch = Batch {

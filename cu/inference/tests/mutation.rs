@@ -1,8 +1,13 @@
 //! Files that somebody broke on purpose: whatever is done to a model file, loading it ends in a model or a refusal.
-//! `WEFT_MUTATIONS` sets how many files are tried (default 20,000).
+//! Memory stays within a bound however large the sizes are that a file claims. `WEFT_MUTATIONS` sets how many files of
+//! each kind are tried (default 20,000); the long run has 10 million.
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(unsafe_code, reason = "an allocator that counts")]
 
 mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use inference::Profile;
 use inference::backend::Host;
@@ -13,6 +18,39 @@ use inference::safetensors::Safetensors;
 use inference::tokenizer::Tokenizer;
 use support::Random;
 use support::forge::{self, Shape};
+
+/// Bytes held at most, by all tests of this file together: hundreds of times the files, far from what they may claim.
+const BYTES_MAX: usize = 64 << 20;
+
+/// The system's allocator, counting.
+struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is handed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        MOST.fetch_max(held, Ordering::Relaxed);
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(start, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn bounded() {
+    let most = MOST.load(Ordering::Relaxed);
+    assert!(most < BYTES_MAX, "{most} bytes held at once");
+}
 
 fn tries() -> usize {
     std::env::var("WEFT_MUTATIONS")
@@ -87,6 +125,7 @@ fn broken_models_load_or_are_refused() {
     }
     println!("{refused} refused, {loaded} loaded");
     assert!(refused > 0 && loaded > 0);
+    bounded();
 }
 
 #[test]
@@ -111,6 +150,7 @@ fn broken_encoders_load_or_are_refused() {
     }
     println!("{refused} refused, {loaded} loaded");
     assert!(refused > 0 && loaded > 0);
+    bounded();
 }
 
 #[test]
@@ -137,4 +177,30 @@ fn broken_tokenizers_load_or_are_refused() {
     }
     println!("{loaded} loaded");
     assert!(loaded > 0);
+    bounded();
+}
+
+#[test]
+fn broken_configurations_are_read_or_refused() {
+    let random = &mut Random(96);
+    let (whole, file) = forge::bert(32, 64, 50, 9);
+    let (mut refused, mut read) = (0, 0);
+    for _ in 0..tries() {
+        let mut bytes = whole.clone();
+        mutate(&mut bytes, whole.len(), random);
+        let encoder = Config::read(&bytes).and_then(|config| {
+            let file = Safetensors::parse(&file)?;
+            Encoder::load(Host::scalar(), config, &file, Profile::A16, Pooling::Mean)
+        });
+        match encoder {
+            Ok(_) => read += 1,
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().len() < 4096, "a refusal that does not end");
+            }
+        }
+    }
+    println!("{refused} refused, {read} loaded");
+    assert!(refused > 0 && read > 0);
+    bounded();
 }

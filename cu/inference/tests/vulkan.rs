@@ -9,8 +9,8 @@ mod device;
 
 use device::{present, shaped};
 use inference::Error;
-use inference::backend::vulkan::{Vulkan, conformance, gpu};
-use inference::backend::{Backend, Host};
+use inference::backend::vulkan::{Vulkan, gpu};
+use inference::backend::{Backend, Host, conformance};
 
 fn conforms(device: &Vulkan, seed: u64, values: u64) {
     let tally = conformance::compare(device, &Host::scalar(), seed, values).unwrap();

@@ -102,6 +102,8 @@ With a node that has an upload route:
     /// Uploading: what it would cost.
     #[command(subcommand)]
     Upload(upload::UploadCommand),
+    /// Make a data folder from what a node published: its log byte for byte, and every state in it.
+    Rebuild(crate::rebuild::RebuildArgs),
     /// Write a file that shows an item's place in its log and on the weave, to be checked without any network.
     #[command(after_help = "\
 Where something went up:
@@ -160,6 +162,7 @@ impl Command {
             Command::Ps(args) => args.json,
             Command::Status(args) => args.ask.json,
             Command::Seal(args) | Command::Upload(upload::UploadCommand::Preview(args)) => args.json,
+            Command::Rebuild(args) => args.json,
             Command::Prove(args) => args.json,
             Command::Verify(args) => args.json,
             Command::Follow(args) => args.json,
@@ -183,6 +186,7 @@ impl Command {
             Command::Upload(upload::UploadCommand::Preview(args)) => {
                 interruptible(upload::preview(&args, outlet)).await
             }
+            Command::Rebuild(args) => interruptible(crate::rebuild::run(&args, outlet)).await,
             Command::Prove(args) => interruptible(crate::proof::prove(&args, outlet)).await,
             Command::Verify(args) => interruptible(crate::proof::verify(&args, outlet)).await,
             Command::Follow(args) => interruptible(crate::follow::follow(&args, outlet)).await,

@@ -13,6 +13,10 @@ Examples:
   weft infer generate --model m.gguf --prompt 'Once' --max-tokens 64
   weft infer generate --model m.gguf --prompt 'Once' --receipt r.json --json")]
     Generate(GenerateArgs),
+    /// What every operator gave on the way to a token of a receipt: by it a difference is found to the operator.
+    Trace(TraceArgs),
+    /// An encoder's folder as one file, so that one content id names it whole.
+    Pack(PackArgs),
     /// Vectors of texts: one per line of standard input.
     #[command(after_help = "\
 Examples:
@@ -20,7 +24,15 @@ Examples:
     Embed(EmbedArgs),
     /// The logits after some tokens.
     Logits(LogitsArgs),
-    /// Check a receipt: names the first wrong token of a forged one.
+    /// Check a receipt: names the first wrong token of a forged one, and the operator that made it wrong.
+    #[command(after_help = "\
+A wrong token is looked into at once: this device is compared with the definition, operator by operator. With the
+maker's own trace of that token, made by `weft infer trace`, the first operator is named that the maker had wrong.
+
+Examples:
+  weft infer verify r.json --model m.gguf
+  weft infer trace r.json --model m.gguf --token 17 --out t.json    the maker
+  weft infer verify r.json --model m.gguf --trace t.json            the checker")]
     Verify(VerifyArgs),
     /// The devices of this machine.
     Devices(DevicesArgs),
@@ -96,13 +108,45 @@ pub struct VerifyArgs {
     pub receipt: PathBuf,
     #[command(flatten)]
     pub model: ModelArgs,
+    /// The maker's trace of the wrong token.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+}
+
+/// `weft infer trace`
+#[derive(Args, Debug)]
+pub struct TraceArgs {
+    /// The receipt.
+    pub receipt: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Which token of the answer, from 0. Default: the first.
+    #[arg(long, value_name = "N")]
+    pub token: Option<usize>,
+    /// Write the trace here instead of to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// `weft infer pack`
+#[derive(Args, Debug)]
+pub struct PackArgs {
+    /// A folder with `model.safetensors`, `config.json` and `tokenizer.json`.
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Where to write the file.
+    #[arg(value_name = "FILE")]
+    pub out: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `weft infer embed`
 #[derive(Args, Debug)]
 pub struct EmbedArgs {
-    /// A folder with `model.safetensors`, `config.json` and `tokenizer.json`.
-    #[arg(long, value_name = "DIR")]
+    /// A folder with `model.safetensors`, `config.json` and `tokenizer.json`, a packed encoder, or a GGUF file.
+    #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
     /// What computes: auto, cpu, scalar or vulkan[:N].
     #[arg(long, default_value = "auto")]
@@ -124,6 +168,9 @@ pub struct DevicesArgs {
     /// Print JSON, a device per line.
     #[arg(long)]
     pub json: bool,
+    /// Open each and have it prove itself.
+    #[arg(long)]
+    pub prove: bool,
 }
 
 /// `weft infer bench`

@@ -1,16 +1,16 @@
-//! `weft infer generate`, `logits` and `verify`: a decoder asked once. Not here: many askers at a time.
+//! `weft infer generate` and `logits`: a decoder asked once. Not here: many askers at a time, checks.
 
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use inference::engine::{Sequence, Wanted};
-use inference::generate::{self, Receipt, Request, logits_hash};
+use inference::generate::{self, Request, logits_hash};
 use inference::rope::POSITIONS_MAX;
 use inference::sample::Settings;
 use serde_json::json;
 
-use super::args::{GenerateArgs, LogitsArgs, VerifyArgs};
-use super::{Loaded, load, read};
+use super::args::{GenerateArgs, LogitsArgs};
+use super::{Loaded, computed, load, write};
 
 /// `weft infer generate`
 pub fn generate(args: &GenerateArgs) -> Result<()> {
@@ -25,7 +25,7 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
     let receipt = generate::generate(loaded.engine.as_mut(), &loaded.id, &request, &mut |_| ())?;
     if let Some(path) = &args.receipt {
         let text = serde_json::to_vec_pretty(&receipt)?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        write(path, &text)?;
     }
     let text = loaded
         .vocabulary
@@ -34,12 +34,11 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
         .transpose()?;
     let device = loaded.engine.device();
     match args.model.json {
-        true => writeln!(
-            out,
-            "{}",
-            json!({"text": text, "tokens": receipt.tokens, "finish": receipt.finish, "gas": receipt.gas,
-                   "device": device, "receipt": receipt})
-        )?,
+        true => {
+            let answer = json!({"text": text, "tokens": receipt.tokens, "finish": receipt.finish, "gas": receipt.gas,
+                                "receipt": receipt});
+            writeln!(out, "{}", computed(answer, &device))?;
+        }
         false => match text {
             Some(text) => writeln!(out, "{text}")?,
             None => writeln!(out, "{:?}", receipt.tokens)?,
@@ -81,35 +80,11 @@ pub fn logits(args: &LogitsArgs) -> Result<()> {
     let (hash, device) = (logits_hash(logits).to_string(), loaded.engine.device());
     let mut out = std::io::stdout().lock();
     match args.model.json {
-        true => writeln!(
-            out,
-            "{}",
-            json!({"hash": hash, "logits": logits, "device": device})
-        )?,
+        true => {
+            let answer = json!({"hash": hash, "logits": logits});
+            writeln!(out, "{}", computed(answer, &device))?;
+        }
         false => writeln!(out, "{hash}\n{logits:?}")?,
-    }
-    Ok(())
-}
-
-/// `weft infer verify`
-pub fn verify(args: &VerifyArgs) -> Result<()> {
-    let receipt: Receipt = serde_json::from_slice(&read(&args.receipt)?)
-        .with_context(|| format!("{} is no receipt", args.receipt.display()))?;
-    let mut loaded = load(&args.model, receipt.prompt.len() + receipt.tokens.len())?;
-    let checked = generate::verify(loaded.engine.as_mut(), &loaded.id, &receipt);
-    let (tokens, device) = (receipt.tokens.len(), loaded.engine.device());
-    let mut out = std::io::stdout().lock();
-    if args.model.json {
-        let error = checked.as_ref().err().map(ToString::to_string);
-        writeln!(
-            out,
-            "{}",
-            json!({"ok": checked.is_ok(), "error": error, "tokens": tokens, "device": device})
-        )?;
-    }
-    checked?;
-    if !args.model.json {
-        writeln!(out, "{tokens} tokens are what the model gives")?;
     }
     Ok(())
 }

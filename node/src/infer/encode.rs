@@ -1,66 +1,76 @@
-//! `weft infer embed`: a vector per line of standard input. Not here: decoders.
+//! `weft infer embed`: a vector per line of standard input. Not here: answers.
 
 use std::io::{BufRead, Write};
+use std::sync::Arc;
 
-use anyhow::{Result, bail};
-use inference::device::Embed;
-use inference::encoder::{Config, Pooling};
-use inference::safetensors::Safetensors;
-use inference::tokenizer::Tokenizer;
+use anyhow::{Result, ensure};
+use inference::service::{Blob, Config, Embed, ModelRef, Models, Refusal, Service};
 use serde_json::json;
 
 use super::args::EmbedArgs;
-use super::{device, profile, read, threads};
+use super::{bytes, computed, device, profile};
 
 /// Lines evaluated together.
-const LINES: usize = 32;
+const LINES: usize = 256;
+
+/// The one model there is.
+struct One(Blob);
+
+impl Models for One {
+    fn bytes(&self, _: &str) -> Result<Blob, Refusal> {
+        Ok(Arc::clone(&self.0))
+    }
+}
 
 /// `weft infer embed`
 pub fn run(args: &EmbedArgs) -> Result<()> {
-    if !args.model.is_dir() {
-        bail!(
-            "{} is no folder; only encoders give vectors",
-            args.model.display()
-        );
-    }
-    let weights = read(&args.model.join("model.safetensors"))?;
-    let config = Config::read(&read(&args.model.join("config.json"))?)?;
-    let tokenizer = Tokenizer::read(&read(&args.model.join("tokenizer.json"))?)?;
-    let (file, pooling) = (Safetensors::parse(&weights)?, pooling(args));
-    let threads = threads(args.threads);
-    let encoder = device(&args.device)?.encoder(threads, config, &file, profile(&args.profile)?, pooling)?;
-    let lines: Vec<String> = std::io::stdin().lock().lines().collect::<std::io::Result<_>>()?;
+    let config = Config {
+        device: device(&args.device)?,
+        threads: args.threads,
+        memory_bytes_max: u64::MAX,
+        ..Config::default()
+    };
+    let service = Service::open(config, Arc::new(One(bytes(&args.model)?)));
+    let model = ModelRef {
+        id: "model".to_owned(),
+        profile: profile(&args.profile)?,
+    };
+    // A model that cannot be used is told before anything is read.
+    service.facts(&model)?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for lines in lines.chunks(LINES) {
-        for vector in vectors(encoder.as_ref(), &tokenizer, lines)? {
-            match args.json {
-                true => writeln!(
-                    out,
-                    "{}",
-                    json!({"embedding": vector, "device": encoder.device()})
-                )?,
-                false => writeln!(out, "{}", json!(vector))?,
+    let (mut lines, mut input) = (vec![], std::io::stdin().lock().lines());
+    loop {
+        let line = input.next().transpose()?;
+        let over = line.is_none();
+        lines.extend(line);
+        if lines.len() == LINES || over && !lines.is_empty() {
+            for vector in vectors(&service, &model, std::mem::take(&mut lines))? {
+                told(args, &service, &vector, &mut out)?;
             }
         }
+        if over {
+            return Ok(out.flush()?);
+        }
     }
-    Ok(out.flush()?)
 }
 
-fn vectors(encoder: &dyn Embed, tokenizer: &Tokenizer, lines: &[String]) -> Result<Vec<Vec<f32>>> {
-    let tokens = lines
-        .iter()
-        .map(|line| tokenizer.encode_whole(line, encoder.tokens_max().min(256)));
-    let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
-    let texts: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
-    Ok(encoder.embed(&texts)?)
+fn told(args: &EmbedArgs, service: &Service, vector: &[f32], out: &mut impl Write) -> Result<()> {
+    let device = service.loaded().into_iter().next();
+    let device = device.map_or(String::new(), |standing| standing.device);
+    Ok(match args.json {
+        true => writeln!(out, "{}", computed(json!({"embedding": vector}), &device))?,
+        false => writeln!(out, "{}", json!(vector))?,
+    })
 }
 
-/// How the folder says tokens' vectors become one; the mean where it does not say.
-fn pooling(args: &EmbedArgs) -> Pooling {
-    let said = std::fs::read(args.model.join("1_Pooling/config.json")).unwrap_or_default();
-    let said: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
-    match said["pooling_mode_cls_token"].as_bool() {
-        Some(true) => Pooling::First,
-        _ => Pooling::Mean,
-    }
+fn vectors(service: &Service, model: &ModelRef, texts: Vec<String>) -> Result<Vec<Vec<f32>>> {
+    let count = texts.len();
+    let embedded = service.embed(&Embed {
+        model: model.clone(),
+        texts,
+        gas_max: None,
+        asker: String::new(),
+    })?;
+    ensure!(embedded.vectors.len() == count, "a vector per line");
+    Ok(embedded.vectors)
 }

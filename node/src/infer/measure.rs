@@ -8,7 +8,7 @@ use inference::engine::{Sequence, Wanted};
 use serde_json::json;
 
 use super::args::BenchInferArgs;
-use super::{Loaded, load};
+use super::{Loaded, computed, load, threads};
 
 /// `weft infer bench`
 pub fn run(args: &BenchInferArgs) -> Result<()> {
@@ -27,13 +27,12 @@ pub fn run(args: &BenchInferArgs) -> Result<()> {
     let device = loaded.engine.device();
     let mut out = std::io::stdout().lock();
     match args.model.json {
-        true => writeln!(
-            out,
-            "{}",
-            json!({"prefill_tokens_per_s": prefill, "decode_tokens_per_s": decode, "load_ms": load_ms,
-                   "prompt_tokens": args.prompt_tokens, "answer_tokens": args.answer_tokens,
-                   "profile": loaded.engine.profile().name(), "device": device})
-        )?,
+        true => {
+            let answer = json!({"prefill_tokens_per_s": prefill, "decode_tokens_per_s": decode, "load_ms": load_ms,
+                                "prompt_tokens": args.prompt_tokens, "answer_tokens": args.answer_tokens,
+                                "threads": threads(args.model.threads), "profile": loaded.engine.profile().name()});
+            writeln!(out, "{}", computed(answer, &device))?;
+        }
         false => writeln!(
             out,
             "{device}: reads {prefill:.1} tokens/s, writes {decode:.1} tokens/s, loads in {load_ms} ms"

@@ -1,35 +1,59 @@
-//! `weft infer`: models asked from the command line, offline, and receipts checked.
+//! `weft infer`: models asked from the command line, offline, and receipts checked; and the node's own models.
 //!
-//! Not here: arithmetic, formats (`inference`). Invariant: what is printed as JSON names the device that computed it.
+//! Not here: arithmetic, formats, who shares a model (`inference`). Invariant: what is printed as JSON names the device
+//! that computed it, and a device asked for by name never falls back to another.
 
 mod args;
 mod ask;
+mod check;
 mod encode;
+pub mod front;
+mod map;
 mod measure;
+mod settings;
+mod shelf;
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use inference::Profile;
-use inference::device::Device;
+use inference::device::{Device, Room};
 use inference::generate::Decode;
 use inference::gguf::Gguf;
+use inference::service::{Blob, Service};
 use inference::vocabulary::Vocabulary;
+use serde_json::{Value, json};
 
 pub use args::InferCommand;
-use args::{DevicesArgs, ModelArgs};
+use args::{DevicesArgs, ModelArgs, PackArgs};
+use front::Front;
+pub use settings::Settings;
+use shelf::Shelf;
 
 /// Runs one of the commands.
 pub fn run(command: &InferCommand) -> Result<()> {
     match command {
         InferCommand::Generate(args) => ask::generate(args),
         InferCommand::Logits(args) => ask::logits(args),
-        InferCommand::Verify(args) => ask::verify(args),
+        InferCommand::Verify(args) => check::verify(args),
+        InferCommand::Trace(args) => check::trace(args),
         InferCommand::Embed(args) => encode::run(args),
+        InferCommand::Pack(args) => pack(args),
         InferCommand::Bench(args) => measure::run(args),
         InferCommand::Devices(args) => devices(args),
     }
+}
+
+/// The node's models behind their routes. Nothing is loaded before it is asked for.
+pub fn open(settings: &Settings) -> Front {
+    let shelf = Shelf {
+        files: settings.models.clone(),
+        weave: None,
+    };
+    let service = Service::open(settings.service.clone(), Arc::new(shelf));
+    Front::new(service, settings.models.keys(), false, settings.front.clone())
 }
 
 /// A decoder that was asked for, ready.
@@ -40,16 +64,22 @@ struct Loaded {
 }
 
 fn load(args: &ModelArgs, positions: usize) -> Result<Loaded> {
-    let bytes = read(&args.model)?;
-    let file = Gguf::parse(&bytes)?;
-    let threads = threads(args.threads);
-    let engine = device(&args.device)?.decoder(threads, &file, profile(&args.profile)?, positions)?;
+    let blob = bytes(&args.model)?;
+    let bytes = (*blob).as_ref();
+    let file = Gguf::parse(bytes)?;
+    let (threads, room) = (threads(args.threads), Room::one(positions));
+    let engine = device(&args.device)?.decoder(threads, &file, profile(&args.profile)?, room)?;
     // A model without a vocabulary can still be asked by tokens.
     Ok(Loaded {
         engine,
         vocabulary: Vocabulary::read(&file).ok(),
-        id: blake3::hash(&bytes),
+        id: blake3::hash(bytes),
     })
+}
+
+/// A model's file or folder; what it is called is said where it cannot be read.
+fn bytes(path: &Path) -> Result<Blob> {
+    shelf::open(path)
 }
 
 fn device(name: &str) -> Result<Device> {
@@ -76,17 +106,56 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// An answer with what computed it.
+fn computed(mut answer: Value, device: &str) -> Value {
+    answer["device"] = json!(device);
+    answer["driver"] = json!(device.split_once(" / ").map_or("native", |(_, driver)| driver));
+    answer
+}
+
 fn devices(args: &DevicesArgs) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    for (device, name) in Device::all(threads(0)) {
-        match args.json {
-            true => writeln!(
-                out,
-                "{}",
-                serde_json::json!({"device": device.to_string(), "name": name})
-            )?,
-            false => writeln!(out, "{:<10} {name}", device.to_string())?,
+    for found in Device::all(threads(0)) {
+        let device = found.device.to_string();
+        let proved = args
+            .prove
+            .then(|| found.device.prove(threads(0)).map_err(|error| error.to_string()));
+        if args.json {
+            let mut line = json!({"device": device, "name": found.name, "driver": found.driver,
+                                  "processor": found.processor});
+            if let Some(proved) = proved {
+                line["proved"] = json!(proved.is_ok());
+                line["error"] = json!(proved.err());
+            }
+            writeln!(out, "{line}")?;
+            continue;
         }
+        let proved = match proved {
+            None => String::new(),
+            Some(Ok(_)) => "  equal to the definition".to_owned(),
+            Some(Err(error)) => format!("  REFUSED: {error}"),
+        };
+        writeln!(out, "{device:<10} {} {}{proved}", found.name, found.driver)?;
+    }
+    Ok(())
+}
+
+fn pack(args: &PackArgs) -> Result<()> {
+    let packed = shelf::pack_folder(&args.folder)?;
+    write(&args.out, &packed)?;
+    let id = blake3::hash(&packed).to_string();
+    let mut out = std::io::stdout().lock();
+    match args.json {
+        true => writeln!(
+            out,
+            "{}",
+            json!({"file": args.out, "bytes": packed.len(), "model": id})
+        )?,
+        false => writeln!(out, "{}: {} bytes, model {id}", args.out.display(), packed.len())?,
     }
     Ok(())
 }

@@ -9,7 +9,12 @@ use spec::{Address, ItemId, ProcessId};
 #[derive(Args, Debug, Clone)]
 #[command(
     group = clap::ArgGroup::new("whose").required(true).multiple(true).args(["wallet", "process"]),
-    after_help = "What is killed goes on when the same command is given again. The rebuilt node serves reads at once; it schedules \
+    after_help = "\
+With a gateway:
+  weft rebuild --from GATEWAY --wallet ADDRESS --data ./again      all that the wallet carried
+  weft rebuild --from GATEWAY OTHER --process ID --data ./again    the wallet is looked up
+
+What is killed goes on when the same command is given again. The rebuilt node serves reads at once; it schedules \
                   again only after --resume-scheduling."
 )]
 pub struct RebuildArgs {

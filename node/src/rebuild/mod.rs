@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
+use aos_shell::error::Problem;
 use spec::{Address, ProcessId};
 use weave::network::HttpTransport;
 use weave::retrieve::{self, Collector, Found, Limits, Meter, Source, Sources, Staged, Staging};
@@ -27,10 +28,32 @@ pub use report::Report;
 
 use crate::assemble::Node;
 use crate::cli::{NodeArgs, Role};
+use crate::client::{Done, Outlet};
 use crate::config::Config;
 
-/// Runs the command.
-pub fn run(args: &RebuildArgs) -> Result<()> {
+/// Runs the command. Its exit status is 1 if the log is whole and some process could not be evaluated.
+pub async fn run(args: &RebuildArgs, outlet: &Outlet) -> Done {
+    let has_key = args.data.join("keys").join("su.json").exists();
+    let failed = |error: anyhow::Error| Problem::new("rebuild-failed", format!("{error:#}"));
+    let config = config(args).map_err(failed)?;
+    let report = rebuild(args, &config).await.map_err(failed)?;
+    report.print(args.json);
+    match report.failed() {
+        0 if args.json => Ok(0),
+        0 => {
+            outlet.value(&what_next(&args.data, has_key));
+            Ok(0)
+        }
+        failed => {
+            let text =
+                format!("{failed} processes could not be brought back; the log itself is whole (see above)");
+            outlet.note(&text);
+            Ok(1)
+        }
+    }
+}
+
+fn config(args: &RebuildArgs) -> Result<Config> {
     let node = NodeArgs {
         data: Some(args.data.clone()),
         config: args.config.clone(),
@@ -40,13 +63,19 @@ pub fn run(args: &RebuildArgs) -> Result<()> {
     let mut config = Config::load(&node)?;
     // What comes back is not carried again while it comes back.
     config.upload = Default::default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(rebuild(args, &config))?;
-    report.print(args.json);
-    match report.failed() {
-        0 => Ok(()),
-        failed => bail!("{failed} processes could not be brought back; the log itself is whole (see above)"),
-    }
+    Ok(config)
+}
+
+/// What somebody does with a folder that was made.
+fn what_next(data: &Path, has_key: bool) -> String {
+    let data = data.display();
+    let key = match has_key {
+        true => String::new(),
+        false => format!(" and with the old scheduler's key in {data}/keys/su.json (the one there is new)"),
+    };
+    format!(
+        "Start it with `weft node --data {data}`: it serves reads. It schedules again after --resume-scheduling{key}."
+    )
 }
 
 /// Brings a log back, and every process in it.

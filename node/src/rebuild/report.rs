@@ -121,9 +121,6 @@ impl Report {
             self.messages as f64 / seconds,
             self.log_ms as f64 / 1000.0
         );
-        println!(
-            "Start it with `weft node`; it serves reads, and schedules again after --resume-scheduling."
-        );
     }
 }
 

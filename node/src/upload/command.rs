@@ -140,6 +140,11 @@ impl AskArgs {
         let reply: Answer<Reply> = outlet.wait("asking the node", asked).await;
         let reply = reply?;
         let is_ours = reply.code.is_some() || (200..=299).contains(&reply.status);
+        if reply.code.as_deref() == Some("no-route") {
+            let text =
+                format!("{url} has no weave and uploads nothing: ask the scheduler's or the gateway's node");
+            return Err(Problem::new("role-missing", text));
+        }
         if !is_ours {
             let text = format!(
                 "{url}{path} answered with status {}: no node of ours",

@@ -435,4 +435,23 @@ async fn a_key_follows_another_only_by_its_word() {
     let published = published.restart_as(key(3), |_| ());
     send(&published, process, 20, 1).await;
     follow(&published, process).await;
+    is_read_without_keys(&published, process).await;
+}
+
+/// A log that came back without its keys is read by anybody, and goes on for nobody but the last key.
+async fn is_read_without_keys(world: &World, process: ProcessId) {
+    let key = |n: u8| Signer::ed25519(&[n; 32]);
+    let published = world.published(key(9));
+    let all = follow(world, process).await;
+    assert_eq!(published.whole(process).await.len(), all.len());
+    let refusal = published.su.schedule(message(process, "y")).await.unwrap_err();
+    assert_eq!(refusal.code, "scheduling-suspended");
+    for wrong in [1, 2, 9] {
+        let refused = resume_of(&published, key(wrong)).await;
+        assert!(
+            matches!(refused, Err(su::Error::Key { named, .. }) if named == key(3).address()),
+            "{wrong}"
+        );
+    }
+    assert!(resume_of(&published, key(3)).await.unwrap().is_some());
 }

@@ -15,7 +15,7 @@ pub const NORM_MAX: usize = 32768;
 /// The scale of attention weights: the largest weight is this.
 const WEIGHT_ONE: f32 = 32767.0;
 /// Positions whose weighted values add up inside i32: 512 * 32767 * 127 < 2^31.
-const EXACT: usize = 512;
+pub const EXACT: usize = 512;
 
 /// Rows quantised block by block: value = code * 2^(exponent - (shift - headroom)).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,39 +6,21 @@ use std::sync::{Arc, Mutex};
 use crate::Profile;
 use crate::backend::cpu::{self, Cache};
 use crate::backend::crew::Crew;
-use crate::backend::pack::{self, Lanes, Packed, TILE, TOKENS};
-use crate::backend::vector::{self, Level};
+use crate::backend::pack::Packed;
+use crate::backend::room::Room;
+use crate::backend::rows::{Acts, Rows, Weights};
+use crate::backend::vector::{self, Level, Share};
 use crate::backend::{Activation, Backend, Batch, CacheShape, Heads, Table};
 use crate::error::Error;
-use crate::math::{canon, soft_cap};
+use crate::math::soft_cap;
 use crate::weight::Matrix;
-
-/// Tiles of rows that one thread takes at a time.
-const PART: usize = 4;
 
 /// The CPU as a backend.
 #[derive(Clone)]
 pub struct Host {
     level: Level,
     crew: Arc<Crew>,
-}
-
-/// A matrix as this level wants it.
-#[derive(Debug, Clone)]
-pub enum Weights {
-    /// As the definition has it.
-    Plain(Matrix),
-    /// In tiles.
-    Packed(Packed),
-}
-
-/// Rows of a batch in memory.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rows {
-    /// Numbers in a row.
-    pub cols: usize,
-    /// All rows.
-    pub values: Vec<f32>,
+    room: Arc<Room>,
 }
 
 impl Host {
@@ -52,6 +34,7 @@ impl Host {
         Host {
             level: level.min(Level::best()),
             crew: Arc::new(Crew::new(threads)),
+            room: Arc::new(Room::default()),
         }
     }
 
@@ -74,57 +57,15 @@ impl Host {
             job(index, &mut parts[index].lock().expect("taken once"));
         });
     }
+}
 
-    fn packed(&self, w: &Packed, x: &Lanes, bias: Option<&[f32]>) -> Vec<f32> {
-        let tokens = x.acts.rows;
-        let mut tiled = vec![0.0; w.tiles() * tokens * TILE];
-        self.share(&mut tiled, PART * tokens * TILE, |part, out| {
-            for (tile, out) in out.chunks_exact_mut(tokens * TILE).enumerate() {
-                let tile = part * PART + tile;
-                let mut first = 0;
-                while first < tokens {
-                    first += match pack::tile_tokens(first, tokens) {
-                        TOKENS => self.tile::<TOKENS>(w, tile, x, first, bias, out),
-                        4 => self.tile::<4>(w, tile, x, first, bias, out),
-                        2 => self.tile::<2>(w, tile, x, first, bias, out),
-                        _ => self.tile::<1>(w, tile, x, first, bias, out),
-                    };
-                }
-            }
-        });
-        if tokens == 1 {
-            tiled.truncate(w.rows);
-            return tiled;
-        }
-        let mut values = vec![0.0; tokens * w.rows];
-        for (at, lanes) in tiled.chunks_exact(TILE).enumerate() {
-            let (tile, token) = (at / tokens, at % tokens);
-            let length = TILE.min(w.rows - tile * TILE);
-            values[token * w.rows + tile * TILE..][..length].copy_from_slice(&lanes[..length]);
-        }
-        values
+impl Share for Crew {
+    fn threads(&self) -> usize {
+        Crew::threads(self)
     }
 
-    /// One tile for `N` tokens; gives `N`.
-    fn tile<const N: usize>(
-        &self,
-        w: &Packed,
-        tile: usize,
-        x: &Lanes,
-        first: usize,
-        bias: Option<&[f32]>,
-        out: &mut [f32],
-    ) -> usize {
-        let sums = vector::dots::<N>(self.level, w, tile, x, first);
-        let rows = tile * TILE..((tile + 1) * TILE).min(w.rows);
-        let base = (crate::weight::headroom(w.cols) + w.drop_bits(x.acts.profile)) as i32;
-        for (t, sums) in sums.iter().enumerate() {
-            let common = base + x.acts.exponents[first + t];
-            let out = &mut out[(first + t) * TILE..][..rows.len()];
-            let bias = bias.map(|bias| &bias[rows.clone()]);
-            vector::finish(self.level, sums, common, &w.exponents[tile * TILE..], bias, out);
-        }
-        N
+    fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) {
+        Crew::run(self, parts, job);
     }
 }
 
@@ -132,7 +73,7 @@ impl Backend for Host {
     type Matrix = Weights;
     type Vector = Vec<f32>;
     type Rows = Rows;
-    type Acts = Lanes;
+    type Acts = Acts;
     type Cache = Cache;
 
     fn name(&self) -> String {
@@ -143,7 +84,7 @@ impl Backend for Host {
         matrix.check()?;
         Ok(match self.level {
             Level::Scalar => Weights::Plain(matrix.clone()),
-            _ => Weights::Packed(Packed::new(matrix)),
+            _ => Weights::Packed(Packed::new(matrix, &self.room)),
         })
     }
 
@@ -173,23 +114,24 @@ impl Backend for Host {
         Rows { cols: x.cols, values }
     }
 
-    fn quantise(&self, x: &Rows, profile: Profile) -> Lanes {
-        vector::quantise(self.level, &x.values, x.cols, profile)
+    fn quantise(&self, x: &Rows, profile: Profile) -> Acts {
+        vector::quantise(self.level, x, profile, &*self.crew)
     }
 
-    fn linear(&self, w: &Weights, x: &Lanes, bias: Option<&Vec<f32>>) -> Rows {
+    fn linear(&self, w: &Weights, x: &Acts, bias: Option<&Vec<f32>>) -> Rows {
         let bias = bias.map(Vec::as_slice);
-        match w {
-            Weights::Packed(w) => Rows {
+        match (w, x) {
+            (Weights::Packed(w), x) => Rows {
                 cols: w.rows,
-                values: self.packed(w, x, bias),
+                values: vector::linear(self.level, w, x, bias, &*self.crew),
             },
-            Weights::Plain(w) => {
-                assert_eq!(w.cols, x.acts.cols);
-                let mut values = vec![0.0; x.acts.rows * w.rows];
-                self.share(&mut values, w.rows, |at, y| cpu::linear(w, &x.acts, at, bias, y));
+            (Weights::Plain(w), Acts::Plain(x)) => {
+                assert_eq!(w.cols, x.cols);
+                let mut values = vec![0.0; x.rows * w.rows];
+                self.share(&mut values, w.rows, |at, y| cpu::linear(w, x, at, bias, y));
                 Rows { cols: w.rows, values }
             }
+            _ => unreachable!("matrix and activations are of one host"),
         }
     }
 
@@ -220,10 +162,10 @@ impl Backend for Host {
 
     fn add(&self, x: &mut Rows, y: &Rows) {
         assert_eq!(x.values.len(), y.values.len());
-        x.values
-            .iter_mut()
-            .zip(&y.values)
-            .for_each(|(x, y)| *x = canon(*x + y));
+        let cols = x.cols;
+        self.share(&mut x.values, cols, |row, x| {
+            vector::add(self.level, x, &y.values[row * cols..][..cols])
+        });
     }
 
     fn activate(&self, f: Activation, x: &mut Rows) {
@@ -247,12 +189,11 @@ impl Backend for Host {
 
     fn rotate(&self, x: &mut Rows, dim: usize, table: &Table<'_, Vec<f32>>, batch: &Batch) {
         assert_eq!(x.values.len(), batch.places.len() * x.cols);
-        for (row, place) in x.values.chunks_exact_mut(x.cols).zip(&batch.places) {
-            let angles = &table.values[place.position as usize * table.dim..][..table.dim];
-            for head in row.chunks_exact_mut(dim) {
-                cpu::rotate(head, angles, table.pairs);
-            }
-        }
+        let cols = x.cols;
+        self.share(&mut x.values, cols, |row, x| {
+            let angles = &table.values[batch.places[row].position as usize * table.dim..][..table.dim];
+            vector::rotate(self.level, x, dim, angles, table.pairs);
+        });
     }
 
     fn store(&self, cache: &mut Cache, layer: usize, keys: &Rows, values: &Rows, batch: &Batch) {

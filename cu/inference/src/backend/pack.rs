@@ -2,13 +2,13 @@
 //! 32-bit lane. Not here: arithmetic. Invariant: packing loses nothing, so kernels compute what the definition does.
 
 use crate::Profile;
-use crate::backend::cpu::Acts;
+use crate::backend::room::{Held, Room};
 use crate::weight::{BLOCK, Matrix, Width};
 
 /// Matrix rows in a tile: one lane each.
 pub const TILE: usize = 16;
 
-/// A cache line of codes.
+/// A cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Line(pub [u8; 64]);
@@ -24,60 +24,46 @@ pub struct Packed {
     pub width: Width,
     /// Tile by tile, block by block: 8 lines of bytes (code + 128), or 4 of nibbles (code + 8; the first four groups
     /// of four columns low, the others high). Byte 4 r + i of a line is column i of its group in row r.
-    pub codes: Vec<Line>,
+    pub codes: Held<Line>,
     /// Tile by tile, block by block: a multiplier per row; for width 6 those of all first halves, then of the second.
-    pub multipliers: Vec<[i16; TILE]>,
+    pub multipliers: Held<[i16; TILE]>,
     /// Offsets in the same order, or none.
-    pub offsets: Vec<[i16; TILE]>,
+    pub offsets: Held<[i16; TILE]>,
     /// Exponents of rows, in whole tiles.
     pub exponents: Vec<i16>,
 }
 
+/// A matrix on its way into tiles.
+struct Packing<'a> {
+    matrix: &'a Matrix,
+    codes: Vec<Line>,
+    multipliers: Vec<[i16; TILE]>,
+    offsets: Vec<[i16; TILE]>,
+}
+
 impl Packed {
     /// Packs a matrix.
-    pub fn new(matrix: &Matrix) -> Packed {
+    pub fn new(matrix: &Matrix, room: &Room) -> Packed {
         let (tiles, blocks) = (matrix.rows.div_ceil(TILE), matrix.blocks());
-        let mut packed = Packed {
-            rows: matrix.rows,
-            cols: matrix.cols,
-            width: matrix.width,
+        let mut packing = Packing {
+            matrix,
             codes: Vec::with_capacity(tiles * blocks * lines(matrix.width)),
             multipliers: Vec::with_capacity(tiles * blocks * matrix.width.multipliers()),
             offsets: Vec::new(),
-            exponents: matrix.exponents.clone(),
         };
-        packed.exponents.resize(tiles * TILE, 0);
         for (tile, block) in (0..tiles).flat_map(|tile| (0..blocks).map(move |block| (tile, block))) {
-            packed.push(matrix, tile * TILE, block);
+            packing.push(tile * TILE, block);
         }
-        packed
-    }
-
-    fn push(&mut self, matrix: &Matrix, first: usize, block: usize) {
-        let code = |row: usize, k: usize, bias: i32| match first + row < matrix.rows {
-            true => (matrix.code(first + row, block * BLOCK + k) + bias) as u8,
-            false => bias as u8,
-        };
-        let line = |byte: &dyn Fn(usize, usize) -> u8| Line(std::array::from_fn(|at| byte(at / 4, at % 4)));
-        match matrix.width {
-            Width::Four => self.codes.extend((0..4).map(|group| {
-                line(&|row, i| code(row, 4 * group + i, 8) | code(row, 16 + 4 * group + i, 8) << 4)
-            })),
-            _ => self
-                .codes
-                .extend((0..8).map(|group| line(&|row, i| code(row, 4 * group + i, 128)))),
-        }
-        let lanes = |values: &[i16], per_block: usize, half: usize| {
-            std::array::from_fn(|row| match first + row < matrix.rows {
-                true => values[((first + row) * matrix.blocks() + block) * per_block + half],
-                false => 0,
-            })
-        };
-        let halves = matrix.width.multipliers();
-        self.multipliers
-            .extend((0..halves).map(|half| lanes(&matrix.multipliers, halves, half)));
-        if !matrix.offsets.is_empty() {
-            self.offsets.push(lanes(&matrix.offsets, 1, 0));
+        let mut exponents = matrix.exponents.clone();
+        exponents.resize(tiles * TILE, 0);
+        Packed {
+            rows: matrix.rows,
+            cols: matrix.cols,
+            width: matrix.width,
+            codes: room.put(&packing.codes),
+            multipliers: room.put(&packing.multipliers),
+            offsets: room.put(&packing.offsets),
+            exponents,
         }
     }
 
@@ -93,7 +79,7 @@ impl Packed {
 
     /// What a stored code is above the code.
     pub fn bias(&self) -> i32 {
-        if self.width == Width::Four { 8 } else { 128 }
+        bias(self.width)
     }
 
     /// Bits dropped from a block's dot product.
@@ -106,94 +92,235 @@ impl Packed {
     }
 }
 
+impl Packing<'_> {
+    fn push(&mut self, first: usize, block: usize) {
+        let (matrix, bias) = (self.matrix, bias(self.matrix.width));
+        let code = |row: usize, k: usize| match first + row < matrix.rows {
+            true => (matrix.code(first + row, block * BLOCK + k) + bias) as u8,
+            false => bias as u8,
+        };
+        let line = |byte: &dyn Fn(usize, usize) -> u8| Line(std::array::from_fn(|at| byte(at / 4, at % 4)));
+        match matrix.width {
+            Width::Four => {
+                self.codes.extend((0..4).map(|group| {
+                    line(&|row, i| code(row, 4 * group + i) | code(row, 16 + 4 * group + i) << 4)
+                }))
+            }
+            _ => self
+                .codes
+                .extend((0..8).map(|group| line(&|row, i| code(row, 4 * group + i)))),
+        }
+        let lanes = |values: &[i16], per_block: usize, half: usize| {
+            std::array::from_fn(|row| match first + row < matrix.rows {
+                true => values[((first + row) * matrix.blocks() + block) * per_block + half],
+                false => 0,
+            })
+        };
+        let halves = matrix.width.multipliers();
+        self.multipliers
+            .extend((0..halves).map(|half| lanes(&matrix.multipliers, halves, half)));
+        if !matrix.offsets.is_empty() {
+            self.offsets.push(lanes(&matrix.offsets, 1, 0));
+        }
+    }
+}
+
+/// What a stored code is above the code.
+const fn bias(width: Width) -> i32 {
+    if matches!(width, Width::Four) { 8 } else { 128 }
+}
+
 /// Lines that a block of a tile takes.
 pub fn lines(width: Width) -> usize {
     if width == Width::Four { 4 } else { 8 }
 }
 
-/// Tokens in a full tile of activations.
+/// Tokens in the largest tile that is multiplied in vector registers.
 pub const TOKENS: usize = 8;
 
-/// Activations in tiles of 8, 4, 2 and 1 tokens: four codes of each token of a tile side by side.
+/// Activations in tiles of tokens: sixteen where a matrix unit multiplies them, else 8, 4, 2 and 1.
+///
+/// A tile begins where its first token's share would, and every token of it takes as much: per block 64 bytes, or 32
+/// where codes have 8 bits. In a tile of sixteen a block holds the high bytes of the codes of each token, then the low
+/// ones (code = 256 high + low), or the codes. In others it holds, group of four columns by group, token by token, a
+/// lane of four high bytes, where there are any, and a lane of four low ones.
 #[derive(Debug, Clone)]
 pub struct Lanes {
-    /// The activations as the definition has them.
-    pub acts: Acts,
-    /// Tile by tile, block by block, group of four columns by group, token by token: a lane of four high bytes (only
-    /// where codes have 16 bits) and a lane of four low bytes; code = 256 high + low.
-    pub lanes: Vec<i32>,
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+    /// Whether codes have 16 bits or 8.
+    pub profile: Profile,
+    /// Whether there are tiles of sixteen.
+    pub sixteens: bool,
+    /// The unit of each row, a power of two.
+    pub exponents: Vec<i32>,
+    /// The codes of all tiles; those of tokens that a last tile of sixteen lacks are zero.
+    pub codes: Vec<Line>,
     /// Tile by tile, block by block, token by token.
     pub marks: Vec<Mark>,
 }
 
 /// What a block of a token's activations adds to its dot products.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
 pub struct Mark {
-    /// -128 times the sum of the codes, of the whole block and of its halves.
-    pub starts: [i32; 3],
+    /// What sums begin with: the rounding of the dropped bits less what stored codes are too large, for widths 8, 5, 4
+    /// and the halves of a block of width 6.
+    pub starts: [i32; 5],
+    /// The sum of the codes.
+    pub sum: i32,
     /// The right shift of the block's term.
     pub shift: i32,
 }
 
-/// Tokens of the tile that begins at `first`.
+impl Mark {
+    /// A mark from the sums of the codes of both halves of a block.
+    #[inline(always)]
+    pub fn new(halves: [i32; 2], shift: i32, profile: Profile) -> Mark {
+        let sum = halves[0] + halves[1];
+        let start = |width: Width, sum: i32| {
+            let round = if profile == Profile::A16 {
+                1 << width.drop_bits() >> 1
+            } else {
+                0
+            };
+            round - bias(width) * sum
+        };
+        let six = halves.map(|sum| start(Width::Six, sum));
+        let [eight, five, four] = [Width::Eight, Width::Five, Width::Four].map(|width| start(width, sum));
+        Mark {
+            starts: [eight, five, four, six[0], six[1]],
+            sum,
+            shift,
+        }
+    }
+}
+
+/// Tokens of the tile that begins at `first`; a tile of sixteen may have fewer.
 #[inline(always)]
-pub fn tile_tokens(first: usize, tokens: usize) -> usize {
+pub fn tile_tokens(first: usize, tokens: usize, sixteens: bool) -> usize {
     match tokens - first {
+        TILE.. if sixteens => TILE,
+        left if left > TOKENS && sixteens => TILE,
         TOKENS.. => TOKENS,
         left => 1 << left.ilog2(),
     }
 }
 
-/// Lanes that a group of four columns of one token takes.
-#[inline(always)]
-pub fn lanes_per_group(profile: Profile) -> usize {
-    if profile == Profile::A16 { 2 } else { 1 }
-}
-
 impl Lanes {
-    /// Lays activations out.
-    #[inline(always)]
-    pub fn new(acts: Acts) -> Lanes {
-        let (blocks, per_group) = (acts.cols / BLOCK, lanes_per_group(acts.profile));
-        let mut lanes = Vec::with_capacity(acts.codes.len() / 4 * per_group);
-        let mut marks = Vec::with_capacity(acts.sums.len());
+    /// First token and tokens of each tile.
+    pub fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let mut first = 0;
-        while first < acts.rows {
-            let tokens = tile_tokens(first, acts.rows);
-            for b in 0..blocks {
-                for (group, token) in
-                    (0..8).flat_map(|group| (first..first + tokens).map(move |token| (group, token)))
-                {
-                    let codes = &acts.codes[token * acts.cols + b * BLOCK + 4 * group..][..4];
-                    if per_group == 2 {
-                        lanes.push(lane(codes, |code| ((i32::from(code) + 128) >> 8) as u8));
-                    }
-                    lanes.push(lane(codes, |code| code as u8));
-                }
-                marks.extend((first..first + tokens).map(|token| mark(&acts, token, b)));
-            }
+        std::iter::from_fn(move || {
+            let tokens = (first < self.rows).then(|| tile_tokens(first, self.rows, self.sixteens))?;
             first += tokens;
-        }
-        Lanes { acts, lanes, marks }
+            Some((first - tokens, tokens))
+        })
+    }
+
+    /// Bytes of a block of one token.
+    #[inline(always)]
+    pub fn block_bytes(profile: Profile) -> usize {
+        if profile == Profile::A16 { 2 * BLOCK } else { BLOCK }
     }
 }
 
-#[inline(always)]
-fn lane(codes: &[i16], byte: impl Fn(i16) -> u8) -> i32 {
-    i32::from_le_bytes([byte(codes[0]), byte(codes[1]), byte(codes[2]), byte(codes[3])])
+#[allow(unsafe_code, reason = "lines seen as their bytes and lanes")]
+impl Lanes {
+    /// Some bytes of the codes.
+    #[inline(always)]
+    pub fn bytes(&self, from: usize, count: usize) -> &[u8] {
+        let all = self.codes.len() * size_of::<Line>();
+        // SAFETY: a line is 64 initialised bytes and lines are side by side.
+        let bytes = unsafe { std::slice::from_raw_parts(self.codes.as_ptr().cast::<u8>(), all) };
+        &bytes[from..from + count]
+    }
+
+    /// Some lanes of four bytes.
+    #[inline(always)]
+    pub fn words(&self, from: usize, count: usize) -> &[i32] {
+        let bytes = self.bytes(4 * from, 4 * count);
+        // SAFETY: aligned to 4 as lines are aligned to 64, and any bytes are a number.
+        unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), count) }
+    }
 }
 
-#[inline(always)]
-fn mark(acts: &Acts, token: usize, block: usize) -> Mark {
-    let at = token * (acts.cols / BLOCK) + block;
-    let first: i32 = acts.codes[at * BLOCK..][..BLOCK / 2]
-        .iter()
-        .map(|c| i32::from(*c))
-        .sum();
-    let starts = [acts.sums[at], first, acts.sums[at] - first].map(|sum| -128 * sum);
-    Mark {
-        starts,
-        shift: i32::from(acts.shifts[at]),
+/// Activations being laid out: every place is written at most once, by whichever thread has its token.
+pub struct Filling<'a> {
+    /// Columns.
+    pub cols: usize,
+    /// The profile.
+    pub profile: Profile,
+    exponents: *mut i32,
+    codes: *mut i32,
+    marks: *mut Mark,
+    lengths: [usize; 3],
+    lanes: std::marker::PhantomData<&'a mut Lanes>,
+}
+
+#[allow(unsafe_code, reason = "threads write disjoint places")]
+// SAFETY: a place belongs to one token and a token to one thread.
+unsafe impl Sync for Filling<'_> {}
+
+#[allow(unsafe_code, reason = "threads write disjoint places")]
+impl Filling<'_> {
+    /// Sets a row's unit.
+    #[inline(always)]
+    pub fn exponent(&self, row: usize, exponent: i32) {
+        assert!(row < self.lengths[0]);
+        // SAFETY: inside the vector, and this row's alone.
+        unsafe { self.exponents.add(row).write(exponent) };
+    }
+
+    /// Sets a mark.
+    #[inline(always)]
+    pub fn mark(&self, at: usize, mark: Mark) {
+        assert!(at < self.lengths[2]);
+        // SAFETY: inside the vector, and this token's alone.
+        unsafe { self.marks.add(at).write(mark) };
+    }
+
+    /// Sets lanes of codes.
+    #[inline(always)]
+    pub fn words<const N: usize>(&self, at: usize, words: [i32; N]) {
+        assert!(at + N <= self.lengths[1]);
+        // SAFETY: inside the vector, and this token's alone.
+        unsafe { self.codes.add(at).cast::<[i32; N]>().write(words) };
+    }
+}
+
+impl Lanes {
+    /// Activations of zero.
+    pub fn new(rows: usize, cols: usize, profile: Profile, sixteens: bool) -> Lanes {
+        assert!(cols.is_multiple_of(BLOCK));
+        let places = match rows % TILE {
+            left if sixteens && left > TOKENS => rows.next_multiple_of(TILE),
+            _ => rows,
+        } * (cols / BLOCK);
+        let lines = (places * Lanes::block_bytes(profile)).div_ceil(size_of::<Line>());
+        Lanes {
+            rows,
+            cols,
+            profile,
+            sixteens,
+            exponents: vec![0; rows],
+            codes: vec![Line([0; 64]); lines],
+            marks: vec![Mark::default(); places],
+        }
+    }
+
+    /// Their places, to be written.
+    pub fn filling(&mut self) -> Filling<'_> {
+        Filling {
+            cols: self.cols,
+            profile: self.profile,
+            lengths: [self.exponents.len(), self.codes.len() * 16, self.marks.len()],
+            exponents: self.exponents.as_mut_ptr(),
+            codes: self.codes.as_mut_ptr().cast(),
+            marks: self.marks.as_mut_ptr(),
+            lanes: std::marker::PhantomData,
+        }
     }
 }

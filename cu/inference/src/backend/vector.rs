@@ -7,14 +7,24 @@
     reason = "vector instructions are called after the processor was asked whether it has them"
 )]
 
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
 use crate::Profile;
 use crate::backend::cpu;
-use crate::backend::pack::{Lanes, Packed, TILE};
+#[cfg(target_arch = "x86_64")]
+use crate::backend::pack::TILE;
+use crate::backend::pack::{Filling, Packed};
+use crate::backend::pack::{Lanes, tile_tokens};
+use crate::backend::rows::{Acts, Rows};
 #[cfg(target_arch = "x86_64")]
 use crate::backend::x86;
 use crate::backend::{Activation, Heads};
+use crate::math::canon;
+use crate::rope::Pairs;
 #[cfg(target_arch = "x86_64")]
-use crate::weight::Width;
+use crate::weight::headroom;
 
 /// Instructions that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,9 +35,14 @@ pub enum Level {
     Avx2,
     /// AVX-512 with VNNI.
     Vnni,
+    /// The same with AMX for many tokens at once.
+    Amx,
 }
 
 impl Level {
+    /// All levels, plainest first.
+    pub const ALL: [Level; 4] = [Level::Scalar, Level::Avx2, Level::Vnni, Level::Amx];
+
     /// The best this processor has.
     #[cfg(target_arch = "x86_64")]
     pub fn best() -> Level {
@@ -35,8 +50,10 @@ impl Level {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vnni");
+            && is_x86_feature_detected!("avx512vnni")
+            && is_x86_feature_detected!("avx2");
         match (vnni, is_x86_feature_detected!("avx2")) {
+            (true, _) if x86::amx::lent() => Level::Amx,
             (true, _) => Level::Vnni,
             (false, true) => Level::Avx2,
             _ => Level::Scalar,
@@ -47,6 +64,11 @@ impl Level {
     #[cfg(not(target_arch = "x86_64"))]
     pub fn best() -> Level {
         Level::Scalar
+    }
+
+    /// Whether activations are laid out in lanes.
+    fn has_lanes(self) -> bool {
+        self >= Level::Vnni
     }
 }
 
@@ -69,7 +91,7 @@ macro_rules! levels {
                 Level::Avx2 => unsafe { avx2($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                Level::Vnni => unsafe { avx512($($arg),*) },
+                Level::Vnni | Level::Amx => unsafe { avx512($($arg),*) },
                 _ => $body,
             }
         }
@@ -77,8 +99,8 @@ macro_rules! levels {
 }
 
 levels! {
-    /// [`cpu::quantise`], laid out.
-    quantise(x: &[f32], cols: usize, profile: Profile) -> Lanes { Lanes::new(cpu::quantise(x, cols, profile)) }
+    /// [`cpu::quantise`].
+    quantise_plain(x: &[f32], cols: usize, profile: Profile) -> cpu::Acts { cpu::quantise(x, cols, profile) }
 }
 levels! {
     /// [`cpu::rms_norm`] of each run.
@@ -103,58 +125,198 @@ levels! {
     gate(f: Activation, x: &mut [f32], up: &[f32]) { cpu::gate(f, x, up) }
 }
 levels! {
-    /// [`cpu::attend`].
-    attend(q: &[f32], cache: &cpu::Cache, seen: &[usize], heads: &Heads, out: &mut [f32]) {
+    /// [`cpu::attend`] of any head.
+    attend_any(q: &[f32], cache: &cpu::Cache, seen: &[usize], heads: &Heads, out: &mut [f32]) {
         cpu::attend(q, cache, seen, heads, out)
     }
 }
+levels! {
+    /// x += y.
+    add(x: &mut [f32], y: &[f32]) { x.iter_mut().zip(y).for_each(|(x, y)| *x = canon(*x + y)) }
+}
+levels! {
+    /// [`cpu::rotate`] of each head.
+    rotate(row: &mut [f32], dim: usize, angles: &[f32], pairs: Pairs) {
+        row.chunks_exact_mut(dim).for_each(|head| cpu::rotate(head, angles, pairs))
+    }
+}
+
+/// [`cpu::attend`].
+pub fn attend(level: Level, q: &[f32], cache: &cpu::Cache, seen: &[usize], heads: &Heads, out: &mut [f32]) {
+    match level {
+        // SAFETY: the level was checked when it was made.
+        #[cfg(target_arch = "x86_64")]
+        Level::Vnni | Level::Amx => unsafe { x86::attend::attend(q, cache, seen, heads, out) },
+        _ => attend_any(level, q, cache, seen, heads, out),
+    }
+}
+
+/// What shares the parts of a job.
+pub trait Share {
+    /// How many threads do.
+    fn threads(&self) -> usize;
+
+    /// Runs parts 0 to `parts` - 1, each once.
+    fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync));
+}
+
+/// [`cpu::quantise`], laid out as the level wants it.
+pub fn quantise(level: Level, x: &Rows, profile: Profile, share: &impl Share) -> Acts {
+    if !level.has_lanes() {
+        return Acts::Plain(quantise_plain(level, &x.values, x.cols, profile));
+    }
+    let mut lanes = Lanes::new(x.values.len() / x.cols, x.cols, profile, level == Level::Amx);
+    let tiles: Vec<(usize, usize)> = lanes.tiles().collect();
+    let filling = lanes.filling();
+    share.run(tiles.len(), &|at| fill(level, &x.values, tiles[at], &filling));
+    Acts::Lanes(lanes)
+}
+
+/// Quantises the tokens of one tile.
+fn fill(level: Level, x: &[f32], (first, tokens): (usize, usize), filling: &Filling<'_>) {
+    assert!(level <= Level::best());
+    let mut units = vec![0; filling.cols / crate::weight::BLOCK];
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the level, which was checked above, is at least VNNI.
+    unsafe {
+        x86::element::quantise(x, first, tokens, &mut units, filling)
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!("no level with lanes: {first} {tokens} {}", x.len() + units.len());
+}
+
+/// Outputs of a product, of which threads write disjoint places.
+pub struct Grid<'a> {
+    start: *mut f32,
+    rows: usize,
+    cols: usize,
+    values: PhantomData<&'a mut [MaybeUninit<f32>]>,
+}
+
+// SAFETY: a place is written by the one thread that computes its tile.
+unsafe impl Sync for Grid<'_> {}
+
+impl Grid<'_> {
+    fn new(values: &mut [MaybeUninit<f32>], cols: usize) -> Grid<'_> {
+        Grid {
+            start: values.as_mut_ptr().cast(),
+            rows: values.len() / cols,
+            cols,
+            values: PhantomData,
+        }
+    }
+
+    /// Sets `count` outputs of a row from `from` on.
+    #[inline(always)]
+    fn place(&self, row: usize, from: usize, count: usize) -> *mut f32 {
+        assert!(row < self.rows && from + count <= self.cols);
+        // SAFETY: inside the values.
+        unsafe { self.start.add(row * self.cols + from) }
+    }
+
+    /// Sets up to sixteen outputs of a row.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub fn put(&self, row: usize, from: usize, count: usize, values: std::arch::x86_64::__m512) {
+        let mask = ((1_u32 << count) - 1) as u16;
+        // SAFETY: `place` has checked the range; the mask keeps inside it.
+        unsafe { std::arch::x86_64::_mm512_mask_storeu_ps(self.place(row, from, count), mask, values) };
+    }
+
+    /// Sets some outputs of a row.
+    #[cfg(target_arch = "x86_64")]
+    fn set(&self, row: usize, from: usize, values: &[f32]) {
+        let place = self.place(row, from, values.len());
+        // SAFETY: `place` has checked the range.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), place, values.len()) };
+    }
+}
+
+/// Parts that each thread gets of a product with many tokens, where setting a part up costs more.
+const PARTS: usize = 4;
+/// Tiles of matrix rows that one thread takes at a time of a product with few tokens.
+const TILES: usize = 4;
+
+/// Each row times the matrix, plus the bias.
+///
+/// # Panics
+/// At [`Level::Scalar`], which has no packed form; if sizes do not fit.
+pub fn linear(level: Level, w: &Packed, x: &Acts, bias: Option<&[f32]>, share: &impl Share) -> Vec<f32> {
+    let (tokens, cols) = x.size();
+    assert!(cols == w.cols && level <= Level::best() && bias.is_none_or(|bias| bias.len() == w.rows));
+    let mut values = Vec::with_capacity(tokens * w.rows);
+    let grid = Grid::new(&mut values.spare_capacity_mut()[..tokens * w.rows], w.rows);
+    let size = match share.threads() {
+        1 => w.tiles(),
+        threads if tokens > crate::backend::pack::TOKENS => w.tiles().div_ceil(threads * PARTS),
+        _ => TILES,
+    };
+    share.run(w.tiles().div_ceil(size), &|part| {
+        part_of(
+            level,
+            w,
+            x,
+            bias,
+            part * size..((part + 1) * size).min(w.tiles()),
+            &grid,
+        );
+    });
+    // SAFETY: every tile of every token was computed, and all were written.
+    unsafe { values.set_len(tokens * w.rows) };
+    values
+}
+
+/// The outputs of some tiles of rows.
+fn part_of(level: Level, w: &Packed, x: &Acts, bias: Option<&[f32]>, tiles: Range<usize>, y: &Grid<'_>) {
+    match (level, x) {
+        // SAFETY: the level was checked above.
+        #[cfg(target_arch = "x86_64")]
+        (Level::Vnni | Level::Amx, Acts::Lanes(x)) => unsafe { x86::vnni::product(w, x, bias, tiles, y) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx2, Acts::Plain(x)) => tiles.for_each(|tile| unsafe { avx2(w, x, bias, tile, y) }),
+        _ => unreachable!(
+            "no tiles: {level:?}, {} rows from {tiles:?} of {bias:?}, {}",
+            w.rows, y.rows
+        ),
+    }
+}
+
+/// A tile of rows for all tokens by AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn avx2(w: &Packed, x: &cpu::Acts, bias: Option<&[f32]>, tile: usize, y: &Grid<'_>) {
+    let base = (headroom(w.cols) + w.drop_bits(x.profile)) as i32;
+    let rows = tile * TILE..((tile + 1) * TILE).min(w.rows);
+    let mut first = 0;
+    while first < x.rows {
+        let put = |sums: &[[i32; TILE]]| {
+            for (t, sums) in sums.iter().enumerate() {
+                let common = base + x.exponents[first + t];
+                let bias = bias.map(|bias| &bias[rows.clone()]);
+                let mut out = [0.0; TILE];
+                let out = &mut out[..rows.len()];
+                finish(Level::Avx2, sums, common, &w.exponents[tile * TILE..], bias, out);
+                y.set(first + t, rows.start, out);
+            }
+        };
+        match tile_tokens(first, x.rows, false) {
+            8 => put(&x86::avx2::avx2::<8>(w, tile, x, first)),
+            4 => put(&x86::avx2::avx2::<4>(w, tile, x, first)),
+            2 => put(&x86::avx2::avx2::<2>(w, tile, x, first)),
+            _ => put(&x86::avx2::avx2::<1>(w, tile, x, first)),
+        }
+        first += tile_tokens(first, x.rows, false);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
 levels! {
     /// One tile's outputs of a token: [`cpu::finish_dot`] of each sum.
     finish(sums: &[i32; TILE], common: i32, exponents: &[i16], bias: Option<&[f32]>, y: &mut [f32]) {
         for (row, y) in y.iter_mut().enumerate() {
             *y = cpu::finish_dot(sums[row], common + i32::from(exponents[row]), bias.map(|bias| bias[row]));
         }
-    }
-}
-
-/// The dot products of a tile of rows with the `N` tokens of the tile at `first`: [`cpu::dot`] of each pair.
-///
-/// # Panics
-/// At [`Level::Scalar`], which has no packed form.
-pub fn dots<const N: usize>(
-    level: Level,
-    w: &Packed,
-    tile: usize,
-    x: &Lanes,
-    first: usize,
-) -> [[i32; TILE]; N] {
-    assert!(tile < w.tiles() && first + N <= x.acts.rows && w.cols == x.acts.cols && level <= Level::best());
-    match (level, x.acts.profile) {
-        // SAFETY: the level was checked above.
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx2, _) => unsafe { x86::avx2::<N>(w, tile, x, first) },
-        #[cfg(target_arch = "x86_64")]
-        (Level::Vnni, Profile::A16) => vnni::<N, true>(w, tile, x, first),
-        #[cfg(target_arch = "x86_64")]
-        (Level::Vnni, Profile::A8) => vnni::<N, false>(w, tile, x, first),
-        _ => unreachable!("the definition has no tiles"),
-    }
-}
-
-/// [`dots`] by VNNI, which the caller has checked is there.
-#[cfg(target_arch = "x86_64")]
-fn vnni<const N: usize, const WIDE: bool>(
-    w: &Packed,
-    tile: usize,
-    x: &Lanes,
-    first: usize,
-) -> [[i32; TILE]; N] {
-    match w.width {
-        // SAFETY: the caller has checked the level.
-        Width::Four => unsafe { x86::vnni::<N, WIDE, x86::Nibbles>(w, tile, x, first) },
-        // SAFETY: as above.
-        Width::Six => unsafe { x86::vnni::<N, WIDE, x86::HalfBytes>(w, tile, x, first) },
-        // SAFETY: as above.
-        _ => unsafe { x86::vnni::<N, WIDE, x86::Bytes>(w, tile, x, first) },
     }
 }

@@ -6,7 +6,6 @@
 mod arena;
 mod attention;
 mod choose;
-pub mod conformance;
 mod control;
 pub mod gpu;
 mod operators;
@@ -21,10 +20,10 @@ pub use choose::usual;
 pub use operators::{Acts, Rows, Vector};
 pub use weights::Matrix;
 
-use crate::backend::Host;
 use crate::backend::vulkan::gpu::{Facts, Gpu, Place, Words};
 use crate::backend::vulkan::shader::{Shaders, Shape};
 use crate::backend::vulkan::stream::{Slot, Stream};
+use crate::backend::{Host, conformance};
 use crate::error::Error;
 
 /// Values that the proof at the start compares.

@@ -5,8 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::Profile;
+use crate::encoder;
 use crate::error::Error;
 use crate::generate::{Finish, Receipt};
+use crate::model::Model;
 use crate::sample::Settings;
 
 /// Bytes of a model, mapped or owned, shared by whoever reads them.
@@ -145,9 +147,9 @@ pub struct Logprob {
 /// Vectors wanted of texts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embed {
-    /// Which encoder.
+    /// Which encoder, or decoder: that gives the mean of its last layer.
     pub model: ModelRef,
-    /// The texts; what is beyond the encoder's length is cut off each.
+    /// The texts; what is beyond an encoder's length is cut off each.
     pub texts: Vec<String>,
     /// Gas they may cost.
     pub gas_max: Option<u64>,
@@ -234,6 +236,35 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Counts of a decoder.
+    pub fn decoder(model: &Model) -> Facts {
+        let heads = (2 * model.heads + 2 * model.kv_heads) * model.dim * model.width;
+        let layer = (heads + 3 * model.width * model.inner) as u64;
+        Facts {
+            encoder: false,
+            weights: layer * model.layers as u64 + (model.vocabulary * model.width) as u64,
+            layers: model.layers as u64,
+            heads: model.heads as u64,
+            dim: model.dim as u64,
+            vocabulary: model.vocabulary as u64,
+            positions: model.context as u64,
+        }
+    }
+
+    /// Counts of an encoder.
+    pub fn encoder(config: &encoder::Config) -> Facts {
+        let (width, layers) = (config.hidden_size as u64, config.num_hidden_layers as u64);
+        Facts {
+            encoder: true,
+            weights: layers * (4 * width * width + 2 * width * config.intermediate_size as u64),
+            layers,
+            heads: config.num_attention_heads as u64,
+            dim: width / config.num_attention_heads as u64,
+            vocabulary: config.vocab_size as u64,
+            positions: config.max_position_embeddings as u64,
+        }
+    }
+
     /// What a decoder's answer of `tokens` to a prompt costs: two for each weight used, four for each number of each
     /// position that could be seen. A score is a prompt without an answer.
     pub fn gas(&self, prompt: usize, tokens: usize) -> u64 {
@@ -241,9 +272,10 @@ impl Facts {
         self.cost(n, n * (n + 1) / 2)
     }
 
-    /// What vectors of texts of these lengths in tokens cost: every token sees all of its text.
+    /// What vectors of texts of these lengths in tokens cost: an encoder's tokens see all of their text.
     pub fn gas_embed(&self, lengths: impl IntoIterator<Item = usize>) -> u64 {
-        let add = |(n, seen), length| (n + length as u128, seen + (length as u128).pow(2));
+        let seen_of = |n: u128| if self.encoder { n * n } else { n * (n + 1) / 2 };
+        let add = |(n, seen), length| (n + length as u128, seen + seen_of(length as u128));
         let (n, seen) = lengths.into_iter().fold((0, 0), add);
         self.cost(n, seen)
     }

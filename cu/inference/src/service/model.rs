@@ -1,107 +1,112 @@
-//! One model, loaded: what turns texts to tokens and asks to answers. Not here: which models are loaded.
+//! One model, loaded: texts to tokens, asks to work for its worker. Not here: which models are loaded, evaluation.
 //! Invariant: everything a refusal of kind [`Refusal::Certain`] depends on is in the file or in the ask.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::text::Text;
+use super::answer::{Answering, Event, Job, Scoring, Work};
+use super::encoding::Texts;
+use super::worker::Worker;
 use super::{
-    Answer, Cancel, Code, Config, Embed, Embedded, Facts, Generate, Generated, LIKELIEST_MAX, Logprob,
-    Prompt, Refusal, STOP_BYTES_MAX, STOP_TEXTS_MAX, Score, Scored, TEXTS_MAX, TOKENS_DEFAULT, Token,
-    Unavailable,
+    Answer, Cancel, Code, Embed, Embedded, Facts, Generate, Generated, LIKELIEST_MAX, Prompt, Refusal,
+    STOP_BYTES_MAX, STOP_TEXTS_MAX, Score, Scored, TEXTS_MAX, TOKENS_DEFAULT, Token, Unavailable,
 };
 use crate::Profile;
-use crate::device::Embed as Encode;
-use crate::engine::{Sequence, Wanted};
-use crate::generate::{Decode, Draft, Finish, Request, logits_hash};
-use crate::gguf::Gguf;
-use crate::math::key;
-use crate::package::Package;
-use crate::safetensors::Safetensors;
-use crate::sample::{likeliest, logprobs};
+use crate::chat::Template;
+use crate::engine::Sequence;
+use crate::generate::Request;
 use crate::tokenizer::Tokenizer;
 use crate::vocabulary::Vocabulary;
 
-/// Tokens of a score evaluated at a time: it bounds the logits held.
-const SCORE_TOKENS: usize = 64;
+/// What of a decoder does not compute.
+pub struct Card {
+    pub facts: Facts,
+    pub profile: Profile,
+    /// BLAKE3 of its file.
+    pub hash: blake3::Hash,
+    pub vocabulary: Option<Vocabulary>,
+    /// How conversations are written, where that is known.
+    pub template: Option<Template>,
+}
+
+/// How a model stands, for people.
+pub struct Status {
+    device: Mutex<String>,
+    /// Asks being evaluated.
+    pub running: AtomicUsize,
+    /// Positions of the cache that hold nothing needed now.
+    pub free: AtomicUsize,
+    /// Positions of the cache.
+    pub room: AtomicUsize,
+}
+
+impl Status {
+    pub fn new(device: String, room: usize) -> Status {
+        Status {
+            device: Mutex::new(device),
+            running: AtomicUsize::new(0),
+            free: AtomicUsize::new(room),
+            room: AtomicUsize::new(room),
+        }
+    }
+
+    /// Another device computes now.
+    pub fn renamed(&self, device: String, room: usize) {
+        *self.device.lock().unwrap_or_else(PoisonError::into_inner) = device;
+        self.room.store(room, Ordering::Relaxed);
+    }
+
+    pub fn device(&self) -> String {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 /// A loaded model.
 pub struct Model {
-    pub facts: Facts,
-    profile: Profile,
-    hash: blake3::Hash,
-    kind: Kind,
+    pub card: Arc<Card>,
+    pub status: Arc<Status>,
+    /// Bytes it takes, about.
+    pub bytes: u64,
+    /// Positions of one sequence on this node.
+    pub positions: usize,
+    pub kind: Kind,
 }
 
-enum Kind {
-    Decoder {
-        engine: Mutex<Box<dyn Decode>>,
-        vocabulary: Option<Vocabulary>,
-    },
+/// What a model does.
+pub enum Kind {
+    /// It answers.
+    Decoder(Worker<Job>),
+    /// It gives vectors.
     Encoder {
-        encoder: Mutex<Box<dyn Encode>>,
+        worker: Worker<Texts>,
         tokenizer: Box<Tokenizer>,
         length: usize,
     },
 }
 
-fn locked<T: ?Sized>(mutex: &Mutex<Box<T>>) -> MutexGuard<'_, Box<T>> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Model {
-    /// Loads a decoder (GGUF) or a packed encoder (safetensors).
-    pub fn load(bytes: &[u8], profile: Profile, config: &Config) -> Result<Model, Refusal> {
-        let hash = blake3::hash(bytes);
-        let (kind, facts) = match bytes.starts_with(b"GGUF") {
-            true => decoder(bytes, profile, config)?,
-            false => encoder(bytes, profile, config)?,
-        };
-        Ok(Model {
-            facts,
-            profile,
-            hash,
-            kind,
+impl Card {
+    fn vocabulary(&self) -> Result<&Vocabulary, Refusal> {
+        self.vocabulary.as_ref().ok_or_else(|| {
+            let why = "the model has no vocabulary that is supported; give the prompt as tokens";
+            Refusal::certain(Code::Unsupported, why)
         })
     }
 
-    fn vocabulary(&self) -> Result<&Vocabulary, Refusal> {
-        match &self.kind {
-            Kind::Decoder { vocabulary, .. } => vocabulary.as_ref().ok_or_else(|| {
-                let why = "the model has no vocabulary that is supported; give the prompt as tokens";
-                Refusal::certain(Code::Unsupported, why)
-            }),
-            Kind::Encoder { .. } => Err(not("answers")),
-        }
-    }
-
-    fn engine(&self) -> Result<&Mutex<Box<dyn Decode>>, Refusal> {
-        match &self.kind {
-            Kind::Decoder { engine, .. } => Ok(engine),
-            Kind::Encoder { .. } => Err(not("answers")),
-        }
-    }
-
-    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>, Refusal> {
-        match &self.kind {
-            Kind::Encoder { tokenizer, .. } => Ok(tokenizer.encode_whole(text, usize::MAX)?),
-            Kind::Decoder { .. } => Ok(self.vocabulary()?.encode(text)?),
-        }
-    }
-
-    pub fn detokenize(&self, tokens: &[u32]) -> Result<String, Refusal> {
-        match &self.kind {
-            Kind::Encoder { tokenizer, .. } => {
-                Ok(String::from_utf8_lossy(&tokenizer.decode(tokens)?).into_owned())
-            }
-            Kind::Decoder { .. } => Ok(self.vocabulary()?.decode(tokens)?),
-        }
+    fn template(&self) -> Result<Template, Refusal> {
+        self.template.ok_or_else(|| {
+            let known = Template::ALL.map(|(name, _)| name).join(", ");
+            let why =
+                format!("the model's chat template is none of {known}; ask with a prompt instead of turns");
+            Refusal::certain(Code::Unsupported, why)
+        })
     }
 
     fn prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, Refusal> {
         let tokens = match prompt {
             Prompt::Tokens(tokens) => tokens.clone(),
             Prompt::Text(text) => self.vocabulary()?.encode(text)?,
-            Prompt::Chat(_) => return Err(Refusal::certain(Code::Unsupported, "no template")),
+            Prompt::Chat(turns) => self.template()?.encode(self.vocabulary()?, turns)?,
         };
         let bad = tokens
             .iter()
@@ -127,6 +132,7 @@ impl Model {
         Ok(())
     }
 
+    /// The ask in tokens.
     fn request(&self, ask: &Generate) -> Result<Request, Refusal> {
         let prompt = self.prompt(&ask.prompt)?;
         let room = (self.facts.positions as usize).saturating_sub(prompt.len());
@@ -141,20 +147,89 @@ impl Model {
             let why = format!("to {LIKELIEST_MAX} likeliest tokens are told");
             return Err(Refusal::certain(Code::Invalid, why));
         }
-        let mut stops = match &self.kind {
-            Kind::Decoder {
-                vocabulary: Some(vocabulary),
-                ..
-            } => vocabulary.stops().to_vec(),
-            _ => vec![],
-        };
+        let mut stops = self.vocabulary.as_ref().map_or(vec![], |v| v.stops().to_vec());
         stops.extend(&ask.stops);
+        if let (Prompt::Chat(_), Some(template), Some(vocabulary)) =
+            (&ask.prompt, self.template, &self.vocabulary)
+        {
+            stops.extend(template.stops(vocabulary));
+        }
         Ok(Request {
             prompt,
             settings: ask.settings,
             tokens_max,
             stops,
         })
+    }
+}
+
+impl Model {
+    /// Whether its worker ended, so that it must be loaded anew.
+    pub fn is_over(&self) -> bool {
+        match &self.kind {
+            Kind::Decoder(worker) => worker.is_over(),
+            Kind::Encoder { worker, .. } => worker.is_over(),
+        }
+    }
+
+    /// Asks that wait.
+    pub fn waiting(&self) -> usize {
+        match &self.kind {
+            Kind::Decoder(worker) => worker.waiting(),
+            Kind::Encoder { worker, .. } => worker.waiting(),
+        }
+    }
+
+    fn decoder(&self) -> Result<&Worker<Job>, Refusal> {
+        match &self.kind {
+            Kind::Decoder(worker) => Ok(worker),
+            Kind::Encoder { .. } => {
+                let why = "the model gives vectors of texts, no answers";
+                Err(Refusal::certain(Code::Unsupported, why))
+            }
+        }
+    }
+
+    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>, Refusal> {
+        match &self.kind {
+            Kind::Encoder { tokenizer, .. } => Ok(tokenizer.encode_whole(text, usize::MAX)?),
+            Kind::Decoder(_) => Ok(self.card.vocabulary()?.encode(text)?),
+        }
+    }
+
+    pub fn detokenize(&self, tokens: &[u32]) -> Result<String, Refusal> {
+        match &self.kind {
+            Kind::Encoder { tokenizer, .. } => {
+                Ok(String::from_utf8_lossy(&tokenizer.decode(tokens)?).into_owned())
+            }
+            Kind::Decoder(_) => Ok(self.card.vocabulary()?.decode(tokens)?),
+        }
+    }
+
+    /// Puts work before the worker; what comes of it is heard from the receiver.
+    fn submit(
+        &self,
+        asker: &str,
+        cancel: &Cancel,
+        tokens: Vec<u32>,
+        length: usize,
+        work: Work,
+    ) -> Result<Receiver<Event>, Refusal> {
+        let room = self.positions.min(self.status.room.load(Ordering::Relaxed));
+        if length > room {
+            let why = format!("{length} tokens, this node gives {room} to one ask");
+            return Err(Refusal::room(why));
+        }
+        let (reply, heard) = channel();
+        self.decoder()?.submit(Job {
+            asker: asker.to_owned(),
+            cancel: cancel.clone(),
+            tokens,
+            sequence: Sequence::default(),
+            work,
+            reply,
+        })?;
+        Ok(heard)
     }
 
     pub fn generate(
@@ -163,123 +238,143 @@ impl Model {
         cancel: &Cancel,
         seen: &mut dyn FnMut(&Token),
     ) -> Result<Generated, Refusal> {
-        let request = self.request(ask)?;
-        let draft = Draft::new(&self.hash, self.profile, &request)?;
-        let mut answering = Answering {
-            model: self,
-            ask,
-            draft,
-            text: Text::new(ask.stop_texts.clone()),
-            logprobs: vec![],
-        };
-        answering.affordable()?;
-        let mut engine = locked(self.engine()?);
-        let mut sequence = Sequence::default();
-        let mut new = request.prompt;
-        let finish = loop {
-            let logits = engine.extend(&mut sequence, &new, Wanted::Last);
-            let step = logits.map_err(Refusal::from).and_then(|logits| {
-                let logits = logits.last().expect("the last token's logits were wanted");
-                answering.choose(logits)
-            });
-            if cancel.is_cancelled() {
-                break Err(Refusal::Unavailable(Unavailable::Cancelled));
+        self.decoder()?;
+        let request = self.card.request(ask)?;
+        let work = Work::Answer(Answering::new(&self.card, ask, &request)?);
+        let length = request.prompt.len() + request.tokens_max;
+        let heard = self.submit(&ask.asker, cancel, request.prompt, length, work)?;
+        for event in heard {
+            match event {
+                Event::Token(token) => seen(&token),
+                Event::Answer(answer) => return Ok(*answer),
+                Event::Refused(refusal) => return Err(refusal),
+                Event::Score(_) | Event::Vector(_) => unreachable!("an answer was asked for"),
             }
-            match step {
-                Err(refusal) => break Err(refusal),
-                Ok((token, finish)) => {
-                    new = vec![token.token];
-                    seen(&token);
-                    if let Some(finish) = finish {
-                        break Ok(finish);
-                    }
-                }
-            }
-        };
-        engine.end(sequence);
-        Ok(answering.done(finish?))
+        }
+        Err(gone())
     }
 
     pub fn score(&self, ask: &Score) -> Result<Scored, Refusal> {
-        let prompt = self.prompt(&ask.prompt)?;
-        let tokens = match &ask.answer {
-            Answer::Tokens(tokens) => tokens.clone(),
-            Answer::Text(text) => self.vocabulary()?.encode_within(text, false)?,
-        };
-        let fed = self.prompt(&Prompt::Tokens([&prompt[..], &tokens].concat()))?;
-        self.within(fed.len())?;
-        let gas = self.facts.gas(fed.len(), 0);
-        afford(gas, ask.gas_max)?;
-        let mut engine = locked(self.engine()?);
-        let mut sequence = Sequence::default();
-        let (mut logprobs_of, mut last) = (vec![], vec![]);
-        let mut at = 0;
-        for chunk in fed.chunks(SCORE_TOKENS) {
-            let logits = engine.extend(&mut sequence, chunk, Wanted::All)?;
-            for logits in logits {
-                at += 1;
-                if at >= prompt.len() && at < fed.len() {
-                    logprobs_of.extend(logprobs(&logits, [fed[at]]));
-                }
-                last = logits;
-            }
+        self.decoder()?;
+        let mut tokens = self.card.prompt(&ask.prompt)?;
+        let from = tokens.len() - 1;
+        match &ask.answer {
+            Answer::Tokens(answer) => tokens.extend(answer),
+            Answer::Text(text) => tokens.extend(self.card.vocabulary()?.encode_within(text, false)?),
         }
-        engine.end(sequence);
-        Ok(Scored {
-            tokens,
-            logprobs: logprobs_of,
-            logits_hash: logits_hash(&last).to_string(),
-            next: likeliest(&last),
+        let tokens = self.card.prompt(&Prompt::Tokens(tokens))?;
+        self.card.within(tokens.len())?;
+        let gas = self.card.facts.gas(tokens.len(), 0);
+        afford(gas, ask.gas_max)?;
+        let work = Work::Score(Scoring {
+            from,
+            logprobs: vec![],
             gas,
-        })
+        });
+        let length = tokens.len();
+        let heard = self.submit(&ask.asker, &Cancel::default(), tokens, length, work)?;
+        match heard.recv() {
+            Ok(Event::Score(scored)) => Ok(*scored),
+            Ok(Event::Refused(refusal)) => Err(refusal),
+            Ok(_) => unreachable!("a score was asked for"),
+            Err(_) => Err(gone()),
+        }
     }
 
     pub fn embed(&self, ask: &Embed) -> Result<Embedded, Refusal> {
-        let Kind::Encoder {
-            encoder,
-            tokenizer,
-            length,
-        } = &self.kind
-        else {
-            return Err(not("gives vectors"));
-        };
         if !(1..=TEXTS_MAX).contains(&ask.texts.len()) {
             let why = format!("1 to {TEXTS_MAX} texts at once");
             return Err(Refusal::certain(Code::Invalid, why));
         }
-        let tokens = ask.texts.iter().map(|text| tokenizer.encode_whole(text, *length));
-        let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
-        let gas = self.facts.gas_embed(tokens.iter().map(Vec::len));
+        let texts = ask.texts.iter().map(|text| self.whole_text(text));
+        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+        if texts.iter().any(Vec::is_empty) {
+            return Err(Refusal::certain(Code::Invalid, "a text has no token"));
+        }
+        let gas = self.card.facts.gas_embed(texts.iter().map(Vec::len));
         afford(gas, ask.gas_max)?;
-        let texts: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
-        let vectors = locked(encoder).embed(&texts)?;
-        let mut asked = blake3::Hasher::new();
-        for text in &texts {
-            asked.update(&(text.len() as u32).to_le_bytes());
-            text.iter().for_each(|token| {
-                asked.update(&token.to_le_bytes());
-            });
-        }
-        let mut given = blake3::Hasher::new();
-        for number in vectors.iter().flatten() {
-            given.update(&number.to_bits().to_le_bytes());
-        }
+        let (tokens, prompt_hash) = (texts.iter().map(Vec::len).sum(), texts_hash(&texts));
+        let vectors = self.vectors(texts, &ask.asker)?;
         Ok(Embedded {
+            vectors_hash: vectors_hash(&vectors),
             vectors,
-            tokens: texts.iter().map(|text| text.len()).sum(),
+            tokens,
             gas,
-            model: self.hash.to_string(),
-            prompt_hash: asked.finalize().to_string(),
-            vectors_hash: given.finalize().to_string(),
+            model: self.card.hash.to_string(),
+            prompt_hash,
         })
+    }
+
+    /// The tokens of a text that a vector is wanted of.
+    fn whole_text(&self, text: &str) -> Result<Vec<u32>, Refusal> {
+        match &self.kind {
+            Kind::Encoder {
+                tokenizer, length, ..
+            } => Ok(tokenizer.encode_whole(text, *length)?),
+            Kind::Decoder(_) => {
+                let tokens = self.card.vocabulary()?.encode(text)?;
+                self.card.within(tokens.len())?;
+                Ok(tokens)
+            }
+        }
+    }
+
+    fn vectors(&self, texts: Vec<Vec<u32>>, asker: &str) -> Result<Vec<Vec<f32>>, Refusal> {
+        let worker = match &self.kind {
+            Kind::Encoder { worker, .. } => worker,
+            Kind::Decoder(_) => return texts.into_iter().map(|text| self.vector(text, asker)).collect(),
+        };
+        let (reply, heard) = channel();
+        worker.submit(Texts {
+            asker: asker.to_owned(),
+            cancel: Cancel::default(),
+            texts,
+            vectors: vec![],
+            reply,
+        })?;
+        heard.recv().map_err(|_| gone())?
+    }
+
+    /// A decoder's vector of a text.
+    fn vector(&self, text: Vec<u32>, asker: &str) -> Result<Vec<f32>, Refusal> {
+        let length = text.len();
+        let heard = self.submit(asker, &Cancel::default(), text, length, Work::Vector)?;
+        match heard.recv() {
+            Ok(Event::Vector(vector)) => Ok(vector),
+            Ok(Event::Refused(refusal)) => Err(refusal),
+            Ok(_) => unreachable!("a vector was asked for"),
+            Err(_) => Err(gone()),
+        }
     }
 }
 
-fn not(does: &str) -> Refusal {
-    Refusal::certain(Code::Unsupported, format!("the model is not one that {does}"))
+/// BLAKE3 of texts' tokens.
+fn texts_hash(texts: &[Vec<u32>]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for text in texts {
+        hasher.update(&(text.len() as u32).to_le_bytes());
+        for token in text {
+            hasher.update(&token.to_le_bytes());
+        }
+    }
+    hasher.finalize().to_string()
 }
 
-fn afford(gas: u64, gas_max: Option<u64>) -> Result<(), Refusal> {
+/// BLAKE3 of vectors' bits.
+fn vectors_hash(vectors: &[Vec<f32>]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for number in vectors.iter().flatten() {
+        hasher.update(&number.to_bits().to_le_bytes());
+    }
+    hasher.finalize().to_string()
+}
+
+fn gone() -> Refusal {
+    Refusal::Unavailable(Unavailable::Device("the evaluation stopped".to_owned()))
+}
+
+/// Refuses what costs more than may be spent.
+pub fn afford(gas: u64, gas_max: Option<u64>) -> Result<(), Refusal> {
     match gas_max {
         Some(most) if gas > most => {
             let why = format!("it costs {gas} gas or more, at most {most} may be spent");
@@ -287,141 +382,4 @@ fn afford(gas: u64, gas_max: Option<u64>) -> Result<(), Refusal> {
         }
         _ => Ok(()),
     }
-}
-
-/// An answer on its way.
-struct Answering<'a> {
-    model: &'a Model,
-    ask: &'a Generate,
-    draft: Draft,
-    text: Text,
-    logprobs: Vec<Logprob>,
-}
-
-impl Answering<'_> {
-    /// Whether one more token may be paid.
-    fn affordable(&self) -> Result<(), Refusal> {
-        let (prompt, tokens) = (self.draft.prompt().len(), self.draft.tokens().len());
-        afford(self.model.facts.gas(prompt, tokens + 1), self.ask.gas_max)
-    }
-
-    /// The next token, and why the answer ends with it, if it does.
-    fn choose(&mut self, logits: &[f32]) -> Result<(Token, Option<Finish>), Refusal> {
-        let (token, ended) = self.draft.choose(logits);
-        let logprob = self.ask.logprobs.map(|count| logprob(logits, token, count));
-        self.logprobs.extend(logprob.clone());
-        let stopped = match &self.model.kind {
-            Kind::Decoder {
-                vocabulary: Some(vocabulary),
-                ..
-            } => self.text.push(&vocabulary.bytes(token)?),
-            _ => false,
-        };
-        let finish = match (stopped, ended, self.draft.finish()) {
-            (true, ..) => Some(Finish::Stop),
-            (_, true, finish) => Some(finish),
-            _ => None,
-        };
-        if finish.is_none() {
-            self.affordable()?;
-        }
-        let text = if finish.is_some() {
-            self.text.rest()
-        } else {
-            self.text.take()
-        };
-        Ok((Token { token, logprob, text }, finish))
-    }
-
-    fn done(self, finish: Finish) -> Generated {
-        let receipt = self
-            .draft
-            .receipt(|prompt, tokens| self.model.facts.gas(prompt, tokens));
-        Generated {
-            text: self.text.whole(),
-            tokens: receipt.tokens.clone(),
-            logprobs: self.logprobs,
-            finish,
-            prompt_tokens: receipt.prompt.len(),
-            gas: receipt.gas,
-            receipt,
-        }
-    }
-}
-
-/// How likely a token is, and the likeliest ones.
-fn logprob(logits: &[f32], token: u32, count: usize) -> Logprob {
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    let place = |t: &u32| (!key(logits[*t as usize]), *t);
-    if count < order.len() {
-        order.select_nth_unstable_by_key(count, place);
-        order.truncate(count);
-    }
-    order.sort_unstable_by_key(place);
-    let all = logprobs(logits, std::iter::once(token).chain(order.iter().copied()));
-    Logprob {
-        chosen: all[0],
-        likeliest: order.into_iter().zip(all[1..].iter().copied()).collect(),
-    }
-}
-
-fn threads(asked: usize) -> usize {
-    match asked {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        asked => asked,
-    }
-}
-
-fn decoder(bytes: &[u8], profile: Profile, config: &Config) -> Result<(Kind, Facts), Refusal> {
-    let file = Gguf::parse(bytes)?;
-    let model = crate::model::Model::read(&file)?;
-    let engine = config
-        .device
-        .decoder(threads(config.threads), &file, profile, config.positions_max)?;
-    let heads = (2 * model.heads + 2 * model.kv_heads) * model.dim * model.width;
-    let layer = (heads + 3 * model.width * model.inner) as u64;
-    let facts = Facts {
-        encoder: false,
-        weights: layer * model.layers as u64 + (model.vocabulary * model.width) as u64,
-        layers: model.layers as u64,
-        heads: model.heads as u64,
-        dim: model.dim as u64,
-        vocabulary: model.vocabulary as u64,
-        positions: model.context as u64,
-    };
-    let kind = Kind::Decoder {
-        engine: Mutex::new(engine),
-        // A model without a vocabulary can still be asked by tokens.
-        vocabulary: Vocabulary::read(&file).ok(),
-    };
-    Ok((kind, facts))
-}
-
-fn encoder(bytes: &[u8], profile: Profile, config: &Config) -> Result<(Kind, Facts), Refusal> {
-    let file = Safetensors::parse(bytes)?;
-    let package = Package::unpack(&file)?;
-    let sizes = package.config.clone();
-    let (width, layers) = (sizes.hidden_size as u64, sizes.num_hidden_layers as u64);
-    let facts = Facts {
-        encoder: true,
-        weights: layers * (4 * width * width + 2 * width * sizes.intermediate_size as u64),
-        layers,
-        heads: sizes.num_attention_heads as u64,
-        dim: width / sizes.num_attention_heads as u64,
-        vocabulary: sizes.vocab_size as u64,
-        positions: sizes.max_position_embeddings as u64,
-    };
-    let encoder = config.device.encoder(
-        threads(config.threads),
-        package.config,
-        &file,
-        profile,
-        package.pooling,
-    )?;
-    let kind = Kind::Encoder {
-        encoder: Mutex::new(encoder),
-        tokenizer: Box::new(package.tokenizer),
-        length: package.length,
-    };
-    Ok((kind, facts))
 }

@@ -116,6 +116,20 @@ impl Writer {
         }
     }
 
+    /// A tensor of given floats.
+    fn floats(&mut self, name: &str, sizes: &[u64], bytes: &[u8]) {
+        self.data.resize(self.data.len().next_multiple_of(32), 0);
+        self.tensors.0 += 1;
+        text(&mut self.tensors.1, name);
+        self.tensors.1.extend((sizes.len() as u32).to_le_bytes());
+        sizes
+            .iter()
+            .for_each(|size| self.tensors.1.extend(size.to_le_bytes()));
+        self.tensors.1.extend(0_u32.to_le_bytes());
+        self.tensors.1.extend((self.data.len() as u64).to_le_bytes());
+        self.data.extend(bytes);
+    }
+
     /// A vector near one: gains.
     fn gain(&mut self, name: &str, length: usize) {
         let start = self.data.len().next_multiple_of(32);
@@ -260,7 +274,7 @@ fn entries(w: &mut Writer, shape: &Shape) {
     vocabulary(w, shape.vocabulary);
 }
 
-/// A byte-level vocabulary without merges: control tokens, the 256 bytes, then fillers.
+/// A byte-level vocabulary without merges: control tokens, the 256 bytes, fillers, and the two tokens of ChatML.
 fn vocabulary(w: &mut Writer, size: usize) {
     w.text("tokenizer.ggml.model", "llama");
     let token = |i: usize| match i {
@@ -268,12 +282,15 @@ fn vocabulary(w: &mut Writer, size: usize) {
         1 => "<s>".to_owned(),
         2 => "</s>".to_owned(),
         3..259 => format!("<0x{:02X}>", i - 3),
+        _ if i + 2 == size => "<|im_start|>".to_owned(),
+        _ if i + 1 == size => "<|im_end|>".to_owned(),
         _ => format!("t{i}"),
     };
     let kind = |i: usize| match i {
         0 => 2_i32,
         1 | 2 => 3,
         3..259 => 6,
+        _ if i + 2 >= size => 3,
         _ => 1,
     };
     let list = |kind: u32, items: Vec<u8>| {
@@ -340,6 +357,76 @@ pub fn bert(width: usize, inner: usize, vocabulary: usize, seed: u64) -> (Vec<u8
     file.extend(header.into_bytes());
     file.extend(data);
     (config.into_bytes(), file)
+}
+
+/// The encoder of [`bert`] as a GGUF file, with these pieces: its first three are unknown, begin and end.
+pub fn bert_gguf(width: usize, inner: usize, pieces: &[&str], seed: u64) -> Vec<u8> {
+    let mut w = Writer {
+        random: Random(seed),
+        entries: (0, vec![]),
+        tensors: (0, vec![]),
+        data: vec![],
+    };
+    w.text("general.architecture", "bert");
+    for (key, value) in [
+        ("block_count", 1),
+        ("embedding_length", width),
+        ("feed_forward_length", inner),
+        ("attention.head_count", 2),
+        ("context_length", 64),
+        ("pooling_type", 1),
+    ] {
+        w.whole(&format!("bert.{key}"), value);
+    }
+    w.text("tokenizer.ggml.model", "bert");
+    let (mut tokens, count) = (vec![], pieces.len() as u64);
+    pieces.iter().for_each(|piece| text(&mut tokens, piece));
+    w.entry(
+        "tokenizer.ggml.tokens",
+        9,
+        &[&8_u32.to_le_bytes()[..], &count.to_le_bytes(), &tokens].concat(),
+    );
+    for (id, key) in ["unknown", "cls", "seperator"].into_iter().enumerate() {
+        w.whole(&format!("tokenizer.ggml.{key}_token_id"), id);
+    }
+    let (_, file) = bert(width, inner, pieces.len(), seed);
+    let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&file[8..8 + length]).unwrap();
+    for (name, entry) in header.as_object().unwrap() {
+        let number = |value: &serde_json::Value| value.as_u64().unwrap();
+        let sizes: Vec<u64> = entry["shape"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .rev()
+            .map(number)
+            .collect();
+        let range = [0, 1].map(|at| 8 + length + number(&entry["data_offsets"][at]) as usize);
+        w.floats(&gguf_name(name), &sizes, &file[range[0]..range[1]]);
+    }
+    finish(w)
+}
+
+/// What GGUF files call a tensor of an encoder.
+fn gguf_name(name: &str) -> String {
+    let mut name = name.replace("encoder.layer.", "blk.");
+    for (from, to) in [
+        ("embeddings.word_embeddings", "token_embd"),
+        ("embeddings.position_embeddings", "position_embd"),
+        ("embeddings.token_type_embeddings", "token_types"),
+        ("embeddings.LayerNorm", "token_embd_norm"),
+        ("attention.self.query", "attn_q"),
+        ("attention.self.key", "attn_k"),
+        ("attention.self.value", "attn_v"),
+        ("attention.output.dense", "attn_output"),
+        ("attention.output.LayerNorm", "attn_output_norm"),
+        ("intermediate.dense", "ffn_up"),
+        ("output.dense", "ffn_down"),
+        ("output.LayerNorm", "layer_output_norm"),
+    ] {
+        name = name.replace(from, to);
+    }
+    name
 }
 
 fn bert_tensors(width: usize, inner: usize, vocabulary: usize) -> Vec<(String, usize, usize)> {

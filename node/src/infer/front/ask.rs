@@ -1,0 +1,399 @@
+//! Requests as clients of OpenAI's API write them, read into asks of the service.
+//!
+//! Not here: answers. Invariant: what a client asks for and this node does not do is refused by name, never left out
+//! silently.
+
+use inference::generate::TOKENS_MAX;
+use inference::sample::Settings;
+use inference::service::{Generate, LIKELIEST_MAX, ModelRef, Prompt, Turn};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::Error;
+
+/// `POST /v1/chat/completions` and `POST /v1/completions`: the fields of both.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Body {
+    pub model: String,
+    messages: Vec<Message>,
+    prompt: Option<Input>,
+    max_tokens: Option<usize>,
+    max_completion_tokens: Option<usize>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    /// Ours: only this many of the likeliest tokens.
+    top_k: Option<u32>,
+    seed: Option<i64>,
+    stop: Option<Texts>,
+    pub stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    logprobs: Option<Logprobs>,
+    top_logprobs: Option<usize>,
+    n: Option<u32>,
+    best_of: Option<u32>,
+    echo: Option<bool>,
+    suffix: Option<String>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    logit_bias: Option<Value>,
+    response_format: Option<Value>,
+    tools: Option<Vec<Value>>,
+    functions: Option<Vec<Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Message {
+    role: String,
+    content: Option<Content>,
+}
+
+/// What was said: a text, or parts.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<ContentPart>),
+}
+
+#[derive(Debug, Deserialize)]
+struct ContentPart {
+    #[serde(rename = "type")]
+    kind: String,
+    text: Option<String>,
+}
+
+/// One text or token list, or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Input {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    Lists(Vec<Vec<u32>>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Texts {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// A flag in one route, a number in the other.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Logprobs {
+    Flag(bool),
+    Count(usize),
+}
+
+#[derive(Debug, Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: bool,
+}
+
+/// Which route was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    Chat,
+    Completions,
+}
+
+/// Tokens of a completion that names no limit, as clients expect it.
+const COMPLETION_TOKENS: usize = 16;
+
+impl Body {
+    /// Reads a request.
+    pub fn read(bytes: &[u8]) -> Result<Body, Error> {
+        let body: Body = serde_json::from_slice(bytes)
+            .map_err(|error| Error::form(format!("the request's body cannot be read: {error}")))?;
+        body.supported()?;
+        Ok(body)
+    }
+
+    /// Refuses what is known and not done here.
+    fn supported(&self) -> Result<(), Error> {
+        let one = |n: Option<u32>| n.is_none_or(|n| n == 1);
+        let none = |v: Option<f32>| v.is_none_or(|v| v == 0.0);
+        let empty = |v: &Option<Vec<Value>>| v.as_ref().is_none_or(Vec::is_empty);
+        let checks = [
+            (one(self.n), "n", "one answer per request: send it again for more"),
+            (one(self.best_of), "best_of", "one answer per request"),
+            (self.echo != Some(true), "echo", "the prompt is not repeated"),
+            (self.suffix.is_none(), "suffix", "answers have no suffix"),
+            (
+                none(self.presence_penalty),
+                "presence_penalty",
+                "no penalties: leave it out or 0",
+            ),
+            (
+                none(self.frequency_penalty),
+                "frequency_penalty",
+                "no penalties: leave it out or 0",
+            ),
+            (empty(&self.tools), "tools", "no tools"),
+            (empty(&self.functions), "functions", "no functions"),
+            (
+                self.logit_bias
+                    .as_ref()
+                    .is_none_or(|v| v.as_object().is_none_or(serde_json::Map::is_empty)),
+                "logit_bias",
+                "no biases",
+            ),
+            (
+                self.response_format.as_ref().is_none_or(|v| v["type"] == "text"),
+                "response_format",
+                "only text",
+            ),
+        ];
+        match checks.into_iter().find(|(good, ..)| !good) {
+            Some((_, param, why)) => Err(Error::invalid(
+                param,
+                format!("`{param}` is not supported here: {why}"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the stream ends with the counts.
+    pub fn counts(&self) -> bool {
+        self.stream_options
+            .as_ref()
+            .is_some_and(|options| options.include_usage)
+    }
+
+    /// The asks of a request, one per prompt.
+    pub fn asks(self, route: Route, model: &ModelRef, asker: &str) -> Result<Vec<Generate>, Error> {
+        let logprobs = self.likeliest(route)?;
+        let tokens_max = self.max_completion_tokens.or(self.max_tokens);
+        if tokens_max.is_some_and(|most| !(1..=TOKENS_MAX).contains(&most)) {
+            return Err(Error::invalid(
+                "max_tokens",
+                format!("max_tokens is from 1 to {TOKENS_MAX}"),
+            ));
+        }
+        let settings = Settings {
+            temperature: self.temperature.unwrap_or(1.0),
+            top_p: self.top_p.unwrap_or(1.0),
+            top_k: self.top_k.unwrap_or(0),
+            seed: seed(self.seed)?,
+        };
+        settings
+            .check()
+            .map_err(|error| Error::invalid("temperature", error))?;
+        let stop_texts = match self.stop {
+            None => vec![],
+            Some(Texts::One(text)) => vec![text],
+            Some(Texts::Several(texts)) => texts,
+        };
+        let prompts = match route {
+            Route::Chat => vec![Prompt::Chat(turns(self.messages)?)],
+            Route::Completions => prompts(self.prompt)?,
+        };
+        let default = (route == Route::Completions).then_some(COMPLETION_TOKENS);
+        let ask = |prompt| Generate {
+            settings,
+            tokens_max: tokens_max.or(default),
+            stop_texts: stop_texts.clone(),
+            logprobs,
+            asker: asker.to_owned(),
+            ..Generate::new(model.clone(), prompt)
+        };
+        Ok(prompts.into_iter().map(ask).collect())
+    }
+
+    /// How many likeliest tokens are told, if any.
+    fn likeliest(&self, route: Route) -> Result<Option<usize>, Error> {
+        let count = match (&self.logprobs, route) {
+            (None | Some(Logprobs::Flag(false)), _) => None,
+            (Some(Logprobs::Flag(true)), Route::Chat) => Some(self.top_logprobs.unwrap_or(0)),
+            (Some(Logprobs::Count(count)), Route::Completions) => Some(*count),
+            (_, Route::Chat) => return Err(Error::invalid("logprobs", "`logprobs` is true or false")),
+            (_, Route::Completions) => return Err(Error::invalid("logprobs", "`logprobs` is a number")),
+        };
+        match count {
+            Some(count) if count > LIKELIEST_MAX => Err(Error::invalid(
+                "top_logprobs",
+                format!("to {LIKELIEST_MAX} likeliest tokens are told"),
+            )),
+            count => Ok(count),
+        }
+    }
+}
+
+/// The key of the draws: of the client's number, or new.
+fn seed(asked: Option<i64>) -> Result<[u8; 32], Error> {
+    match asked {
+        Some(number) => Ok(*blake3::hash(&number.to_le_bytes()).as_bytes()),
+        None => {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed).map_err(|error| Error::busy(format!("no randomness: {error}")))?;
+            Ok(seed)
+        }
+    }
+}
+
+fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, Error> {
+    if messages.is_empty() {
+        return Err(Error::invalid("messages", "`messages` needs a message"));
+    }
+    messages.into_iter().map(turn).collect()
+}
+
+fn turn(message: Message) -> Result<Turn, Error> {
+    let content = match message.content {
+        None => String::new(),
+        Some(Content::Text(text)) => text,
+        Some(Content::Parts(parts)) => {
+            let text = |part: ContentPart| match (part.kind.as_str(), part.text) {
+                ("text", Some(text)) => Ok(text),
+                (kind, _) => Err(Error::invalid(
+                    "messages",
+                    format!("parts of type `{kind}` are not supported: only text"),
+                )),
+            };
+            parts.into_iter().map(text).collect::<Result<String, Error>>()?
+        }
+    };
+    // The newer name of the same role.
+    let role = match message.role.as_str() {
+        "developer" => "system".to_owned(),
+        _ => message.role,
+    };
+    Ok(Turn { role, content })
+}
+
+fn prompts(input: Option<Input>) -> Result<Vec<Prompt>, Error> {
+    let prompts: Vec<Prompt> = match input {
+        None => vec![],
+        Some(Input::Text(text)) => vec![Prompt::Text(text)],
+        Some(Input::Texts(texts)) => texts.into_iter().map(Prompt::Text).collect(),
+        Some(Input::Tokens(tokens)) => vec![Prompt::Tokens(tokens)],
+        Some(Input::Lists(lists)) => lists.into_iter().map(Prompt::Tokens).collect(),
+    };
+    match prompts.is_empty() {
+        true => Err(Error::invalid(
+            "prompt",
+            "`prompt` is a text, tokens, or a list of either",
+        )),
+        false => Ok(prompts),
+    }
+}
+
+/// `POST /v1/embeddings`
+#[derive(Debug, Deserialize)]
+pub struct EmbedBody {
+    pub model: String,
+    input: Input,
+    encoding_format: Option<String>,
+    dimensions: Option<usize>,
+}
+
+impl EmbedBody {
+    /// Reads a request: itself, its texts, and whether vectors are wanted in base64.
+    pub fn read(bytes: &[u8]) -> Result<(String, Vec<String>, bool), Error> {
+        let body: EmbedBody = serde_json::from_slice(bytes)
+            .map_err(|error| Error::form(format!("the request's body cannot be read: {error}")))?;
+        if body.dimensions.is_some() {
+            return Err(Error::invalid(
+                "dimensions",
+                "`dimensions` is not supported here: vectors come whole",
+            ));
+        }
+        let base64 = match body.encoding_format.as_deref() {
+            None | Some("float") => false,
+            Some("base64") => true,
+            Some(_) => {
+                return Err(Error::invalid(
+                    "encoding_format",
+                    "`encoding_format` is float or base64",
+                ));
+            }
+        };
+        let texts = match body.input {
+            Input::Text(text) => vec![text],
+            Input::Texts(texts) => texts,
+            _ => {
+                return Err(Error::invalid(
+                    "input",
+                    "`input` is a text or a list of texts, not tokens",
+                ));
+            }
+        };
+        Ok((body.model, texts, base64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks(route: Route, body: &str) -> Result<Vec<Generate>, Error> {
+        Body::read(body.as_bytes())?.asks(route, &ModelRef::named("m"), "me")
+    }
+
+    #[test]
+    fn requests_become_asks() {
+        let body = r#"{"model":"m","messages":[{"role":"developer","content":"s"},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],
+            "seed":7,"stop":"x","max_completion_tokens":5,"logprobs":true,"top_logprobs":2,"temperature":0,"unknown":1}"#;
+        let ask = asks(Route::Chat, body).unwrap().remove(0);
+        let Prompt::Chat(turns) = &ask.prompt else {
+            panic!("{ask:?}")
+        };
+        assert_eq!(
+            (turns[0].role.as_str(), turns[1].content.as_str()),
+            ("system", "ab")
+        );
+        assert_eq!(
+            (ask.tokens_max, ask.logprobs, ask.stop_texts),
+            (Some(5), Some(2), vec!["x".to_owned()])
+        );
+        assert_eq!(ask.settings.seed, *blake3::hash(&7_i64.to_le_bytes()).as_bytes());
+        let several = asks(
+            Route::Completions,
+            r#"{"model":"m","prompt":["a","b"],"logprobs":3}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            (several.len(), several[1].tokens_max, several[1].logprobs),
+            (2, Some(16), Some(3))
+        );
+        let tokens = asks(Route::Completions, r#"{"model":"m","prompt":[1,2,3]}"#).unwrap();
+        assert_eq!(tokens[0].prompt, Prompt::Tokens(vec![1, 2, 3]));
+        assert_ne!(tokens[0].settings.seed, [0; 32]);
+    }
+
+    #[test]
+    fn what_is_not_done_is_refused_by_name() {
+        for (field, value) in [
+            ("n", "2"),
+            ("tools", "[{}]"),
+            ("presence_penalty", "0.5"),
+            ("logit_bias", r#"{"1":5}"#),
+            ("response_format", r#"{"type":"json_object"}"#),
+            ("max_tokens", "0"),
+            ("temperature", "-1"),
+            (
+                "messages",
+                r#"[{"role":"user","content":[{"type":"image_url"}]}]"#,
+            ),
+            ("messages", "[]"),
+        ] {
+            let rest = if field == "messages" {
+                ""
+            } else {
+                r#","messages":[{"role":"user","content":"a"}]"#
+            };
+            let error = asks(
+                Route::Chat,
+                &format!(r#"{{"model":"m","{field}":{value}{rest}}}"#),
+            )
+            .unwrap_err();
+            assert_eq!(error.param, Some(field), "{error:?}");
+        }
+        let plain = r#"{"model":"m","n":1,"tools":[],"presence_penalty":0,"response_format":{"type":"text"},"messages":[{"role":"user","content":"a"}]}"#;
+        assert!(asks(Route::Chat, plain).is_ok());
+    }
+}

@@ -1,0 +1,90 @@
+//! Refusals in the form that clients of OpenAI's API read. Not here: what is refused.
+//! Invariant: what may be asked again later has a status that such clients ask again on.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use inference::service::{Refusal, Unavailable};
+use serde_json::json;
+
+/// A refusal.
+#[derive(Debug)]
+pub struct Error {
+    pub status: StatusCode,
+    pub code: &'static str,
+    /// The field of the request that is at fault.
+    pub param: Option<&'static str>,
+    pub text: String,
+}
+
+impl Error {
+    /// A request that is wrong.
+    pub fn invalid(param: &'static str, text: impl ToString) -> Error {
+        Error {
+            status: StatusCode::BAD_REQUEST,
+            code: "invalid",
+            param: Some(param),
+            text: text.to_string(),
+        }
+    }
+
+    /// A request that is no JSON of the right form.
+    pub fn form(text: impl ToString) -> Error {
+        Error {
+            param: None,
+            ..Error::invalid("", text)
+        }
+    }
+
+    /// A request that may be sent again later.
+    pub fn busy(text: impl ToString) -> Error {
+        Error {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            code: "busy",
+            param: None,
+            text: text.to_string(),
+        }
+    }
+
+    /// As JSON, as an answer or as the last event of a stream.
+    pub fn json(&self) -> serde_json::Value {
+        let kind = match self.status.is_client_error() {
+            true => "invalid_request_error",
+            false => "server_error",
+        };
+        json!({"error": {"message": self.text, "type": kind, "param": self.param, "code": self.code}})
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        let text = refusal.to_string();
+        let (status, code) = match refusal {
+            Refusal::Certain(certain) => (StatusCode::BAD_REQUEST, certain.code.name()),
+            Refusal::Unavailable(why) => match why {
+                Unavailable::Absent(_) => (StatusCode::NOT_FOUND, "model_not_found"),
+                Unavailable::Room(_) => (StatusCode::BAD_REQUEST, "no-room"),
+                Unavailable::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+                Unavailable::Device(_) => (StatusCode::SERVICE_UNAVAILABLE, "device"),
+                Unavailable::Cancelled | Unavailable::Closed => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
+            },
+        };
+        Error {
+            status,
+            code,
+            param: None,
+            text,
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.json())).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

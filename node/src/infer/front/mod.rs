@@ -1,0 +1,401 @@
+//! `/v1/…`: the node's models in the form that clients of OpenAI's API speak, for people and agents.
+//!
+//! Not here: evaluation (`inference::service`). Invariant: a request holds a place while it is answered and no longer;
+//! a client that goes away takes its ask back.
+
+mod ask;
+mod error;
+mod reply;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::Body as HttpBody;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use futures_util::stream::unfold;
+use inference::service::{Cancel, Embed, Generate, ModelRef, Refusal, Service, Token, Watch};
+use serde_json::Value;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use wire::server::Peer;
+
+use super::settings::Limits;
+use super::shelf::file_id;
+use ask::{Body, EmbedBody, Route};
+use error::Error;
+use reply::Head;
+
+/// Pieces of a stream that wait for a slow reader.
+const PIECES_WAITING: usize = 64;
+/// How long a watcher's thread waits before it looks whether the reader is still there.
+const WATCH_TURN: Duration = Duration::from_secs(5);
+
+/// What the routes speak to.
+pub struct Front {
+    service: Service,
+    /// Ids by the names that clients use.
+    names: BTreeMap<String, String>,
+    /// Whether content ids are known here, too.
+    by_id: bool,
+    places: Arc<Semaphore>,
+    limits: Limits,
+    stop: watch::Sender<bool>,
+}
+
+type Answer = Result<Response, Error>;
+
+impl Front {
+    /// A front of files by name, and of whatever lies in permanent storage where that is here.
+    pub fn new<'a>(
+        service: Service,
+        names: impl IntoIterator<Item = &'a String>,
+        by_id: bool,
+        limits: Limits,
+    ) -> Front {
+        let names = names.into_iter().map(|name| (name.clone(), file_id(name)));
+        Front {
+            service,
+            names: names.collect(),
+            by_id,
+            places: Arc::new(Semaphore::new(limits.requests_max)),
+            limits,
+            stop: watch::channel(false).0,
+        }
+    }
+
+    /// Ends every answer: a node that stops does not wait for models.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// The model a client names, with or without a profile.
+    fn model(&self, name: &str) -> Result<ModelRef, Error> {
+        let mut model = ModelRef::named(name);
+        match self.names.get(&model.id) {
+            Some(id) => model.id.clone_from(id),
+            None if self.by_id && model.id.parse::<spec::ItemId>().is_ok() => {}
+            None => return Err(self.unknown(name)),
+        }
+        Ok(model)
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let text = match self.names.is_empty() {
+            true => format!("no model `{name}`: this node was given none; start it with `--model NAME=PATH`"),
+            false => {
+                let names: Vec<&str> = self.names.keys().map(String::as_str).collect();
+                format!("no model `{name}` here; there are: {}", names.join(", "))
+            }
+        };
+        Error {
+            status: StatusCode::NOT_FOUND,
+            code: "model_not_found",
+            param: Some("model"),
+            text,
+        }
+    }
+
+    fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let place = self.places.clone().try_acquire_owned();
+        place.map_err(|_| Error::busy("too many requests are being answered; try again later"))
+    }
+
+    /// What computes a model now.
+    fn device(&self, model: &ModelRef) -> String {
+        let mut loaded = self.service.loaded().into_iter();
+        loaded
+            .find(|standing| standing.model == *model)
+            .map_or(String::new(), |standing| standing.device)
+    }
+
+    /// Waits for work on a thread of its own; the work is taken back if the client goes away or the node stops.
+    async fn wait<T: Send + 'static>(
+        &self,
+        cancel: Cancel,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Error> {
+        let _taken_back = TakesBack(cancel);
+        let mut stop = self.stop.subscribe();
+        let done = tokio::task::spawn_blocking(work);
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => Err(Error::busy("the node stops")),
+            done = done => match done {
+                Ok(done) => Ok(done?),
+                Err(error) => Err(Error::busy(format!("the answer was given up: {error}"))),
+            },
+        }
+    }
+}
+
+/// Takes an ask back when nobody waits for it any more.
+struct TakesBack(Cancel);
+
+impl Drop for TakesBack {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// The routes.
+pub fn router(front: Arc<Front>) -> Router {
+    Router::new()
+        .route("/v1/models", get(models))
+        .route("/v1/models/{name}", get(model))
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(completions))
+        .route("/v1/embeddings", post(embeddings))
+        .route("/v1/watch/{process}", get(watch))
+        .with_state(front)
+}
+
+async fn models(State(front): State<Arc<Front>>) -> Json<Value> {
+    let names: Vec<(String, String)> = front.names.clone().into_iter().collect();
+    Json(reply::models(&names, &front.service))
+}
+
+async fn model(State(front): State<Arc<Front>>, Path(name): Path<String>) -> Answer {
+    let id = front.model(&name)?.id;
+    let mut all = reply::models(&[(name, id)], &front.service);
+    Ok(Json(all["data"][0].take()).into_response())
+}
+
+async fn chat(State(front): State<Arc<Front>>, peer: Option<Extension<Peer>>, body: Bytes) -> Answer {
+    front.answer(Route::Chat, peer, body).await
+}
+
+async fn completions(State(front): State<Arc<Front>>, peer: Option<Extension<Peer>>, body: Bytes) -> Answer {
+    front.answer(Route::Completions, peer, body).await
+}
+
+async fn embeddings(State(front): State<Arc<Front>>, peer: Option<Extension<Peer>>, body: Bytes) -> Answer {
+    let (name, texts, base64) = EmbedBody::read(&body)?;
+    let (model, _place) = (front.model(&name)?, front.place()?);
+    let ask = Embed {
+        model: model.clone(),
+        texts,
+        gas_max: None,
+        asker: asker(peer),
+    };
+    let service = front.service.clone();
+    let answer = front.wait(Cancel::default(), move || service.embed(&ask)).await?;
+    let reply = reply::embedded(&name, &answer, base64, &front.device(&model));
+    Ok(Json(reply).into_response())
+}
+
+/// What a process's answers are, as they are written: its state commits once, when they are whole.
+async fn watch(State(front): State<Arc<Front>>, Path(process): Path<String>) -> Answer {
+    // Only processes are watched: other askers are people.
+    if process.parse::<spec::ProcessId>().is_err() {
+        return Err(Error::invalid(
+            "process",
+            "only a process is watched: give its id",
+        ));
+    }
+    let (place, watch) = (front.place()?, front.service.watch(&process)?);
+    let (pieces, heard) = channel(PIECES_WAITING);
+    let cancel = Cancel::default();
+    let taken_back = TakesBack(cancel.clone());
+    tokio::task::spawn_blocking(move || tell_watched(&watch, &pieces, &cancel));
+    let state = (
+        Some(Bytes::from_static(b": watching\n\n")),
+        heard,
+        front.stop.subscribe(),
+        (place, taken_back),
+    );
+    Ok(streamed(state))
+}
+
+/// Hands on what is seen until the reader is gone.
+fn tell_watched(watch: &Watch, pieces: &Sender<Piece>, cancel: &Cancel) {
+    while !cancel.is_cancelled() {
+        let bytes = match watch.seen.recv_timeout(WATCH_TURN) {
+            Ok(watched) => event(&reply::watched(&watched)),
+            Err(RecvTimeoutError::Timeout) => Bytes::from_static(b": still here\n\n"),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if pieces.blocking_send(Ok(bytes)).is_err() {
+            return;
+        }
+    }
+}
+
+fn streamed(state: Streaming) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, HttpBody::from_stream(unfold(state, next))).into_response()
+}
+
+/// Who asks: the address, so that one that asks much does not hold up others.
+fn asker(peer: Option<Extension<Peer>>) -> String {
+    let address = peer.and_then(|Extension(Peer(address))| address);
+    address.map_or(String::new(), |address| address.ip().to_string())
+}
+
+impl Front {
+    async fn answer(self: Arc<Self>, route: Route, peer: Option<Extension<Peer>>, body: Bytes) -> Answer {
+        let body = Body::read(&body)?;
+        let name = body.model.clone();
+        let (model, place) = (self.model(&name)?, self.place()?);
+        let head = Head {
+            route,
+            id: id(route)?,
+            created: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |t| t.as_secs()),
+            model: name,
+        };
+        let (stream, counts) = (body.stream == Some(true), body.counts());
+        let asks = body.asks(route, &model, &asker(peer))?;
+        if asks.len() > self.limits.prompts_max {
+            let text = format!("to {} prompts in one request", self.limits.prompts_max);
+            return Err(Error::invalid("prompt", text));
+        }
+        match (stream, asks.len()) {
+            (true, 1) => Ok(self.stream(head, asks, counts, place).await?),
+            (true, _) => Err(Error::invalid("stream", "one prompt per stream")),
+            (false, _) => self.whole(head, &model, asks).await,
+        }
+    }
+
+    /// All answers, at once.
+    async fn whole(&self, head: Head, model: &ModelRef, asks: Vec<Generate>) -> Answer {
+        let generate = |ask: Generate| {
+            let (service, cancel) = (self.service.clone(), Cancel::default());
+            self.wait(cancel.clone(), move || {
+                service.generate_with(&ask, &cancel, &mut |_| ())
+            })
+        };
+        let answers = try_join_all(asks.into_iter().map(generate)).await?;
+        let (service, model, device) = (self.service.clone(), model.clone(), self.device(model));
+        let form = move || {
+            let spell = |token| service.detokenize(&model, &[token]).unwrap_or_default();
+            Ok(head.whole(&answers, &device, &spell))
+        };
+        Ok(Json(self.wait(Cancel::default(), form).await?).into_response())
+    }
+
+    /// Pieces of one answer as they come. A refusal that comes before the first is an answer of its own.
+    async fn stream(
+        self: &Arc<Self>,
+        head: Head,
+        mut asks: Vec<Generate>,
+        counts: bool,
+        place: OwnedSemaphorePermit,
+    ) -> Answer {
+        let ask = asks.remove(0);
+        let (pieces, mut heard) = channel(PIECES_WAITING);
+        let cancel = Cancel::default();
+        let taken_back = TakesBack(cancel.clone());
+        let telling = Telling {
+            service: self.service.clone(),
+            front: Arc::clone(self),
+            head,
+            counts,
+            pieces,
+            cancel,
+        };
+        tokio::task::spawn_blocking(move || telling.tell(&ask));
+        let mut stop = self.stop.subscribe();
+        let first = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => None,
+            first = heard.recv() => first,
+        };
+        let first = first.unwrap_or_else(|| Err(Error::busy("the node stops")))?;
+        let state = (Some(first), heard, stop, (place, taken_back));
+        Ok(streamed(state))
+    }
+}
+
+type Piece = Result<Bytes, Error>;
+type Held = (OwnedSemaphorePermit, TakesBack);
+type Streaming = (Option<Bytes>, Receiver<Piece>, watch::Receiver<bool>, Held);
+
+/// The next bytes of a stream; an error is its last event.
+async fn next(
+    (first, mut heard, mut stop, held): Streaming,
+) -> Option<(Result<Bytes, std::convert::Infallible>, Streaming)> {
+    let piece = match first {
+        Some(first) => Ok(first),
+        None => tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => None,
+            piece = heard.recv() => piece,
+        }?,
+    };
+    let bytes = piece.unwrap_or_else(|error| event(&error.json()));
+    Some((Ok(bytes), (None, heard, stop, held)))
+}
+
+fn event(value: &Value) -> Bytes {
+    format!("data: {value}\n\n").into()
+}
+
+/// What a streamed answer's thread needs.
+struct Telling {
+    service: Service,
+    front: Arc<Front>,
+    head: Head,
+    counts: bool,
+    pieces: Sender<Piece>,
+    cancel: Cancel,
+}
+
+impl Telling {
+    /// Asks, and sends each piece on as it comes.
+    fn tell(self, ask: &Generate) {
+        let spell = |token| self.service.detokenize(&ask.model, &[token]).unwrap_or_default();
+        let mut opening = self.head.opening();
+        let answer = self
+            .service
+            .generate_with(ask, &self.cancel, &mut |token: &Token| {
+                if let Some(opening) = opening.take() {
+                    self.send(&opening);
+                }
+                // A token that adds no whole character is told with one that does.
+                if !token.text.is_empty() || token.logprob.is_some() {
+                    self.send(&self.head.piece(token, &spell));
+                }
+            });
+        match answer {
+            Err(refusal) => {
+                let _heard = self.pieces.blocking_send(Err(refusal.into()));
+            }
+            Ok(answer) => {
+                self.send(&self.head.closing(&answer, &self.front.device(&ask.model)));
+                if self.counts {
+                    self.send(&self.head.counts(&answer));
+                }
+                let _heard = self
+                    .pieces
+                    .blocking_send(Ok(Bytes::from_static(b"data: [DONE]\n\n")));
+            }
+        }
+    }
+
+    fn send(&self, value: &Value) {
+        if self.pieces.blocking_send(Ok(event(value))).is_err() {
+            self.cancel.cancel();
+        }
+    }
+}
+
+/// A new answer's id.
+fn id(route: Route) -> Result<String, Error> {
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes).map_err(|error| Error::busy(format!("no randomness: {error}")))?;
+    let prefix = match route {
+        Route::Chat => "chatcmpl",
+        Route::Completions => "cmpl",
+    };
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("{prefix}-{hex}"))
+}
