@@ -526,7 +526,7 @@ const MESSAGES: [Entry; 40] = [
     ),
 ];
 
-const EVALUATION: [Entry; 24] = [
+const EVALUATION: [Entry; 29] = [
     entry(
         "no-module",
         "the process names a module that nothing is known about",
@@ -566,6 +566,31 @@ const EVALUATION: [Entry; 24] = [
         "module-refused",
         "the module is no WebAssembly or Lua that can run here",
         "see the reason above; build it with a current tool chain",
+    ),
+    entry(
+        "model-not-found",
+        "a message asks a model that this node cannot find: the process stands still there",
+        "add it with `weft module add FILE --id ID`, or put it into `cu.inference.models`; then ask again",
+    ),
+    entry(
+        "inference-off",
+        "a message asks a model and this node answers none",
+        "set `cu.inference.on = true`, or ask a node that does",
+    ),
+    entry(
+        "inference-device",
+        "the device that is to compute models cannot be read from the configuration",
+        "set `cu.inference.device` to auto, cpu, scalar or vulkan[:N]",
+    ),
+    entry(
+        "inference-room",
+        "a message asks a model for more memory or positions than this node gives",
+        "raise `cu.inference.memory_bytes_max` or `model_bytes_max`",
+    ),
+    entry(
+        "inference-busy",
+        "too many ask that model just now, or its device failed",
+        "ask again; the message is evaluated then",
     ),
     entry(
         "limit-exceeded",

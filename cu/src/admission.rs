@@ -7,6 +7,7 @@ use spec::contract::Answer;
 use spec::tags;
 use spec::{Refusal, Tag};
 
+use crate::ai;
 use crate::config::Config;
 use crate::runtime::{Limits, MEMORY_BYTES_MAX, ModuleFormat};
 
@@ -14,12 +15,14 @@ use crate::runtime::{Limits, MEMORY_BYTES_MAX, ModuleFormat};
 const LUA_MEMORY_BYTES: u64 = 256 << 20;
 
 /// What a process runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
     /// The module's format.
     pub format: ModuleFormat,
     /// The process's limits.
     pub limits: Limits,
+    /// What it may ask of models, if it may.
+    pub asks: Option<ai::Limits>,
 }
 
 /// Reads a process's and its module's tags.
@@ -34,7 +37,7 @@ pub fn admit(process: &[Tag], module: &[Tag], config: &Config) -> Answer<Admitte
     check_extensions(process, module)?;
     let parse_gas = |text: &str| text.trim().parse().ok();
     let (memory, compute) = match format {
-        ModuleFormat::Lua => (Some(LUA_MEMORY_BYTES), Some(Limits::default().metered_gas_max)),
+        format if format.is_lua() => (Some(LUA_MEMORY_BYTES), Some(Limits::default().metered_gas_max)),
         _ => (None, None),
     };
     let memory = limit(process, module, "Memory-Limit", parse_bytes, memory)?;
@@ -51,13 +54,50 @@ pub fn admit(process: &[Tag], module: &[Tag], config: &Config) -> Answer<Admitte
         metered_gas_max: compute,
         ..Limits::default()
     };
-    Ok(Admitted { format, limits })
+    let asks = asks(process, module, config)?;
+    Ok(Admitted { format, limits, asks })
 }
 
-/// The format a module's tags name.
+/// The format a module's tags name. Which of our Lua engines it runs on is the module's own affair: the one that can
+/// ask is chosen by the module's extension, so whatever was published before runs as before.
 pub fn format(module: &[Tag]) -> Answer<ModuleFormat> {
     let name = tags::first(module, "Module-Format").unwrap_or("");
-    ModuleFormat::from_name(name).ok_or_else(|| unsupported_format(name))
+    match ModuleFormat::from_name(name) {
+        Some(ModuleFormat::Lua) if !extends(module) => Ok(ModuleFormat::LuaFirst),
+        format => format.ok_or_else(|| unsupported_format(name)),
+    }
+}
+
+fn extends(tags: &[Tag]) -> bool {
+    tags::all(tags, "Extension").any(|name| name == ai::EXTENSION)
+}
+
+/// What a process or module with the extension may ask.
+fn asks(process: &[Tag], module: &[Tag], config: &Config) -> Answer<Option<ai::Limits>> {
+    if !extends(process) && !extends(module) {
+        return Ok(None);
+    }
+    let whole = |text: &str| text.trim().parse().ok();
+    let gas_max = limit(process, module, "Inference-Limit", whole, Some(ai::GAS_DEFAULT))?;
+    within(
+        "Inference-Limit",
+        gas_max,
+        config.inference.gas_max.max(ai::GAS_DEFAULT),
+        "gas",
+    )?;
+    let tokens = limit(
+        process,
+        module,
+        "Inference-Tokens",
+        whole,
+        Some(ai::TOKENS_DEFAULT),
+    )?;
+    let models = tags::all(process, "Inference-Model").chain(tags::all(module, "Inference-Model"));
+    Ok(Some(ai::Limits {
+        gas_max,
+        tokens_max: tokens.clamp(1, inference::generate::TOKENS_MAX as u64),
+        models: models.map(str::to_owned).collect(),
+    }))
 }
 
 fn unsupported_format(format: &str) -> Refusal {
@@ -71,7 +111,7 @@ fn unsupported_format(format: &str) -> Refusal {
 
 /// Both encodings of the field are the same JSON. Lua modules need not name one.
 fn check_encoding(name: &str, value: Option<&str>, format: ModuleFormat) -> Answer<()> {
-    if value.is_none() && format == ModuleFormat::Lua {
+    if value.is_none() && format.is_lua() {
         return Ok(());
     }
     let value = value.unwrap_or("");
@@ -83,10 +123,11 @@ fn check_encoding(name: &str, value: Option<&str>, format: ModuleFormat) -> Answ
     Err(Refusal::invalid("module-encoding", text))
 }
 
-/// WeaveDrive is what every module of the field may carry; its files are not served yet and read as absent.
+/// WeaveDrive is what every module of the field may carry; its files are not served yet and read as absent. The other
+/// one is ours.
 fn check_extensions(process: &[Tag], module: &[Tag]) -> Answer<()> {
     let mut named = tags::all(module, "Extension").chain(tags::all(process, "Extension"));
-    let Some(name) = named.find(|name| *name != "WeaveDrive") else {
+    let Some(name) = named.find(|name| !["WeaveDrive", ai::EXTENSION].contains(name)) else {
         return Ok(());
     };
     let text = format!("the extension `{name}` is not supported; remove the tag `Extension`");

@@ -66,6 +66,8 @@ pub struct Config {
     pub compile_ms_max: u64,
     /// Permanent checkpoints.
     pub permanent: Settings,
+    /// What processes may ask of models.
+    pub inference: crate::ai::Settings,
 }
 
 impl Default for Config {
@@ -100,6 +102,7 @@ impl Default for Config {
             engine_epoch_strict: false,
             compile_ms_max: 60_000,
             permanent: Settings::default(),
+            inference: crate::ai::Settings::default(),
         }
     }
 }

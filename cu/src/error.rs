@@ -47,6 +47,7 @@ pub fn from_runtime(error: crate::runtime::Error) -> Refusal {
         crate::runtime::Error::Refused(why) => {
             Refusal::invalid("module-refused", format!("the module is refused: {why}"))
         }
+        crate::runtime::Error::Unavailable(refusal) => refusal,
         error => Refusal::internal(error.to_string()),
     }
 }

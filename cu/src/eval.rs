@@ -34,12 +34,18 @@ struct Response<'a> {
     error: Option<&'a RawValue>,
 }
 
-/// Evaluates one message and keeps its effect, unless it failed.
+/// Evaluates one message, known by an id, and keeps its effect, unless it failed.
 ///
 /// # Errors
-/// Only if the host is in trouble; then nothing may be recorded, and the machine must be given up.
-pub fn evaluate(machine: &mut Machine, message: &[u8], env: &[u8]) -> Result<Outcome, runtime::Error> {
-    let (outcome, keeps) = judge(machine.call(message, env)?);
+/// [`runtime::Error::Unavailable`]: the state is as before, the message can be evaluated again. Any other says that
+/// the host is in trouble; then the machine must be given up. Nothing may be recorded.
+pub fn evaluate(
+    machine: &mut Machine,
+    id: [u8; 32],
+    message: &[u8],
+    env: &[u8],
+) -> Result<Outcome, runtime::Error> {
+    let (outcome, keeps) = judge(machine.call_known(id, message, env)?);
     if keeps {
         machine.commit()?
     } else {

@@ -4,6 +4,7 @@
 //! a replay of the log and changes nothing.
 
 mod admission;
+pub mod ai;
 pub mod bench;
 mod checkpoint;
 mod config;
@@ -94,6 +95,7 @@ impl Cu {
         let engine = Engine::new(runtime)?;
         let results = results::Results::open(&folder.join("results.redb"), Engine::epoch(), &config)?;
         let shared = Arc::new(Shared {
+            ai: ai::Ai::new(&config.inference, permanent.clone()),
             scheduler,
             permanent,
             engine,
@@ -125,6 +127,12 @@ impl Cu {
     /// The scheduler's present.
     pub async fn tick(&self) -> Answer<Tick> {
         self.shared.scheduler.tick().await
+    }
+
+    /// Has processes ask models of a service that others use too, instead of one of the unit's own. To be said before
+    /// anything is evaluated; says whether it was.
+    pub fn infer_with(&self, service: inference::service::Service) -> bool {
+        self.shared.ai.share(service)
     }
 
     /// Has permanent checkpoints made of processes of the permanent class, from now on.

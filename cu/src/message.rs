@@ -26,7 +26,7 @@ pub enum Encoding {
 impl From<ModuleFormat> for Encoding {
     fn from(format: ModuleFormat) -> Encoding {
         match format {
-            ModuleFormat::Lua => Encoding::Frame,
+            format if format.is_lua() => Encoding::Frame,
             _ => Encoding::Json,
         }
     }

@@ -17,7 +17,7 @@ use crate::checkpoint::Key;
 use crate::cron::Schedule;
 use crate::error::from_runtime;
 use crate::message;
-use crate::runtime::{Engine, Limits, Module};
+use crate::runtime::{Engine, Limits, Module, ModuleFormat, Oracle};
 use crate::shared::Shared;
 
 /// A process's unchanging part.
@@ -32,6 +32,8 @@ pub struct Program {
     pub module: Module,
     /// Its limits.
     pub limits: Limits,
+    /// What answers its questions, if it may ask.
+    pub oracle: Option<Arc<dyn Oracle>>,
     /// What its checkpoints are of.
     pub key: Key,
     /// The module that runs.
@@ -48,15 +50,15 @@ impl Program {
     pub async fn load(shared: &Shared, id: ProcessId) -> Answer<Program> {
         let slot0 = shared.scheduler.process(id).await?;
         let process = process_item(&slot0, id)?;
-        check_epoch(shared, &slot0, id)?;
         let named = module_id(process)?;
         let used = module_used(&slot0)?;
         let module_id = used.unwrap_or(named);
         let source = shared.modules.get(shared, module_id).await?;
         let admitted = admission::admit(process.tags(), &source.tags, &shared.config);
         // Registered bytes and their tags can be replaced: they are looked up again next time.
-        let Admitted { limits, .. } = admitted.inspect_err(|_| shared.modules.forget(module_id))?;
+        let Admitted { limits, asks, .. } = admitted.inspect_err(|_| shared.modules.forget(module_id))?;
         let module = source.module.clone();
+        check_epoch(shared, &slot0, id, module.format())?;
         let encoding = module.format().into();
         let tags = env_tags(&source.tags, named, module_id);
         let env = message::env(process, named, &source.owner, &tags, encoding);
@@ -65,10 +67,11 @@ impl Program {
             env: env.into(),
             schedule: Schedule::of(process.tags(), &slot0),
             limits,
+            oracle: asks.map(|asks| shared.ai.oracle(id, asks)),
             key: Key {
                 process: id,
                 module: sha256,
-                epoch: Engine::epoch().to_owned(),
+                epoch: Engine::epoch_of(module.format()).to_owned(),
                 module_used: used,
             },
             process: process.clone(),
@@ -115,11 +118,11 @@ fn env_tags(tags: &Tags, named: ModuleId, used: ModuleId) -> Tags {
 }
 
 /// Another engine epoch may give another result in a corner: said loudly, or refused where an operator asks so.
-fn check_epoch(shared: &Shared, slot0: &LogEntry, id: ProcessId) -> Answer<()> {
+fn check_epoch(shared: &Shared, slot0: &LogEntry, id: ProcessId, format: ModuleFormat) -> Answer<()> {
     let Some(epoch) = slot0.assignment.item.tag("Engine-Epoch") else {
         return Ok(());
     };
-    if epoch == Engine::epoch() {
+    if Engine::reproduces(epoch, format) {
         return Ok(());
     }
     let text = format!(

@@ -25,7 +25,7 @@ use crate::permanent::item::Place;
 use crate::permanent::publish::{self, Made, Making, Since};
 use crate::program::Program;
 use crate::results::Results;
-use crate::runtime::Machine;
+use crate::runtime::{self, Machine};
 use crate::shared::Shared;
 
 /// Code of the refusal that only means "ask again".
@@ -364,6 +364,7 @@ impl Runner {
                 crons_until,
                 left: config.turn_evaluations_max.max(1),
                 evaluated: 0,
+                refused: None,
             };
             let config = config.clone();
             let done = self.shared.pool.run(move || turn.run(&config)).await??;
@@ -374,6 +375,9 @@ impl Runner {
             let slot = self.stand().map_or(0, |stand| stand.slot);
             self.shared.checkpointing.note(self.process, slot, done.evaluated);
             self.publish_if_due().await?;
+            if let Some(refusal) = done.refused {
+                return Err(refusal);
+            }
             if done.left > 0 {
                 return Ok(evaluated);
             }
@@ -516,7 +520,7 @@ impl Runner {
 fn start(program: &Program) -> Result<Live, Error> {
     let machine = Machine::start(&program.module, program.limits)?;
     Ok(Live {
-        machine,
+        machine: machine.asks(program.oracle.clone()),
         stand: None,
         unsaved: 0,
         unsaved_ms: 0,
@@ -531,7 +535,7 @@ fn restore(checkpoints: &Checkpoints, program: &Program, last: u64) -> Option<Li
     }
     match Machine::restore(&program.module, program.limits, &image) {
         Ok(machine) => Some(Live {
-            machine,
+            machine: machine.asks(program.oracle.clone()),
             stand: Some(stand),
             unsaved: 0,
             unsaved_ms: 0,
@@ -586,6 +590,8 @@ struct Turn {
     /// Evaluations left; if some are left at the end, the work is done.
     left: usize,
     evaluated: u64,
+    /// Why the next one has to wait: what its message asks of this node is not to be had now.
+    refused: Option<Refusal>,
 }
 
 impl Turn {
@@ -593,7 +599,16 @@ impl Turn {
     fn run(mut self, config: &Config) -> Answer<Turn> {
         let begun = Instant::now();
         let spent_ms = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        while self.left > 0 && self.step()? {
+        while self.left > 0 {
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(Error::Runtime(runtime::Error::Unavailable(refusal))) => {
+                    self.refused = Some(refusal);
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
             self.left -= 1;
             self.evaluated += 1;
             if spent_ms() >= config.turn_ms_max {
@@ -614,7 +629,7 @@ impl Turn {
     }
 
     /// One evaluation: the cron that is due before the next entry, or else that entry.
-    fn step(&mut self) -> Answer<bool> {
+    fn step(&mut self) -> Result<bool, Error> {
         // A message comes before the crons of its own moment.
         let next = self.work.front();
         let until = next.map(|work| (work.entry.assignment.tick.timestamp_ms, Order::MESSAGE));
@@ -632,10 +647,10 @@ impl Turn {
         Ok(true)
     }
 
-    fn entry(&mut self, work: &Work) -> Answer<()> {
+    fn entry(&mut self, work: &Work) -> Result<(), Error> {
         let assignment = &work.entry.assignment;
-        let outcome =
-            eval::evaluate(&mut self.live.machine, &work.message, &self.program.env).map_err(Error::from)?;
+        let id = assignment.subject().0;
+        let outcome = eval::evaluate(&mut self.live.machine, id, &work.message, &self.program.env)?;
         self.live.stand = Some(Stand {
             slot: assignment.slot,
             assignment: assignment.item.id(),
@@ -652,11 +667,12 @@ impl Turn {
         })
     }
 
-    fn cron(&mut self, due: &Due<'_>) -> Answer<()> {
+    fn cron(&mut self, due: &Due<'_>) -> Result<(), Error> {
         let encoding = self.program.module.format().into();
         let message = message::cron(&self.program.process, &due.cron.tags, due.tick, encoding);
-        let outcome =
-            eval::evaluate(&mut self.live.machine, &message, &self.program.env).map_err(Error::from)?;
+        // It has no id of its own, but name and moment are one cron's alone.
+        let id = runtime::sha256(&[due.cron.name.as_bytes(), &message]);
+        let outcome = eval::evaluate(&mut self.live.machine, id, &message, &self.program.env)?;
         let name: Arc<str> = due.cron.name.as_str().into();
         let stand = self.live.stand.as_mut().expect("crons come after the boot");
         assert!(
@@ -674,7 +690,7 @@ impl Turn {
         })
     }
 
-    fn record(&mut self, at: Evaluated) -> Answer<()> {
+    fn record(&mut self, at: Evaluated) -> Result<(), Error> {
         let Some(recorder) = &self.recorder else {
             return Ok(());
         };

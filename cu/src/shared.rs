@@ -9,6 +9,7 @@ use spec::contract::{Answer, Permanent, Scheduler, Stored};
 use spec::{ItemId, Refusal};
 use tokio::sync::Semaphore;
 
+use crate::ai::Ai;
 use crate::checkpoint::Checkpoints;
 use crate::config::Config;
 use crate::owners::Owners;
@@ -26,6 +27,8 @@ pub struct Shared {
     pub scheduler: Arc<dyn Scheduler>,
     /// Where modules and assigned items come from.
     pub permanent: Arc<dyn Permanent>,
+    /// The way to models.
+    pub ai: Arc<Ai>,
     /// The compiler.
     pub engine: Engine,
     /// Compiled modules.

@@ -30,8 +30,8 @@ macro_rules! shipped {
 }
 
 /// All of them: the engine, the kernel, and the blueprints by their names.
-pub const ALL: [Shipped; 9] =
-    shipped!("engine" "kernel" "token" "chatroom" "chat" "voting" "staking" "arena" "names");
+pub const ALL: [Shipped; 10] =
+    shipped!("engine" "kernel" "token" "chatroom" "chat" "voting" "staking" "arena" "names" "infer");
 
 impl Shipped {
     /// The item, parsed.
@@ -40,9 +40,12 @@ impl Shipped {
     }
 }
 
+/// Kernels of before: processes that were spawned with one run on as they did.
+pub const KEPT: [Shipped; 1] = shipped!("kept/kernel-1");
+
 /// All of them, parsed, to be answered by a weave.
 pub fn items() -> Vec<DataItem> {
-    ALL.iter().map(Shipped::item).collect()
+    ALL.iter().chain(&KEPT).map(Shipped::item).collect()
 }
 
 /// The aos kernel: the module that the shell spawns with.

@@ -64,6 +64,7 @@ fn kernel() -> DataItem {
         ("Output-Encoding", "JSON-1".to_owned()),
         ("Memory-Limit", "1-gb".to_owned()),
         ("Compute-Limit", "9000000000000".to_owned()),
+        ("Extension", cu::ai::EXTENSION.to_owned()),
         ("Name", "weft-aos".to_owned()),
         ("Content-Type", "text/x-lua".to_owned()),
     ];

@@ -180,14 +180,14 @@ pub struct SucceedArgs {
 /// `weft module`
 #[derive(Subcommand, Debug)]
 pub enum ModuleCommand {
-    /// Upload a module and print its id.
+    /// Upload a module, or a model that processes ask (GGUF, packed safetensors), and print its id.
     Add(ModuleAddArgs),
 }
 
 /// `weft module add`
 #[derive(Args, Debug)]
 pub struct ModuleAddArgs {
-    /// The WebAssembly binary, or a Lua source named `*.lua`.
+    /// The WebAssembly binary, a Lua source named `*.lua`, or a model.
     pub file: PathBuf,
     /// Serve the bytes under this published id instead of making a new item.
     #[arg(long, value_name = "ID")]
@@ -201,6 +201,9 @@ pub struct ModuleAddArgs {
     /// Most gas of a message, for the metering formats.
     #[arg(long, value_name = "GAS", default_value_t = 9_000_000_000_000)]
     pub compute_limit: u64,
+    /// The module asks models: adds the tag `Extension: Inference`.
+    #[arg(long)]
+    pub inference: bool,
     /// Sign with this wallet (JWK) instead of the node's key.
     #[arg(long, value_name = "FILE")]
     pub wallet: Option<PathBuf>,

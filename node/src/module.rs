@@ -14,12 +14,32 @@ use crate::admin::ADMIN_HEADER;
 use crate::cli::ModuleAddArgs;
 use crate::wallet;
 
-/// What a module's tags say about it.
+/// Files of neural networks, by the names of their formats.
+const MODELS: [&str; 2] = ["gguf", "safetensors"];
+
+/// What an item's tags say about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Description {
-    format: ModuleFormat,
-    memory_limit: String,
-    compute_limit: u64,
+pub enum Description {
+    /// A module.
+    Module {
+        /// What processes of it run on.
+        format: ModuleFormat,
+        /// Most memory of a process.
+        memory_limit: String,
+        /// Most gas of a message.
+        compute_limit: u64,
+        /// Whether it asks models.
+        asks: bool,
+    },
+    /// A model that processes ask, by its format.
+    Model(&'static str),
+}
+
+fn model(name: &str) -> Option<Description> {
+    MODELS
+        .into_iter()
+        .find(|known| *known == name)
+        .map(Description::Model)
 }
 
 impl Description {
@@ -27,7 +47,10 @@ impl Description {
     pub fn from_params(params: &Params) -> Answer<Description> {
         let missing = |name: &str| Refusal::invalid("missing-parameter", format!("`{name}` is required"));
         let format = params.get("format").ok_or_else(|| missing("format"))?;
-        Ok(Description {
+        if let Some(model) = model(format) {
+            return Ok(model);
+        }
+        Ok(Description::Module {
             format: ModuleFormat::from_name(format).ok_or_else(|| unknown_format(format))?,
             memory_limit: params
                 .get("memory-limit")
@@ -36,44 +59,77 @@ impl Description {
             compute_limit: params
                 .number("compute-limit")?
                 .ok_or_else(|| missing("compute-limit"))?,
+            asks: params
+                .get("extension")
+                .is_some_and(|name| name == cu::ai::EXTENSION),
         })
     }
 
     fn query(&self) -> String {
-        let (format, memory) = (encode(self.format.name()), encode(&self.memory_limit));
-        format!(
-            "format={format}&memory-limit={memory}&compute-limit={}",
-            self.compute_limit
-        )
+        match self {
+            Description::Model(format) => format!("format={format}"),
+            Description::Module {
+                format,
+                memory_limit,
+                compute_limit,
+                asks,
+            } => {
+                let (format, memory) = (encode(format.name()), encode(memory_limit));
+                let extension = if *asks {
+                    format!("&extension={}", cu::ai::EXTENSION)
+                } else {
+                    String::new()
+                };
+                format!("format={format}&memory-limit={memory}&compute-limit={compute_limit}{extension}")
+            }
+        }
     }
 
-    /// The tags of the module item.
+    /// The tags of the item.
     pub fn tags(&self) -> Tags {
-        let content_type = match self.format {
+        let (format, memory_limit, compute_limit, asks) = match self {
+            Description::Module {
+                format,
+                memory_limit,
+                compute_limit,
+                asks,
+            } => (format, memory_limit, compute_limit, *asks),
+            Description::Model(format) => {
+                return vec![
+                    Tag::new("Type", "Model"),
+                    Tag::new("Model-Format", *format),
+                    Tag::new("Content-Type", "application/octet-stream"),
+                ];
+            }
+        };
+        let content_type = match format {
             ModuleFormat::Lua => "text/x-lua",
             _ => "application/wasm",
         };
-        vec![
+        let mut tags = vec![
             Tag::new("Data-Protocol", "ao"),
             Tag::new("Variant", "ao.TN.1"),
             Tag::new("Type", "Module"),
-            Tag::new("Module-Format", self.format.name()),
+            Tag::new("Module-Format", format.name()),
             Tag::new("Input-Encoding", "JSON-1"),
             Tag::new("Output-Encoding", "JSON-1"),
-            Tag::new("Memory-Limit", self.memory_limit.clone()),
-            Tag::new("Compute-Limit", self.compute_limit.to_string()),
+            Tag::new("Memory-Limit", memory_limit.clone()),
+            Tag::new("Compute-Limit", compute_limit.to_string()),
             Tag::new("Content-Type", content_type),
-        ]
+        ];
+        tags.extend(asks.then(|| Tag::new("Extension", cu::ai::EXTENSION)));
+        tags
     }
 }
 
 /// A module item of a binary whose format shows, with the limits that `weft module add` sets.
 pub fn item(wasm: Bytes, signer: &Signer) -> Result<DataItem> {
     let format = ModuleFormat::detect(&wasm).context("the binary shows no format that processes run on")?;
-    let description = Description {
+    let description = Description::Module {
         format,
         memory_limit: "1-gb".into(),
         compute_limit: 9_000_000_000_000,
+        asks: false,
     };
     let parts = ItemParts {
         tags: description.tags(),
@@ -83,11 +139,23 @@ pub fn item(wasm: Bytes, signer: &Signer) -> Result<DataItem> {
     Ok(DataItem::sign(&parts, signer)?)
 }
 
-/// The format of a file: Lua by its name, binaries by their shape.
-fn recognise(file: &Path, bytes: &[u8]) -> Option<ModuleFormat> {
-    match file.extension() {
-        Some(extension) if extension == "lua" => Some(ModuleFormat::Lua),
-        _ => ModuleFormat::detect(bytes),
+/// The format of a file: Lua and packed encoders by their names, others by their shape.
+fn recognise(file: &Path, bytes: &[u8], args: &ModuleAddArgs) -> Option<Description> {
+    let format = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("lua") => ModuleFormat::Lua,
+        Some("safetensors") => return model("safetensors"),
+        _ if bytes.starts_with(b"GGUF") => return model("gguf"),
+        _ => ModuleFormat::detect(bytes)?,
+    };
+    Some(module(format, args))
+}
+
+fn module(format: ModuleFormat, args: &ModuleAddArgs) -> Description {
+    Description::Module {
+        format,
+        memory_limit: args.memory_limit.clone(),
+        compute_limit: args.compute_limit,
+        asks: args.inference,
     }
 }
 
@@ -102,20 +170,18 @@ fn unknown_format(name: &str) -> Refusal {
 /// Runs the command: prints the module's id, and nothing else, on standard output.
 pub fn add(args: &ModuleAddArgs) -> Result<()> {
     let wasm = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
-    let format = match &args.format {
-        Some(name) => ModuleFormat::from_name(name).ok_or_else(|| unknown_format(name))?,
-        None => recognise(&args.file, &wasm).with_context(|| {
+    let by_name = |name: &String| {
+        let format = ModuleFormat::from_name(name).map(|format| module(format, args));
+        format.or_else(|| model(name)).ok_or_else(|| unknown_format(name))
+    };
+    let description = match &args.format {
+        Some(name) => by_name(name)?,
+        None => recognise(&args.file, &wasm, args).with_context(|| {
             format!(
-                "{} shows no format that processes run on; say it with --format",
+                "{} shows no format that processes run on, nor a model's; say it with --format",
                 args.file.display()
             )
         })?,
-    };
-    let (memory_limit, compute_limit) = (args.memory_limit.clone(), args.compute_limit);
-    let description = Description {
-        format,
-        memory_limit,
-        compute_limit,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -492,3 +492,19 @@ fn completions_name_the_commands() {
         assert!(text.contains("eval") && text.contains("trace"), "{shell}");
     }
 }
+
+#[test]
+fn an_evaluation_asks_a_model_that_was_added() {
+    use inference::testing::forge::{Shape, llama};
+    let world = World::with_node();
+    let file = world.home.path().join("tiny.gguf");
+    std::fs::write(&file, llama(&Shape::tiny(), "Q8_0")).unwrap();
+    let model = world.value(&["module", "add", file.to_str().unwrap()]);
+    let asks = |model: &str| {
+        let question = format!(r#"{{ model = "{model}", prompt = "hello", max_tokens = 4 }}"#);
+        format!("local a = ao.ai.generate{question} return #a.tokens .. a.finish .. a.attest.profile")
+    };
+    assert_eq!(world.value(&["eval", "-e", &asks(&model)]), "4lengthdin1-a16");
+    let (_, error) = world.failure(&["eval", "-e", &asks("tiny.gguf")]);
+    assert!(error.contains("`model` must be the id of an item"), "{error}");
+}

@@ -328,7 +328,7 @@ fn commands_answer() {
     terminal.line(".json { a = { 1, 2 } }");
     terminal.shows("\"a\": [");
     terminal.line(".load-blueprint nope");
-    terminal.shows("there are: arena, chat, chatroom, names, staking, token, voting");
+    terminal.shows("there are: arena, chat, chatroom, infer, names, staking, token, voting");
     terminal.line(".ps");
     terminal.shows("fresh");
     terminal.line(".time on");

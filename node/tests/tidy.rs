@@ -17,7 +17,7 @@ const EDGES: [(&str, &str, &[&str]); 9] = [
     ("wire", "spec/wire", &["spec"]),
     ("weave", "weave", &["spec", "wire"]),
     ("su", "su", &["spec", "wire", "weave"]),
-    ("cu", "cu", &["spec", "wire", "weave"]),
+    ("cu", "cu", &["spec", "wire", "weave", "inference"]),
     ("inference", "cu/inference", &[]),
     ("mu", "mu", &["spec", "wire"]),
     ("aos-shell", "aos-shell", &["spec", "wire"]),

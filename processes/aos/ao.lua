@@ -3,11 +3,13 @@
 
 local handlers = require(".handlers")
 local json = require("json")
+local ai = require(".ai")
 
 local ao = {
   _version = "0.0.6",
   id = "",
   _module = "",
+  ai = ai,
   authorities = {},
   reference = 0,
   Nonce = nil,

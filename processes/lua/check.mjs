@@ -26,9 +26,16 @@ const checks = {
   'imports and exports are the ABI and nothing else' () {
     const module = new WebAssembly.Module(readFileSync(options.path))
     const names = (list) => list.map(({ module, name, kind }) => [module, name, kind].filter(Boolean).join(' ')).sort().join(', ')
-    assert.equal(names(WebAssembly.Module.imports(module)), 'weft throw function, weft try function')
+    assert.equal(names(WebAssembly.Module.imports(module)), 'weft ask function, weft take function, weft throw function, weft try function')
     assert.equal(names(WebAssembly.Module.exports(module)), '__stack_pointer global, _initialize function, memory memory, weft_alloc function, weft_call function, ' +
       'weft_handle function, weft_has_env function, weft_load function, weft_set_env function')
+  },
+
+  'a question is answered in the middle of a message' () {
+    const source = 'local ask = require("weft").ask function handle(msg) return { Output = ask(msg.Data), Again = select(2, pcall(ask, "")) } end'
+    const answer = (question) => question && `${question} ${'é'.repeat(100000)}`
+    const { response } = Engine.load(source, { env: {}, ...options, answer }).handle(message('why'))
+    assert.deepEqual(response, { Output: `why ${'é'.repeat(100000)}`, Again: '' })
   },
 
   'a booted process is small' () {

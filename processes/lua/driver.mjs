@@ -72,9 +72,15 @@ function compiled (path, memoryBytesMax) {
 
 /** One process: an instance and its memory. */
 export class Engine {
-  constructor ({ path = fileURLToPath(new URL('./engine.wasm', import.meta.url)), memoryBytesMax } = {}) {
-    this.options = { path, memoryBytesMax }
-    const instance = new WebAssembly.Instance(compiled(path, memoryBytesMax), { weft: { try: (f, L, ud) => this.try(f, L, ud), throw: () => { throw thrown } } })
+  constructor ({ path = fileURLToPath(new URL('./engine.wasm', import.meta.url)), memoryBytesMax, answer } = {}) {
+    this.options = { path, memoryBytesMax, answer }
+    const weft = {
+      try: (f, L, ud) => this.try(f, L, ud),
+      throw: () => { throw thrown },
+      ask: (at, length) => this.ask(at, length),
+      take: (at) => new Uint8Array(this.exports.memory.buffer).set(this.reply, at)
+    }
+    const instance = new WebAssembly.Instance(compiled(path, memoryBytesMax), { weft })
     this.exports = instance.exports
     this.exports._initialize()
   }
@@ -89,6 +95,14 @@ export class Engine {
       this.exports.__stack_pointer.value = stack
       return 1
     }
+  }
+
+  /** A question of the process: answered by the option `answer`, a function from JSON text to JSON text. */
+  ask (at, length) {
+    if (!this.options.answer) throw new Error('import weft.ask is not provided')
+    const question = decoder.decode(new Uint8Array(this.exports.memory.buffer, at, length))
+    this.reply = encoder.encode(this.options.answer(question))
+    return this.reply.length
   }
 
   /** Calls an export that takes (ptr, len) with bytes; answers the JSON text it points at. */

@@ -22,6 +22,8 @@ pub mod rope;
 pub mod safetensors;
 pub mod sample;
 pub mod service;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tokenizer;
 pub mod trace;
 pub mod vocabulary;

@@ -205,5 +205,5 @@ impl Search<'_> {
 /// A machine in the state of a checkpoint.
 pub fn live(program: &Program, state: &State, stand: Stand) -> Result<Live, Error> {
     let machine = Machine::stand_on(&program.module, program.limits, state)?;
-    Ok(Live::at(machine, stand))
+    Ok(Live::at(machine.asks(program.oracle.clone()), stand))
 }

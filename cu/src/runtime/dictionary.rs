@@ -10,7 +10,7 @@ use super::layout::Base;
 use super::machine::Machine;
 use super::module::{Module, boot_limits};
 use super::pages::{PAGE, Run, push_page};
-use super::{Error, ModuleFormat, frame};
+use super::{Error, frame};
 
 /// Pages of the dictionary that stand before and from a chunk's first page on, as far as lz4 can look back.
 const CONTEXT_BEFORE: usize = 6;
@@ -35,7 +35,7 @@ impl Dictionary {
     pub fn of(module: &Module) -> Result<Dictionary, Error> {
         let mut machine = Machine::start(module, boot_limits(module.format()))?;
         let [boot, env] = [REFERENCE_BOOT, REFERENCE_ENV].map(|text| match module.format() {
-            ModuleFormat::Lua => frame::of_json(text.as_bytes()).expect("our own JSON"),
+            format if format.is_lua() => frame::of_json(text.as_bytes()).expect("our own JSON"),
             _ => text.into(),
         });
         match machine.call(&boot, &env)? {

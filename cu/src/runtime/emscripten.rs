@@ -178,7 +178,8 @@ impl Emscripten {
         let window = &rest[..rest.len().min(RESPONSE_BYTES_MAX)];
         let end = window.iter().position(|b| *b == 0);
         let end = end.ok_or_else(|| Fault::BadResponse("it has no end".into()))?;
-        reply::parse(&window[..end], store.data().gas.used)
+        let gas_used = store.data().gas.used.saturating_add(store.data().asked_gas());
+        reply::parse(&window[..end], gas_used)
     }
 }
 

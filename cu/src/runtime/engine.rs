@@ -9,6 +9,7 @@ use super::watch::Watch;
 use super::{Config, Error, artefact};
 use crate::rewrite::{self, bounds, gas, guard};
 use bytes::Bytes;
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use wasmtime::OptLevel;
@@ -41,8 +42,8 @@ struct Inner {
     fueled: wasmtime::Engine,
     regions: Arc<Regions>,
     watch: Arc<Watch>,
-    /// The Lua engine, plain and counting gas: one for all Lua modules.
-    lua: Mutex<[Option<Arc<Build>>; 2]>,
+    /// The Lua engines, each plain and counting gas: one for all Lua modules of a format.
+    lua: Mutex<HashMap<(ModuleFormat, bool), Arc<Build>>>,
 }
 
 fn settings(regions: &Arc<Regions>, fueled: bool, interprets: bool) -> Result<wasmtime::Config, Error> {
@@ -72,6 +73,12 @@ fn settings(regions: &Arc<Regions>, fueled: bool, interprets: bool) -> Result<wa
     Ok(c)
 }
 
+/// A Lua engine as epochs name it.
+fn lua_part(format: ModuleFormat) -> String {
+    let hash = blake3::Hash::from_bytes(*lua::engine_sha256(format)).to_hex();
+    format!("lua-{}", &hash[..16])
+}
+
 fn host(e: impl std::fmt::Display) -> Error {
     Error::Host(e.to_string())
 }
@@ -94,13 +101,31 @@ impl Engine {
         })))
     }
 
-    /// The engine epoch. Part of slot 0's assignment.
+    /// The engine epoch of this build: all its Lua engines. Part of slot 0's assignment.
     pub fn epoch() -> &'static str {
         static EPOCH: LazyLock<String> = LazyLock::new(|| {
-            let lua = blake3::Hash::from_bytes(*lua::engine_sha256()).to_hex();
-            format!("{SETTINGS};lua-{}", &lua[..16])
+            let engines = [ModuleFormat::LuaFirst, ModuleFormat::Lua].map(lua_part);
+            format!("{SETTINGS};{}", engines.join(";"))
         });
         &EPOCH
+    }
+
+    /// The epoch that states of a module's format are of: its own engine alone, so that an engine more changes none.
+    pub fn epoch_of(format: ModuleFormat) -> &'static str {
+        static EPOCHS: LazyLock<[String; 2]> = LazyLock::new(|| {
+            [ModuleFormat::LuaFirst, ModuleFormat::Lua]
+                .map(|format| format!("{SETTINGS};{}", lua_part(format)))
+        });
+        &EPOCHS[usize::from(format == ModuleFormat::Lua)]
+    }
+
+    /// Whether a process spawned under that epoch runs here as it ran there.
+    pub fn reproduces(epoch: &str, format: ModuleFormat) -> bool {
+        let engines = epoch
+            .strip_prefix(SETTINGS)
+            .and_then(|rest| rest.strip_prefix(';'));
+        let needed = lua_part(format);
+        engines.is_some_and(|engines| !format.is_lua() || engines.split(';').any(|part| part == needed))
     }
 
     /// Loads a module, `source` being a binary or Lua text: from the cache of compiled ones, or else checked against the
@@ -118,7 +143,7 @@ impl Engine {
         format: ModuleFormat,
         fueled: bool,
     ) -> Result<Arc<Build>, Error> {
-        if format != ModuleFormat::Lua {
+        if !format.is_lua() {
             return self.build_wasm(source, sha256, format, fueled).map(Arc::new);
         }
         let most = self.0.config.bounds.module_bytes_max;
@@ -128,12 +153,12 @@ impl Engine {
         }
         // Held while it compiles: whoever else needs it would compile it too.
         let mut builds = self.0.lua.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(build) = &builds[fueled as usize] {
+        if let Some(build) = builds.get(&(format, fueled)) {
             return Ok(build.clone());
         }
-        let wasm = Bytes::from_static(lua::ENGINE);
-        let build = Arc::new(self.build_wasm(&wasm, lua::engine_sha256(), format, fueled)?);
-        builds[fueled as usize] = Some(build.clone());
+        let wasm = Bytes::from_static(lua::engine(format));
+        let build = Arc::new(self.build_wasm(&wasm, lua::engine_sha256(format), format, fueled)?);
+        builds.insert((format, fueled), build.clone());
         Ok(build)
     }
 
@@ -253,7 +278,7 @@ fn rewritten(
         .then(|| gas::inject(wasm, format.pointer_bytes() == 8))
         .transpose()?;
     let (simple, _) = rewrite::simplify(metered.as_deref().unwrap_or(wasm), &rewrite::Options::default())?;
-    let depth = format != ModuleFormat::Lua && !has_own_depth_limit(sha256);
+    let depth = !format.is_lua() && !has_own_depth_limit(sha256);
     let out = guard::instrument(&simple, guard::Options { depth, safepoints })?;
     bounds::check_bodies(&out, bounds)?;
     Ok(out)

@@ -20,14 +20,16 @@ pub enum ModuleFormat {
     Wasm64,
     /// `wasm64-unknown-emscripten-draft_2024_10_16-metering`
     Wasm64Metering,
-    /// `lua@5.3a`: the data is Lua source, run by our own engine.
+    /// `lua@5.3a` with the extension `Inference`: the data is Lua source, run by our own engine.
     Lua,
+    /// `lua@5.3a` alone: Lua source on our first engine, which is kept as it was.
+    LuaFirst,
 }
 
 use ModuleFormat::*;
 
 impl ModuleFormat {
-    /// All of them.
+    /// One of each name.
     pub const ALL: [ModuleFormat; 8] = [
         Emscripten1,
         Emscripten2,
@@ -49,13 +51,18 @@ impl ModuleFormat {
             Emscripten4Metering => "wasm32-unknown-emscripten-metering",
             Wasm64 => "wasm64-unknown-emscripten-draft_2024_02_15",
             Wasm64Metering => "wasm64-unknown-emscripten-draft_2024_10_16-metering",
-            Lua => "lua@5.3a",
+            Lua | LuaFirst => "lua@5.3a",
         }
     }
 
-    /// The format that a tag value names.
+    /// The format that a tag value names; of Lua the one with the extension.
     pub fn from_name(name: &str) -> Option<ModuleFormat> {
         Self::ALL.into_iter().find(|f| f.name() == name)
+    }
+
+    /// Lua source, on whichever engine.
+    pub fn is_lua(self) -> bool {
+        matches!(self, Lua | LuaFirst)
     }
 
     /// The format that a binary's imports and exports show. Never a metering one: gas is added at load, so the

@@ -56,7 +56,7 @@ pub fn encode(module: &Module, live: &mut Live, anchor: &Anchor) -> Result<Bytes
 fn header(module: &Module, dictionary: &Dictionary) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&module.sha256());
-    out.extend_from_slice(blake3::hash(Engine::epoch().as_bytes()).as_bytes());
+    out.extend_from_slice(blake3::hash(Engine::epoch_of(module.format()).as_bytes()).as_bytes());
     out.extend_from_slice(&dictionary.hash);
     out
 }

@@ -2,12 +2,13 @@
 //! Not here: how a module is spoken to (`emscripten`), going back (`anchor`, `machine`).
 
 use super::emscripten::{self, Emscripten};
+use super::host::oracle::Asking;
 use super::host::{Handles, Host, HostState, Protected, Stop};
 use super::lua::Lua;
 use super::module::Build;
 use super::pages::{PAGE, Region, Run};
 use super::watch::Guarded;
-use super::{Error, Fault, Limits, ModuleFormat, Verdict};
+use super::{Error, Fault, Limits, Verdict};
 use crate::rewrite::guard::{DEPTH_MAX, PREFIX};
 use std::sync::Arc;
 use wasmtime::{Global, Instance, Store, Trap, Val};
@@ -39,7 +40,7 @@ impl Convention {
         handles: &Handles,
     ) -> Result<Convention, Error> {
         match build.format {
-            ModuleFormat::Lua => Lua::find(store, &instance, handles).map(Convention::Lua),
+            format if format.is_lua() => Lua::find(store, &instance, handles).map(Convention::Lua),
             _ => Emscripten::find(store, instance, build, handles).map(Convention::Emscripten),
         }
     }
@@ -105,6 +106,7 @@ impl Live {
         let globals = exported_globals(&mut store, &instance);
         store.data_mut().handles = Some(handles.clone());
         let watched = build.watch.guard(region.clone());
+        store.data_mut().watched = Some(watched.clone());
         Ok(Live {
             store,
             handles,
@@ -182,7 +184,6 @@ impl Live {
     }
 
     // ---- running ----
-    // ---- running ----
 
     /// What is done once before the first message of any process.
     pub fn boot(&mut self, build: &Build, limits: &Limits, source: &[u8]) -> Result<(), Error> {
@@ -194,7 +195,7 @@ impl Live {
             Err(e) => self.fault_of(e),
         };
         let what = match build.format {
-            ModuleFormat::Lua => "its Lua source does not load",
+            format if format.is_lua() => "its Lua source does not load",
             _ => "its constructors failed",
         };
         let text = serde_json::from_str(&fault.error_json()).unwrap_or(fault.to_string());
@@ -209,8 +210,17 @@ impl Live {
     }
 
     /// Runs one message. `gas` bounds it where this instance counts gas.
-    pub fn run(&mut self, message: &[u8], env: &[u8], limits: &Limits, gas: u64) -> Result<Ended, Error> {
+    pub fn run(
+        &mut self,
+        message: &[u8],
+        env: &[u8],
+        asking: Option<Asking>,
+        limits: &Limits,
+        gas: u64,
+    ) -> Result<Ended, Error> {
+        self.store.data_mut().asking = asking;
         let outcome = self.exchange(message, env, limits, gas);
+        self.store.data_mut().asking = None;
         let stopped = self.watched.end().map_err(host)?;
         if self.store.data().starved {
             return Err(host("no memory for a process within its limit"));
@@ -220,6 +230,11 @@ impl Live {
         {
             // Its depth differs between machines, so no result may come of it.
             return Err(host("the native stack ended before the module's own limit"));
+        }
+        if let Err(e) = &outcome
+            && let Some(Stop::Unavailable(refusal)) = e.downcast_ref::<Stop>()
+        {
+            return Err(Error::Unavailable(refusal.clone()));
         }
         match outcome {
             Ok(verdict) => Ok(Ended::Verdict(verdict)),

@@ -6,22 +6,32 @@
 
 use super::host::{Handles, Host};
 use super::reply::{self, RESPONSE_BYTES_MAX};
-use super::{Error, Fault, Verdict};
+use super::{Error, Fault, ModuleFormat, Verdict};
 use std::sync::LazyLock;
 use wasmtime::{Instance, Memory, Store, TypedFunc, WasmParams, WasmResults};
 
-/// The engine's binary.
-pub const ENGINE: &[u8] = include_bytes!("../../../processes/lua/engine.wasm");
+/// The engine that can ask the compute unit.
+const ENGINE: &[u8] = include_bytes!("../../../processes/lua/engine.wasm");
+/// The engine of before, for the modules that were published for it.
+const FIRST: &[u8] = include_bytes!("../../../processes/lua/kept/1.wasm");
 
-/// SHA-256 of the engine's binary.
-pub fn engine_sha256() -> &'static [u8; 32] {
-    static HASH: LazyLock<[u8; 32]> = LazyLock::new(|| sha256(&[ENGINE]));
-    &HASH
+/// The binary of a Lua format's engine.
+pub fn engine(format: ModuleFormat) -> &'static [u8] {
+    match format {
+        ModuleFormat::Lua => ENGINE,
+        _ => FIRST,
+    }
+}
+
+/// SHA-256 of that binary.
+pub fn engine_sha256(format: ModuleFormat) -> &'static [u8; 32] {
+    static HASHES: LazyLock<[[u8; 32]; 2]> = LazyLock::new(|| [FIRST, ENGINE].map(|wasm| sha256(&[wasm])));
+    &HASHES[usize::from(format == ModuleFormat::Lua)]
 }
 
 /// What a Lua module is known by: the engine it runs on and its source.
-pub fn identity(source: &[u8]) -> [u8; 32] {
-    sha256(&[engine_sha256(), &sha256(&[source])])
+pub fn identity(format: ModuleFormat, source: &[u8]) -> [u8; 32] {
+    sha256(&[engine_sha256(format), &sha256(&[source])])
 }
 
 /// SHA-256 of parts, one after the other.
@@ -93,7 +103,10 @@ impl Lua {
             return Ok(Err(out_of_memory()));
         };
         let reply = self.handle.call(&mut *store, at)?;
-        Ok(self.text(store, reply).and_then(|text| reply::parse(text, 0)))
+        let gas_used = store.data().asked_gas();
+        Ok(self
+            .text(store, reply)
+            .and_then(|text| reply::parse(text, gas_used)))
     }
 
     /// Copies bytes into the engine's scratch buffer; `None` where its memory is full.

@@ -8,7 +8,9 @@
 //! (followed by the pending call, if there is one).
 
 use super::anchor::Anchor;
+use super::host::oracle::{Asking, Oracle};
 use super::live::{Ended, Live};
+use super::lua::sha256;
 use super::module::Module;
 use super::packed::{self, State};
 use super::pages::stack_left;
@@ -51,6 +53,7 @@ pub(super) fn on_big_stack<R: Send>(work: impl FnOnce() -> Result<R, Error> + Se
 
 /// One call that can be run again.
 struct Entry {
+    id: [u8; 32],
     message: Box<[u8]>,
     env: Arc<[u8]>,
 }
@@ -84,6 +87,7 @@ pub struct Machine {
     spent: Duration,
     pending: Option<Pending>,
     health: Health,
+    oracle: Option<Arc<dyn Oracle>>,
 }
 
 impl Machine {
@@ -133,19 +137,32 @@ impl Machine {
             spent: Duration::ZERO,
             pending: None,
             health: Health::Good,
+            oracle: None,
         })
+    }
+
+    /// Lets the process ask; its forks may too. Before its first call, and the same one for all of its life.
+    pub fn asks(mut self, oracle: Option<Arc<dyn Oracle>>) -> Machine {
+        self.oracle = oracle;
+        self
     }
 
     /// Runs one message; both arguments are JSON text without NUL. [`Machine::commit`] or [`Machine::roll_back`] must
     /// follow. `Err` says that the host failed: the state is as before the call, nothing may be recorded.
+    /// The message is known by the hash of its bytes.
     pub fn call(&mut self, message: &[u8], env: &[u8]) -> Result<Verdict, Error> {
+        self.call_known(sha256(&[message]), message, env)
+    }
+
+    /// The same for a message known by an id: whatever it draws by chance is of that id.
+    pub fn call_known(&mut self, id: [u8; 32], message: &[u8], env: &[u8]) -> Result<Verdict, Error> {
         assert!(
             self.pending.is_none(),
             "the call before is neither committed nor rolled back"
         );
         self.settle()?;
         let started = Instant::now();
-        let verdict = on_big_stack(|| self.judge(message, env));
+        let verdict = on_big_stack(|| self.judge(id, message, env));
         let answered = match &verdict {
             Ok(verdict) => verdict.is_ok(),
             Err(_) => {
@@ -158,6 +175,7 @@ impl Machine {
             _ => env.into(),
         };
         let entry = Entry {
+            id,
             message: message.into(),
             env,
         };
@@ -170,24 +188,26 @@ impl Machine {
     }
 
     /// At full speed under the watch; if that stops it, again under gas.
-    fn judge(&mut self, message: &[u8], env: &[u8]) -> Result<Verdict, Error> {
+    fn judge(&mut self, id: [u8; 32], message: &[u8], env: &[u8]) -> Result<Verdict, Error> {
         if self.limits.gas_max >= WATCHED_GAS_MIN {
             let seconds = self.limits.gas_max as f64 / GAS_PER_SECOND_MAX as f64;
             self.live
                 .watched
                 .begin(Duration::from_secs_f64(seconds.min(3600.0)));
-            if let Ended::Verdict(verdict) = self.live.run(message, env, &self.limits, u64::MAX)? {
+            let asking = Asking::of(&self.oracle, id);
+            if let Ended::Verdict(verdict) = self.live.run(message, env, asking, &self.limits, u64::MAX)? {
                 return Ok(verdict);
             }
         }
-        self.judge_by_gas(message, env)
+        self.judge_by_gas(id, message, env)
     }
 
-    fn judge_by_gas(&mut self, message: &[u8], env: &[u8]) -> Result<Verdict, Error> {
+    fn judge_by_gas(&mut self, id: [u8; 32], message: &[u8], env: &[u8]) -> Result<Verdict, Error> {
         let build = self.module.fueled()?;
         let mut live = self.anchor.resume(&build, &self.limits)?;
-        replay(&mut live, &self.journal, &self.limits)?;
-        let ended = live.run(message, env, &self.limits, self.limits.gas_max)?;
+        replay(&mut live, &self.journal, &self.limits, &self.oracle)?;
+        let asking = Asking::of(&self.oracle, id);
+        let ended = live.run(message, env, asking, &self.limits, self.limits.gas_max)?;
         self.live = live;
         match ended {
             Ended::Verdict(verdict) => Ok(verdict),
@@ -228,8 +248,8 @@ impl Machine {
             Health::Lost => {}
         }
         self.live = self.anchor.resume(&self.module.0.plain, &self.limits)?;
-        let (live, journal, limits) = (&mut self.live, &self.journal, &self.limits);
-        on_big_stack(|| replay(live, journal, limits))?;
+        let (live, journal, limits, oracle) = (&mut self.live, &self.journal, &self.limits, &self.oracle);
+        on_big_stack(|| replay(live, journal, limits, oracle))?;
         self.health = Health::Good;
         if self.journal.is_empty() {
             Ok(())
@@ -264,7 +284,8 @@ impl Machine {
         if !self.journal.is_empty() {
             self.take_anchor()?;
         }
-        Machine::at(&self.module, self.limits, self.anchor.clone())
+        let fork = Machine::at(&self.module, self.limits, self.anchor.clone())?;
+        Ok(fork.asks(self.oracle.clone()))
     }
 
     /// The state as bytes to keep: the pages that differ from the module's boot image, compressed.
@@ -310,9 +331,15 @@ impl Machine {
 }
 
 /// Runs calls whose effect was kept before: unwatched, as they are known to end.
-fn replay(live: &mut Live, journal: &[Entry], limits: &Limits) -> Result<(), Error> {
+fn replay(
+    live: &mut Live,
+    journal: &[Entry],
+    limits: &Limits,
+    oracle: &Option<Arc<dyn Oracle>>,
+) -> Result<(), Error> {
     for entry in journal {
-        let ended = live.run(&entry.message, &entry.env, limits, u64::MAX)?;
+        let asking = Asking::of(oracle, entry.id);
+        let ended = live.run(&entry.message, &entry.env, asking, limits, u64::MAX)?;
         // A kept call had an answer; anything else now means that the state is not what it was.
         assert!(
             matches!(ended, Ended::Verdict(Ok(_))),

@@ -42,6 +42,8 @@ mod watch;
 pub use crate::rewrite::bounds::Bounds;
 pub use engine::{Engine, prepare};
 pub use format::ModuleFormat;
+pub use host::oracle::{Answered, Oracle, Place};
+pub use lua::sha256;
 pub use machine::Machine;
 pub use module::Module;
 pub use packed::State;
@@ -111,6 +113,9 @@ pub enum Error {
     /// The machine under us failed (memory, files, threads).
     #[error("host: {0}")]
     Host(String),
+    /// What the message asked of this node is not to be had now. The state before it stays; it can be run again.
+    #[error("{0}")]
+    Unavailable(spec::Refusal),
 }
 
 /// Why a message has no answer. A function of the log: the same on every machine, and recorded as the outcome's `Error`.

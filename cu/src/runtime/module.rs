@@ -148,7 +148,7 @@ pub(super) struct Inner {
 impl Module {
     pub(super) fn load(engine: &Engine, source: &Bytes, format: ModuleFormat) -> Result<Module, Error> {
         let sha256 = match format {
-            ModuleFormat::Lua => lua::identity(source),
+            format if format.is_lua() => lua::identity(format, source),
             _ => lua::sha256(&[source]),
         };
         let plain = engine.build(source, &sha256, format, false)?;
@@ -218,7 +218,7 @@ impl Module {
 pub fn boot_limits(format: ModuleFormat) -> Limits {
     Limits {
         memory_bytes_max: match format {
-            ModuleFormat::Lua => LUA_BOOT_BYTES_MAX,
+            format if format.is_lua() => LUA_BOOT_BYTES_MAX,
             _ => super::MEMORY_BYTES_MAX,
         },
         ..Limits::default()

@@ -93,7 +93,7 @@ fn base_hash(dictionary: &Dictionary, base: Option<&State>) -> [u8; HASH] {
 fn header(module: &Module, base: [u8; HASH]) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&module.sha256());
-    out.extend_from_slice(blake3::hash(Engine::epoch().as_bytes()).as_bytes());
+    out.extend_from_slice(blake3::hash(Engine::epoch_of(module.format()).as_bytes()).as_bytes());
     out.extend_from_slice(&base);
     out
 }

@@ -43,6 +43,17 @@ impl Guarded {
         Ok(fired)
     }
 
+    /// The message waits for somebody else: its time stands still until [`Guarded::go_on`].
+    pub fn stand_still(&self) -> Option<Duration> {
+        let deadline = self.state().deadline.take();
+        deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The message runs again, for as long as it had left.
+    pub fn go_on(&self, left: Option<Duration>) {
+        self.state().deadline = left.map(|left| Instant::now() + left);
+    }
+
     fn look(&self, now: Instant) {
         let mut state = self.state();
         if !state.fired && state.deadline.is_some_and(|d| now >= d) {

@@ -199,7 +199,7 @@ async fn evaluate(session: &Session, script: &[Program], outlet: &Outlet) -> Don
 }
 
 /// Programs that `.load-blueprint` knows.
-const BLUEPRINTS: [(&str, &str); 7] = [
+const BLUEPRINTS: [(&str, &str); 8] = [
     ("arena", include_str!("../../../processes/arena/arena.lua")),
     ("chat", include_str!("../../../processes/chat/chat.lua")),
     (
@@ -207,6 +207,7 @@ const BLUEPRINTS: [(&str, &str); 7] = [
         include_str!("../../../processes/chatroom/chatroom.lua"),
     ),
     ("names", include_str!("../../../processes/names/names.lua")),
+    ("infer", include_str!("../../../processes/infer/infer.lua")),
     ("staking", include_str!("../../../processes/staking/staking.lua")),
     ("token", include_str!("../../../processes/token/token.lua")),
     ("voting", include_str!("../../../processes/voting/voting.lua")),

@@ -10,10 +10,12 @@ macro_rules! library {
 }
 
 /// Each file's name and text.
-pub const ALL: [(&str, &str); 10] = library![
+pub const ALL: [(&str, &str); 12] = library![
     "types.lua",
     "globals.lua",
     "ao.lua",
+    "ai.lua",
+    "llama.lua",
     "handlers.lua",
     "utils.lua",
     "json.lua",
@@ -243,7 +245,7 @@ mod tests {
     /// Lists names of `_G` down to two tables deep, but Lua's own and what only data decide.
     const NAMES: &str = "local skip, out = {}, {}
         for name in ('_G _VERSION assert collectgarbage error getmetatable ipairs load next pairs pcall print rawequal rawget rawlen rawset require select setmetatable tonumber tostring type xpcall bit32 coroutine debug math os package string table utf8'):gmatch('%S+') do skip[name] = true end
-        local inner = { ao = true, Handlers = true, ['Handlers.utils'] = true, Utils = true }
+        local inner = { ao = true, ['ao.ai'] = true, Handlers = true, ['Handlers.utils'] = true, Utils = true }
         local function walk(prefix, of)
           for name, value in pairs(of) do
             if type(name) == 'string' and not skip[prefix .. name] then

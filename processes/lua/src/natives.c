@@ -52,8 +52,26 @@ static int unhex(lua_State *L) {
   return 1;
 }
 
+#define IMPORT(name) __attribute__((import_module("weft"), import_name(name)))
+
+/* The host answers a question and keeps the answer until it is taken; it may also end the message here. */
+IMPORT("ask") extern size_t weft_host_ask(const char *question, size_t length);
+IMPORT("take") extern void weft_host_take(char *answer);
+
+/* ask(question): what the compute unit answers, both JSON. */
+static int ask(lua_State *L) {
+  size_t length;
+  const char *question = luaL_checklstring(L, 1, &length);
+  size_t answer = weft_host_ask(question, length);
+  luaL_Buffer text;
+  weft_host_take(luaL_buffinitsize(L, &text, answer));
+  luaL_pushresultsize(&text, answer);
+  return 1;
+}
+
 int luaopen_weft(lua_State *L) {
-  static const luaL_Reg members[] = {{"now", now}, {"seed", seed}, {"hex", hex}, {"unhex", unhex}, {NULL, NULL}};
+  static const luaL_Reg members[] = {
+    {"now", now}, {"seed", seed}, {"hex", hex}, {"unhex", unhex}, {"ask", ask}, {NULL, NULL}};
   luaL_newlib(L, members);
   weft_lines_install(L);
 #ifdef WEFT_CRYPTO

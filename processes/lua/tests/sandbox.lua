@@ -57,7 +57,7 @@ assert(kib_after(200000) < once + 128, "identities are forgotten with their obje
 
 -- Natives.
 local weft = require("weft")
-same(weft, "cipher digest hex lines lines_of lines_take now seed unhex")
+same(weft, "ask cipher digest hex lines lines_of lines_take now seed unhex")
 assert(weft.hex(weft.digest("sha2_256", "abc")):sub(1, 8) == "ba7816bf")
 assert(weft.hex("\0\255az") == "00ff617a" and weft.unhex("00fF617A") == "\0\255az" and weft.unhex("0") == nil and weft.unhex("0g") == nil and weft.hex("") == "" and weft.unhex("") == "")
 return "ok"

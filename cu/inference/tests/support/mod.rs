@@ -1,35 +1,7 @@
 //! What tests share: seeded numbers and files made from them.
 #![allow(unused, reason = "each test binary uses its own part")]
 
-pub mod forge;
+#[path = "../../src/testing/mod.rs"]
+mod testing;
 
-/// A seeded stream of numbers.
-pub struct Random(pub u64);
-
-impl Random {
-    /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// A whole number below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
-    }
-
-    /// About normal, mean 0, deviation 1.
-    pub fn normal(&mut self) -> f32 {
-        (0..12)
-            .map(|_| (self.next() >> 40) as f32 / 16_777_216.0)
-            .sum::<f32>()
-            - 6.0
-    }
-
-    /// Many of them.
-    pub fn vector(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.normal()).collect()
-    }
-}
+pub use testing::*;

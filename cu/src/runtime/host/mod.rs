@@ -8,11 +8,15 @@ mod calls;
 pub mod disk;
 mod heap;
 mod jump;
+mod nn;
+pub mod oracle;
 mod text;
 pub mod time;
 
 use super::format::ModuleFormat;
+use super::watch::Guarded;
 use disk::Disk;
+use oracle::{Asking, Asks};
 use std::sync::Arc;
 use wasmtime::{
     AsContextMut, Caller, ExternType, Func, FuncType, Global, Linker, Memory, Table, TypedFunc, Val, ValType,
@@ -115,6 +119,10 @@ pub struct Host {
     /// The machine under us could not give memory that the module was entitled to.
     pub starved: bool,
     pub handles: Option<Handles>,
+    /// The clock's watch over this machine.
+    pub watched: Option<Arc<Guarded>>,
+    /// What the message at hand asks of the unit, where its process may.
+    pub asking: Option<Asking>,
 }
 
 impl Host {
@@ -127,7 +135,14 @@ impl Host {
             counts_gas,
             starved: false,
             handles: None,
+            watched: None,
+            asking: None,
         }
+    }
+
+    /// Gas of what the message has asked.
+    pub fn asked_gas(&self) -> u64 {
+        self.asking.as_ref().map_or(0, Asking::gas_used)
     }
 
     fn handles(&self) -> &Handles {
@@ -176,6 +191,9 @@ pub enum Stop {
     Abort(String),
     #[error("import {0} is not provided")]
     Missing(String),
+    /// The unit does not answer now: nothing may come of the message.
+    #[error("{0}")]
+    Unavailable(spec::Refusal),
 }
 
 /// Every import that is answered.
@@ -233,6 +251,8 @@ pub enum Call {
     Seek,
     Sync,
     StreamStatus,
+    /// The extension `Inference`.
+    Asks(Asks),
 }
 
 /// The names of the minified imports of `wasm32-unknown-emscripten`, module `a`.
@@ -276,6 +296,7 @@ impl Call {
             "metering" if name == "usegas" => return Some(Call::UseGas),
             "weft" if name == "try" => return Some(Call::Try),
             "weft" if name == "throw" => return Some(Call::LongJump),
+            "weft" | "wasi_ephemeral_nn" => return Asks::find(module, name).map(Call::Asks),
             "a" => MINIFIED.iter().find(|(short, _)| *short == name)?.1,
             "env" | "wasi_snapshot_preview1" => name,
             _ => return None,
@@ -454,7 +475,11 @@ fn link_call(
     call: Call,
 ) -> wasmtime::Result<()> {
     let result = ty.results().next();
+    let full = format!("{from}.{name}");
     linker.func_new(from, name, ty, move |caller, args, results| {
+        if matches!(call, Call::Asks(_)) && caller.data().asking.is_none() {
+            return Err(wasmtime::Error::new(Stop::Missing(full.clone())));
+        }
         let words: Vec<u64> = args.iter().map(word).collect();
         let reply = answer(call, caller, &words)?;
         if let (Some(ty), Some(slot)) = (&result, results.first_mut()) {
@@ -487,6 +512,7 @@ fn answer(call: Call, mut caller: Caller<'_, Host>, words: &[u64]) -> wasmtime::
         Call::HeapMax => Ok(Reply::Int(heap::limit(caller.data()))),
         Call::WeaveDriveOpen => heap::weavedrive_open(&mut caller),
         Call::WeaveDriveOther => Ok(Reply::Int(0)),
+        Call::Asks(asks) => oracle::answer(asks, &mut caller, words),
         _ => calls::answer(call, &mut caller, words),
     }
 }

@@ -457,3 +457,29 @@ fn bert_tensors(width: usize, inner: usize, vocabulary: usize) -> Vec<(String, u
     }
     tensors
 }
+
+/// A tokenizer of single letters for a forged encoder: `tokenizer.json` with that many tokens, at least 64.
+pub fn wordpiece(vocabulary: usize) -> Vec<u8> {
+    assert!(vocabulary >= 64);
+    let letters = ('a'..='z').map(|letter| letter.to_string());
+    let parts = ('a'..='z').map(|letter| format!("##{letter}"));
+    let special = ["[UNK]", "[CLS]", "[SEP]"].map(str::to_owned).into_iter();
+    let fill = (0..).map(|n| format!("t{n}"));
+    let tokens = special.chain(letters).chain(parts).chain(fill).take(vocabulary);
+    let entries: Vec<String> = tokens
+        .enumerate()
+        .map(|(number, token)| format!(r#""{token}":{number}"#))
+        .collect();
+    format!(
+        r###"{{"version":"1.0","added_tokens":[{{"id":0,"content":"[UNK]","special":true,"single_word":false,
+        "lstrip":false,"rstrip":false,"normalized":false}}],"normalizer":{{"type":"BertNormalizer","clean_text":true,
+        "handle_chinese_chars":true,"strip_accents":null,"lowercase":true}},
+        "pre_tokenizer":{{"type":"BertPreTokenizer"}},
+        "post_processor":{{"type":"BertProcessing","sep":["[SEP]",2],"cls":["[CLS]",1]}},
+        "decoder":{{"type":"WordPiece","prefix":"##","cleanup":true}},"model":{{"type":"WordPiece",
+        "unk_token":"[UNK]","continuing_subword_prefix":"##","max_input_chars_per_word":100,
+        "vocab":{{{}}}}}}}"###,
+        entries.join(",")
+    )
+    .into_bytes()
+}

@@ -1,0 +1,568 @@
+//! Processes that ask models, on forged ones: the same state however it is evaluated, and what a node without an answer
+//! does. Not here: the models' arithmetic (`inference`).
+#![allow(clippy::unwrap_used, reason = "a test stops at its first surprise")]
+
+mod fakes;
+
+use fakes::*;
+use inference::device::Device;
+use inference::encoder::Pooling;
+use inference::package;
+use inference::testing::forge::{self, Shape};
+use serde_json::Value;
+use spec::contract::{Compute, Content};
+use spec::{DataItem, ItemId, ItemParts, Kind, ModuleId, ProcessId, Tag};
+
+fn item(data: Vec<u8>) -> DataItem {
+    let parts = ItemParts {
+        data: data.into(),
+        tags: tags(&[("Content-Type", "application/octet-stream")]),
+        ..ItemParts::default()
+    };
+    DataItem::sign(&parts, &user()).unwrap()
+}
+
+/// A decoder of 300 tokens, the first 259 of them bytes.
+fn decoder() -> DataItem {
+    item(forge::llama(&Shape::tiny(), "Q8_0"))
+}
+
+fn encoder() -> DataItem {
+    let (config, weights) = forge::bert(32, 64, 64, 7);
+    item(package::pack(&weights, &config, &forge::wordpiece(64), Pooling::Mean, 32).unwrap())
+}
+
+fn on(device: &str) -> cu::Config {
+    let mut config = cu::Config {
+        threads: 2,
+        ..cu::Config::default()
+    };
+    config.inference.device = device.into();
+    config.inference.threads = 1;
+    config
+}
+
+/// A world with our kernels and both models.
+fn world(config: cu::Config) -> World {
+    let world = World::with(config);
+    for item in cu::shipped::items().into_iter().chain([decoder(), encoder()]) {
+        world.permanent.hold(item);
+    }
+    world
+}
+
+fn put(world: &World, process: ProcessId, own: &[(&str, &str)], data: &str) -> ItemId {
+    let mut all = tags(&[("Data-Protocol", "ao"), ("Type", "Message")]);
+    all.extend(tags(own));
+    all.push(Tag::new("Count", world.scheduler.now_ms().to_string()));
+    let parts = ItemParts {
+        target: Some(process.0),
+        tags: all,
+        data: data.to_owned().into(),
+        ..ItemParts::default()
+    };
+    let item = DataItem::sign(&parts, &user()).unwrap();
+    let id = item.id();
+    world
+        .scheduler
+        .put(process, Content::Item(item), Some(id), vec![]);
+    id
+}
+
+fn with_ids(code: &str) -> String {
+    let code = code.replace("DECODER", &decoder().id().to_string());
+    code.replace("ENCODER", &encoder().id().to_string())
+}
+
+async fn eval(world: &World, process: ProcessId, code: &str) -> Value {
+    let id = put(world, process, &[("Action", "Eval")], &with_ids(code));
+    world.outcome(process, id).await
+}
+
+/// What an Eval prints; an error fails the test.
+async fn says(world: &World, process: ProcessId, code: &str) -> String {
+    let outcome = eval(world, process, code).await;
+    assert!(outcome.get("Error").is_none(), "{code}: {outcome}");
+    outcome["Output"]["data"].as_str().unwrap().to_owned()
+}
+
+fn spawn(world: &World, own: &[(&str, &str)]) -> ProcessId {
+    world.scheduler.spawn(cu::kernel_id(), own)
+}
+
+/// A handler that embeds a text, looks for the nearest of those before, and has an answer generated.
+const MEMORY: &str = r#"
+Seen = {}
+Handlers.add("Tell", { Action = "Tell" }, function(msg)
+  local vector = ao.ai.embed{ model = "ENCODER", input = msg.Data }.vectors[1]
+  local nearest, best = "nothing", -2
+  for _, one in ipairs(Seen) do
+    local alike = ao.ai.similarity(one.vector, vector)
+    if alike > best then nearest, best = one.text, alike end
+  end
+  table.insert(Seen, { text = msg.Data, vector = vector })
+  local answer = ao.ai.generate{ model = "DECODER", prompt = nearest .. msg.Data, max_tokens = 6, temperature = 0.9 }
+  msg.reply{ Action = "Told", Data = answer.text, Nearest = nearest, Link = answer.attest.link }
+end)
+"#;
+
+const TEXTS: [&str; 4] = ["a cat", "a dog sat", "the cat", "it rains"];
+
+/// Tells a process all texts; what it replied.
+async fn tell(world: &World, process: ProcessId) -> Vec<Value> {
+    let mut replies = vec![];
+    for text in TEXTS {
+        let id = put(world, process, &[("Action", "Tell")], text);
+        let outcome = world.outcome(process, id).await;
+        assert!(outcome.get("Error").is_none(), "{outcome}");
+        assert!(outcome["GasUsed"].as_u64().unwrap() > 20_000_000, "{outcome}");
+        replies.push(outcome["Messages"][0].clone());
+    }
+    replies
+}
+
+#[tokio::test]
+async fn an_eval_generates() {
+    let world = world(on("cpu"));
+    let process = spawn(&world, &[]);
+    let code = r#"local a = ao.ai.generate{ model = "DECODER", prompt = "hello", max_tokens = 4 }
+        return #a.tokens .. a.finish .. a.prompt_tokens .. a.attest.profile"#;
+    assert_eq!(says(&world, process, code).await, "4length9din1-a16");
+    let roundtrip = r#"return ao.ai.detokenize("DECODER", ao.ai.tokenize("DECODER", "héllo"))"#;
+    assert_eq!(says(&world, process, roundtrip).await.trim(), "▁héllo");
+    assert_eq!(
+        says(&world, process, r#"return ao.ai.facts("DECODER").layers"#).await,
+        "2"
+    );
+    let scored = r#"local best, all = ao.ai.choose({ model = "DECODER", prompt = "x" }, { "a", "b", "c" })
+        return best >= 1 and #all == 3 and all[best] < 0"#;
+    assert_eq!(says(&world, process, scored).await, "true");
+    let whole = r#"local v = ao.ai.embed{ model = "ENCODER", input = { "a", "b" }, int8 = true }.vectors
+        return #v .. " " .. #v[1] .. math.type(v[1][1])"#;
+    assert_eq!(says(&world, process, whole).await, "2 32integer");
+}
+
+#[tokio::test]
+async fn however_it_is_evaluated_the_state_is_one() {
+    let mut world = world(on("cpu"));
+    let process = spawn(&world, &[]);
+    says(&world, process, MEMORY).await;
+    let replies = tell(&world, process).await;
+    let root = world.root(process).await;
+    for device in ["scalar", "cpu", "vulkan"] {
+        if device == "vulkan" && !has_vulkan() {
+            continue;
+        }
+        world.config = on(device);
+        world.restart(false).await;
+        assert_eq!(told(&world, process).await, replies, "{device}");
+        assert_eq!(world.root(process).await, root, "{device}");
+    }
+    // From a checkpoint in the middle.
+    let again = put(&world, process, &[("Action", "Tell")], "more");
+    let outcome = world.outcome(process, again).await;
+    let root = world.root(process).await;
+    world.restart(true).await;
+    assert_eq!(world.root(process).await, root);
+    world.restart(false).await;
+    assert_eq!(world.outcome(process, again).await, outcome);
+    assert_eq!(world.root(process).await, root);
+    assert_eq!(replies.len(), TEXTS.len());
+}
+
+/// What the first texts that a process was told had as replies.
+async fn told(world: &World, process: ProcessId) -> Vec<Value> {
+    let mut replies = vec![];
+    for slot in 2..2 + TEXTS.len() as u64 {
+        let id = world.scheduler.entry(process, slot).assignment.subject();
+        let outcome = world.outcome(process, id).await;
+        assert!(outcome.get("Error").is_none(), "{outcome}");
+        replies.push(outcome["Messages"][0].clone());
+    }
+    replies
+}
+
+/// Whether the program can compute models on a Vulkan device of this machine.
+fn has_vulkan() -> bool {
+    let all = Device::all(1);
+    let there = all.iter().any(|(device, _)| matches!(device, Device::Vulkan(_)));
+    if !there {
+        eprintln!("SKIPPED: models are computed on no Vulkan device here");
+    }
+    there
+}
+
+#[tokio::test]
+async fn sixty_four_processes_at_once_answer_as_one_at_a_time() {
+    let mut world = world(on("cpu"));
+    let mut processes = vec![];
+    let mut sent = vec![];
+    for number in 0..64 {
+        let process = spawn(&world, &[("Name", &number.to_string())]);
+        put(&world, process, &[("Action", "Eval")], &with_ids(MEMORY));
+        for text in &TEXTS[..2] {
+            sent.push((process, put(&world, process, &[("Action", "Tell")], text)));
+        }
+        processes.push(process);
+    }
+    let all = sent.iter().map(|(process, id)| world.outcome(*process, id));
+    let at_once = futures_util::future::join_all(all).await;
+    let mut roots = vec![];
+    for process in &processes {
+        roots.push(world.root(*process).await);
+    }
+    world.restart(false).await;
+    for ((process, id), outcome) in sent.iter().zip(at_once) {
+        assert_eq!(world.outcome(*process, id).await, outcome);
+    }
+    for (process, root) in processes.iter().zip(roots) {
+        assert_eq!(world.root(*process).await, root);
+    }
+}
+
+#[tokio::test]
+async fn chance_is_of_process_message_call_and_seed() {
+    let world = world(on("cpu"));
+    let draw = r#"local function draw(seed) return table.concat(ao.ai.generate{ model = "DECODER", prompt = "x",
+        max_tokens = 12, temperature = 5, seed = seed }.tokens, ",") end
+        return draw() .. "\n" .. draw() .. "\n" .. draw(1)"#;
+    let mut seen = std::collections::BTreeSet::new();
+    for process in [spawn(&world, &[]), spawn(&world, &[])] {
+        for _ in 0..2 {
+            seen.extend(says(&world, process, draw).await.lines().map(str::to_owned));
+        }
+    }
+    assert_eq!(seen.len(), 12, "each draw is another");
+}
+
+#[tokio::test]
+async fn what_has_no_answer_anywhere_is_an_error_of_lua() {
+    let world = world(on("cpu"));
+    let process = spawn(
+        &world,
+        &[
+            ("Inference-Model", &decoder().id().to_string()),
+            ("Inference-Tokens", "20"),
+        ],
+    );
+    let wrong = |options: &str| {
+        format!(
+            r#"Tried = (Tried or 0) + 1 local ok, why = pcall(ao.ai.generate, {{ model = "DECODER", {options} }}) return tostring(why)"#
+        )
+    };
+    let cases = [
+        (r#"prompt = "x", max_tokens = 21"#, "from 1 to 20"),
+        (r#"prompt = "x", speed = 1"#, "`speed`"),
+        (r#"prompt = "x", temperature = "hot""#, "`temperature`"),
+        (r#"prompt = "x", temperature = 0.0001"#, "out of its range"),
+        (r#"tokens = { 300 }"#, "a token is none of the model's"),
+        (r#"prompt = ("x"):rep(3000)"#, "room for 2048 tokens"),
+        (r#"prompt = "x\xff""#, "UTF-8"),
+    ];
+    for (options, says_why) in cases {
+        let said = says(&world, process, &wrong(options)).await;
+        assert!(said.contains(says_why), "{options}: {said}");
+    }
+    assert_eq!(
+        says(&world, process, "return Tried").await,
+        cases.len().to_string()
+    );
+    let other = r#"return select(2, pcall(ao.ai.embed, { model = "ENCODER", input = "x" }))"#;
+    assert!(says(&world, process, other).await.contains("Inference-Model"));
+    let uncaught = eval(&world, process, r#"Lost = true return ao.ai.facts("no id")"#).await;
+    assert!(uncaught["Error"].to_string().contains("`model`"), "{uncaught}");
+    assert_eq!(says(&world, process, "return tostring(Lost)").await, "nil");
+    // Bytes that are no model are none on every node.
+    let rubbish = world
+        .permanent
+        .hold(item(forge::llama(&Shape::tiny(), "Q8_0")[..2000].to_vec()));
+    let free = spawn(&world, &[]);
+    let asked = format!(r#"return select(2, pcall(ao.ai.facts, "{rubbish}"))"#);
+    let said = says(&world, free, &asked).await;
+    assert!(said.contains("is no model"), "{said}");
+    let wrong_kind = r#"return select(2, pcall(ao.ai.embed, { model = "DECODER", input = "x" }))"#;
+    assert!(says(&world, free, wrong_kind).await.contains("does not do that"));
+}
+
+#[tokio::test]
+async fn gas_alone_ends_what_costs_too_much() {
+    let world = world(on("cpu"));
+    let process = spawn(&world, &[("Inference-Limit", "100000000")]);
+    let dear = r#"local ok, why = pcall(ao.ai.generate, { model = "DECODER", prompt = "x", max_tokens = 2000 }) return why"#;
+    assert!(says(&world, process, dear).await.contains("out-of-gas"));
+    let many = r#"Count = 0 while true do pcall(ao.ai.facts, "no id") Count = Count + 1 end"#;
+    let outcome = eval(&world, process, many).await;
+    assert_eq!(outcome["Error"], "out of gas!");
+    assert_eq!(says(&world, process, "return tostring(Count)").await, "nil");
+    let greedy = world
+        .scheduler
+        .spawn(cu::kernel_id(), &[("Inference-Limit", "999999999999999999")]);
+    let refusal = world.cu.result(greedy, greedy.into()).await.unwrap_err();
+    assert_eq!((refusal.kind, &*refusal.code), (Kind::Limit, "limit-exceeded"));
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_here_holds_its_message_and_nothing_else() {
+    let world = world(on("cpu"));
+    let absent = item(forge::model(&Shape::tiny(), "Q4_0", 5));
+    let process = spawn(&world, &[]);
+    says(&world, process, "Before = 1").await;
+    let evaluated = world.cu.state(process, None).await.unwrap();
+    let code = format!(r#"Asked = true return #ao.ai.tokenize("{}", "abc")"#, absent.id());
+    let asks = put(&world, process, &[("Action", "Eval")], &code);
+    let later = put(&world, process, &[("Action", "Eval")], "return Asked");
+    for id in [asks, later, asks] {
+        let refusal = world.cu.result(process, id).await.unwrap_err();
+        assert_eq!(
+            (refusal.kind, &*refusal.code),
+            (Kind::Upstream, "model-not-found"),
+            "{refusal}"
+        );
+        assert!(
+            refusal.text.contains(&absent.id().to_string()) && refusal.text.contains("add it"),
+            "{refusal}"
+        );
+    }
+    assert_eq!(world.cu.live_count(), 1, "the process stays awake");
+    let last = world.scheduler.entry(process, 1).assignment.subject();
+    assert!(
+        world.cu.result(process, last).await.is_ok(),
+        "what came before stays"
+    );
+    world.permanent.hold(absent);
+    assert_eq!(world.outcome(process, asks).await["Output"]["data"], "7");
+    assert_eq!(world.outcome(process, later).await["Output"]["data"], "true");
+    assert_ne!(world.root(process).await, evaluated.root);
+}
+
+#[tokio::test]
+async fn a_node_that_answers_none_says_so_and_records_nothing() {
+    let mut config = on("cpu");
+    config.inference.on = false;
+    let mut world = world(config);
+    let process = spawn(&world, &[]);
+    assert_eq!(says(&world, process, "return 1").await, "1");
+    let asks = put(
+        &world,
+        process,
+        &[("Action", "Eval")],
+        &with_ids(r#"return ao.ai.facts("DECODER").layers"#),
+    );
+    let refusal = world.cu.result(process, asks).await.unwrap_err();
+    assert_eq!(&*refusal.code, "inference-off");
+    assert!(refusal.text.contains("cu.inference.on"), "{refusal}");
+    world.config = on("cpu");
+    world.restart(true).await;
+    assert_eq!(world.outcome(process, asks).await["Output"]["data"], "2");
+}
+
+#[tokio::test]
+async fn dry_runs_ask_too() {
+    let world = world(on("cpu"));
+    let process = spawn(&world, &[]);
+    says(&world, process, MEMORY).await;
+    let root = world.root(process).await;
+    let body = r#"{"Owner":"me","From":"me","Data":"a cat","Tags":[{"name":"Action","value":"Tell"}]}"#;
+    let (_, first) = world.dry_run(process, "", body).await;
+    let (_, second) = world.dry_run(process, "", body).await;
+    assert_eq!(
+        first["Messages"][0]["Tags"], second["Messages"][0]["Tags"],
+        "{first}"
+    );
+    assert_eq!(first["Messages"].as_array().unwrap().len(), 1, "{first}");
+    assert_eq!(world.root(process).await, root);
+}
+
+#[tokio::test]
+async fn a_session_and_the_llama_calls_go_on_where_they_were() {
+    let world = world(on("cpu"));
+    let process = spawn(&world, &[]);
+    let whole = r#"return table.concat(ao.ai.generate{ model = "DECODER", prompt = "once", max_tokens = 8 }.tokens, ",")"#;
+    let whole = says(&world, process, whole).await;
+    says(
+        &world,
+        process,
+        r#"S = ao.ai.session{ model = "DECODER", prompt = "once" } S:generate(3)"#,
+    )
+    .await;
+    let parts = r#"S:generate(5) return table.concat(S.answer, ",")"#;
+    assert_eq!(says(&world, process, parts).await, whole);
+    let llama = r#"Llama = require("llama") Llama.load("/data/DECODER") Llama.setPrompt("once") Llama.saveState()
+        local text = Llama.run(8) Llama.loadState()
+        local again = "" for _ = 1, 8 do again = again .. Llama.next() end
+        return text == again and #text > 0 and require(".Llama") == Llama and Llama.clearState() and not Llama.loadState()"#;
+    assert_eq!(says(&world, process, llama).await, "true");
+}
+
+#[tokio::test]
+async fn a_message_has_itself_answered_in_steps() {
+    let world = world(on("cpu"));
+    let process = spawn(&world, &[("Authority", &user().address().to_string())]);
+    let source = include_str!("../../processes/infer/infer.lua");
+    says(&world, process, source).await;
+    says(&world, process, r#"Infer.Model, Infer.Step = "DECODER", 5"#).await;
+    let options = r#"{"max_tokens":12,"temp":0,"stream":true}"#;
+    let asks = [
+        ("Action", "Infer"),
+        ("X-Reference", "7"),
+        ("X-Session", "s"),
+        ("X-Options", options),
+    ];
+    let mut outcome = world
+        .outcome(process, put(&world, process, &asks, "tell me"))
+        .await;
+    let mut chunks = String::new();
+    let tag = |message: &Value, name: &str| {
+        let tags = message["Tags"].as_array().unwrap();
+        let found = tags.iter().find(|tag| tag["name"] == name);
+        found.map(|tag| tag["value"].as_str().unwrap().to_owned())
+    };
+    let mut steps = 1;
+    loop {
+        let messages = outcome["Messages"].as_array().unwrap().clone();
+        let of = |action: &str| {
+            messages
+                .iter()
+                .find(|m| tag(m, "Action").as_deref() == Some(action))
+                .cloned()
+        };
+        if let Some(chunk) = of("Infer-Chunk") {
+            chunks += chunk["Data"].as_str().unwrap();
+        }
+        if let Some(answer) = of("Infer-Response") {
+            assert_eq!(tag(&answer, "X-Reference").as_deref(), Some("7"));
+            assert_eq!(tag(&answer, "X-Session").as_deref(), Some("s"));
+            let data: Value = serde_json::from_str(answer["Data"].as_str().unwrap()).unwrap();
+            let whole =
+                r#"return ao.ai.generate{ model = "DECODER", prompt = "tell me", max_tokens = 12 }.text"#;
+            assert_eq!(data["result"], says(&world, process, whole).await);
+            assert_eq!(chunks, data["result"]);
+            assert!(data["attestation"].as_str().unwrap().contains("din1-a16"));
+            break;
+        }
+        let step = of("Infer-Step").unwrap_or_else(|| panic!("{outcome}"));
+        assert_eq!(step["Target"], process.to_string());
+        let job = tag(&step, "Job").unwrap();
+        let own = [
+            ("Action", "Infer-Step"),
+            ("Job", &*job),
+            ("From-Process", &process.to_string()),
+        ];
+        outcome = world.outcome(process, put(&world, process, &own, "")).await;
+        steps += 1;
+    }
+    assert_eq!(steps, 3);
+    let refused = put(&world, process, &[("Action", "Infer"), ("X-Options", "{")], "x");
+    let refused = world.outcome(process, refused).await;
+    assert!(tag(&refused["Messages"][0], "Code").is_some(), "{refused}");
+}
+
+/// A module of the field's convention that asks: by our own import, and by wasi-nn.
+fn asking_module() -> bytes::Bytes {
+    let question = with_ids(r#"{"do":"tokenize","model":"DECODER","text":"ab"}"#);
+    let id = decoder().id().to_string();
+    let escape = |text: &str| text.replace('"', "\\22");
+    let head = r#"{"ok":true,"response":{"Output":{"asked":"#;
+    let text = format!(
+        r#"(module
+        (import "weft" "ask" (func $ask (param i32 i32) (result i32)))
+        (import "weft" "take" (func $take (param i32)))
+        (import "wasi_ephemeral_nn" "load_by_name" (func $load (param i32 i32 i32) (result i32)))
+        (import "wasi_ephemeral_nn" "init_execution_context" (func $init (param i32 i32) (result i32)))
+        (import "wasi_ephemeral_nn" "set_input" (func $set (param i32 i32 i32) (result i32)))
+        (import "wasi_ephemeral_nn" "compute" (func $compute (param i32) (result i32)))
+        (import "wasi_ephemeral_nn" "get_output" (func $get (param i32 i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 4 300)
+        (global $sp (mut i32) (i32.const 65536)) (global $at (mut i32) (i32.const 0))
+        (data (i32.const 1024) "{q}") (data (i32.const 2048) "{id}") (data (i32.const 2200) "once")
+        (data (i32.const 2300) "{{\22max_tokens\22:3}}") (data (i32.const 3000) "{h}") (data (i32.const 3200) ",\22whole\22:")
+        (data (i32.const 3300) "}}}}}}\00")
+        (func (export "stackSave") (result i32) (global.get $sp))
+        (func (export "stackRestore") (param i32) (global.set $sp (local.get 0)))
+        (func (export "stackAlloc") (param i32) (result i32)
+          (global.set $sp (i32.sub (global.get $sp) (local.get 0))) (global.get $sp))
+        (func $must (param i32) (if (local.get 0) (then unreachable)))
+        (func $add (param $from i32) (param $bytes i32)
+          (memory.copy (global.get $at) (local.get $from) (local.get $bytes))
+          (global.set $at (i32.add (global.get $at) (local.get $bytes))))
+        (func (export "handle") (param i32 i32) (result i32) (local $bytes i32)
+          (global.set $at (i32.const 131072))
+          (call $add (i32.const 3000) (i32.const {hl}))
+          (local.set $bytes (call $ask (i32.const 1024) (i32.const {ql})))
+          (call $take (global.get $at))
+          (global.set $at (i32.add (global.get $at) (local.get $bytes)))
+          (call $add (i32.const 3200) (i32.const 9))
+          (call $must (call $load (i32.const 2048) (i32.const 43) (i32.const 8)))
+          (call $must (call $init (i32.load (i32.const 8)) (i32.const 12)))
+          (i32.store (i32.const 28) (i32.const 2200)) (i32.store (i32.const 32) (i32.const 4))
+          (call $must (call $set (i32.load (i32.const 12)) (i32.const 0) (i32.const 16)))
+          (i32.store (i32.const 28) (i32.const 2300)) (i32.store (i32.const 32) (i32.const 16))
+          (call $must (call $set (i32.load (i32.const 12)) (i32.const 1) (i32.const 16)))
+          (call $must (call $compute (i32.load (i32.const 12))))
+          (call $must (call $get (i32.load (i32.const 12)) (i32.const 1) (global.get $at) (i32.const 65536) (i32.const 40)))
+          (global.set $at (i32.add (global.get $at) (i32.load (i32.const 40))))
+          (call $add (i32.const 3300) (i32.const 4))
+          (i32.const 131072)))"#,
+        q = escape(&question),
+        ql = question.len(),
+        h = escape(head),
+        hl = head.len(),
+    );
+    wat::parse_str(text).unwrap().into()
+}
+
+#[tokio::test]
+async fn any_module_with_the_extension_asks_and_without_it_has_no_such_import() {
+    let mut world = world(on("cpu"));
+    let module = ModuleId([40; 32]);
+    world
+        .permanent
+        .register(module, asking_module(), module_tags("wasm32-unknown-emscripten2"));
+    let plain = world.scheduler.spawn(module, &[]);
+    let outcome = world.outcome(plain, plain).await;
+    assert_eq!(outcome["Error"], "import weft.ask is not provided", "{outcome}");
+    let process = world.scheduler.spawn(module, &[("Extension", "Inference")]);
+    let outcome = world.outcome(process, process).await;
+    let output = &outcome["Output"];
+    assert_eq!(
+        output["asked"]["tokens"].as_array().map(Vec::len),
+        Some(6),
+        "{outcome}"
+    );
+    assert_eq!(
+        output["whole"]["tokens"].as_array().map(Vec::len),
+        Some(3),
+        "{outcome}"
+    );
+    assert_eq!(output["whole"]["prompt_tokens"], 8);
+    let root = world.root(process).await;
+    world.restart(false).await;
+    assert_eq!(world.root(process).await, root);
+}
+
+/// What the kernel of before answered and was, recorded with the build that shipped it.
+#[tokio::test]
+async fn a_process_of_the_kernel_of_before_runs_on_as_it_did() {
+    let world = world(on("cpu"));
+    let kernel = cu::shipped::KEPT[0].item();
+    let process = world.scheduler.spawn(kernel.id().into(), &[("Name", "old")]);
+    for code in [
+        "Count = 41 return Count + 1",
+        "return tostring({}) .. tostring(ao.ai)",
+        "return collectgarbage('count')",
+    ] {
+        let said = says(&world, process, code).await;
+        eprintln!("{said}");
+    }
+    let root: String = world
+        .root(process)
+        .await
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(root, include_str!("data/kernel-1.root").trim());
+    assert_eq!(
+        cu::runtime::Engine::epoch_of(cu::runtime::ModuleFormat::LuaFirst),
+        include_str!("data/kernel-1.epoch").trim()
+    );
+}
