@@ -116,12 +116,17 @@ fn logarithm(total: u64) -> f32 {
 /// Zeroes the weights that `top_k` and `top_p` leave out, in the order of logit and then token.
 fn keep(weights: &mut [u32], logits: &[f32], settings: &Settings) {
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    order.sort_unstable_by_key(|t| (!key(logits[*t as usize]), *t));
+    let rank = |token: &u32| (!key(logits[*token as usize]), *token);
     let count = if settings.top_k == 0 {
         order.len()
     } else {
         order.len().min(settings.top_k as usize)
     };
+    if count < order.len() {
+        // Only the kept ones need an order.
+        order.select_nth_unstable_by_key(count, rank);
+    }
+    order[..count].sort_unstable_by_key(rank);
     let total: u64 = order[..count]
         .iter()
         .map(|t| u64::from(weights[*t as usize]))

@@ -13,7 +13,7 @@ use crate::weight::{BLOCK, Matrix, headroom};
 /// The largest vector that a norm takes; with it its sums stay inside 46 bits.
 pub const NORM_MAX: usize = 32768;
 /// The scale of attention weights: the largest weight is this.
-const WEIGHT_ONE: f32 = 32767.0;
+pub const WEIGHT_ONE: f32 = 32767.0;
 /// Positions whose weighted values add up inside i32: 512 * 32767 * 127 < 2^31.
 pub const EXACT: usize = 512;
 

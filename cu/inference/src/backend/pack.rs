@@ -203,7 +203,8 @@ impl Mark {
 pub fn tile_tokens(first: usize, tokens: usize, sixteens: bool) -> usize {
     match tokens - first {
         TILE.. if sixteens => TILE,
-        left if left > TOKENS && sixteens => TILE,
+        // A tile of sixteen takes as long as two or three of a few tokens.
+        left if sixteens && (left > TOKENS || first > 0 && left > TOKENS / 2) => TILE,
         TOKENS.. => TOKENS,
         left => 1 << left.ilog2(),
     }
@@ -295,10 +296,11 @@ impl Lanes {
     /// Activations of zero.
     pub fn new(rows: usize, cols: usize, profile: Profile, sixteens: bool) -> Lanes {
         assert!(cols.is_multiple_of(BLOCK));
-        let places = match rows % TILE {
-            left if sixteens && left > TOKENS => rows.next_multiple_of(TILE),
-            _ => rows,
-        } * (cols / BLOCK);
+        let mut padded = 0;
+        while padded < rows {
+            padded += tile_tokens(padded, rows, sixteens);
+        }
+        let places = padded * (cols / BLOCK);
         let lines = (places * Lanes::block_bytes(profile)).div_ceil(size_of::<Line>());
         Lanes {
             rows,

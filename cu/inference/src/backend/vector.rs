@@ -117,12 +117,12 @@ levels! {
     }
 }
 levels! {
-    /// [`cpu::activate`].
-    activate(f: Activation, x: &mut [f32]) { cpu::activate(f, x) }
+    /// [`cpu::activate`] of any function.
+    activate_any(f: Activation, x: &mut [f32]) { cpu::activate(f, x) }
 }
 levels! {
-    /// [`cpu::gate`].
-    gate(f: Activation, x: &mut [f32], up: &[f32]) { cpu::gate(f, x, up) }
+    /// [`cpu::gate`] of any function.
+    gate_any(f: Activation, x: &mut [f32], up: &[f32]) { cpu::gate(f, x, up) }
 }
 levels! {
     /// [`cpu::attend`] of any head.
@@ -139,6 +139,35 @@ levels! {
     rotate(row: &mut [f32], dim: usize, angles: &[f32], pairs: Pairs) {
         row.chunks_exact_mut(dim).for_each(|head| cpu::rotate(head, angles, pairs))
     }
+}
+
+/// [`cpu::activate`].
+pub fn activate(level: Level, f: Activation, x: &mut [f32]) {
+    if !by_hand(level, f, x, None) {
+        activate_any(level, f, x);
+    }
+}
+
+/// [`cpu::gate`].
+pub fn gate(level: Level, f: Activation, x: &mut [f32], up: &[f32]) {
+    if !by_hand(level, f, x, Some(up)) {
+        gate_any(level, f, x, up);
+    }
+}
+
+/// Functions of AVX-512 written by hand; false where there is none.
+fn by_hand(level: Level, f: Activation, x: &mut [f32], up: Option<&[f32]>) -> bool {
+    match (level, f) {
+        // SAFETY: the level was checked when it was made.
+        #[cfg(target_arch = "x86_64")]
+        (Level::Vnni | Level::Amx, Activation::Silu) => unsafe { x86::math::silu_all(x, up) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        (Level::Vnni | Level::Amx, Activation::GeluErf) => unsafe { x86::math::gelu_erf_all(x, up) },
+        _ => return false,
+    }
+    #[allow(unreachable_code, reason = "other processors have no arm above")]
+    true
 }
 
 /// [`cpu::attend`].

@@ -6,4 +6,5 @@ pub mod amx;
 pub mod attend;
 pub mod avx2;
 pub mod element;
+pub mod math;
 pub mod vnni;

@@ -11,8 +11,8 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::vnni::{Codes, Sums, groups, join, line, offset, widen};
-use crate::backend::pack::{Lanes, Line, Packed, TILE};
+use super::vnni::{Codes, Sums, groups, join, line, offset, shifted, widen};
+use crate::backend::pack::{Lanes, Line, Mark, Packed, TILE};
 
 /// Whether the processor has the unit and the system lends it to this process, which it is asked for once.
 pub fn lent() -> bool {
@@ -72,18 +72,20 @@ struct Shapes {
     rows: [u8; 16],
 }
 
-/// A block's dot products: per run those of the high bytes, then of the low ones, a line per token.
+/// A block's dot products: per tile of rows, per run those of the high bytes, then of the low ones, a line per token.
 #[repr(C, align(64))]
-struct Products([[Line; TILE]; 4]);
+struct Products([[[[Line; TILE]; 2]; 2]; 2]);
+
+/// Bytes from the products of one tile of rows to those of the next.
+const NEXT: usize = size_of::<Products>() / 2;
 
 /// The unit, set up for a matrix, or nothing.
 pub struct Unit(Option<Tiles>);
 
 struct Tiles {
-    /// A tile's codes as bytes, where they are stored as nibbles.
+    /// The codes of two tiles of rows as bytes, where they are stored as nibbles.
     bytes: Vec<Line>,
-    /// The products of two blocks: one is computed while the other is used.
-    products: Box<[Products; 2]>,
+    products: Box<Products>,
 }
 
 impl Unit {
@@ -100,34 +102,35 @@ impl Unit {
             bytes: [0; 16],
             rows: [0; 16],
         };
-        // 0 to 3 products, 4 and 5 activations, 6 weights.
+        // 0 to 3 products, 4 and 5 activations, 6 and 7 weights.
         for at in 0..4 {
             (shapes.rows[at], shapes.bytes[at]) = (16, 64);
         }
         for at in 4..6 {
             (shapes.rows[at], shapes.bytes[at]) = (16, (32 / C::RUNS) as u16);
         }
-        (shapes.rows[6], shapes.bytes[6]) = ((8 / C::RUNS) as u8, 64);
+        for at in 6..8 {
+            (shapes.rows[at], shapes.bytes[at]) = ((8 / C::RUNS) as u8, 64);
+        }
         // SAFETY: the unit is there; the shapes are valid for its palette and stand in memory.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
-        let empty = || Products([[Line([0; 64]); TILE]; 4]);
-        let bytes = if C::LINES == 4 { blocks * 8 } else { 0 };
+        let bytes = if C::LINES == 4 { 2 * blocks * 8 } else { 0 };
         Unit(Some(Tiles {
             bytes: vec![Line([0; 64]); bytes],
-            products: Box::new([empty(), empty()]),
+            products: Box::new(Products([[[[Line([0; 64]); TILE]; 2]; 2]; 2])),
         }))
     }
 
-    /// Makes a tile of rows ready.
+    /// Makes one or two tiles of rows ready.
     #[target_feature(enable = "avx512f,avx512bw")]
     #[inline]
-    pub fn load<C: Codes>(&mut self, w: &Packed, tile: usize) {
-        let Some(tiles) = &mut self.0 else { return };
+    pub fn load<C: Codes>(&mut self, w: &Packed, tile: usize, tiles: usize) {
+        let Some(unit) = &mut self.0 else { return };
         if C::LINES == 8 {
             return;
         }
-        let codes = &w.codes[tile * w.blocks() * 4..][..w.blocks() * 4];
-        for (codes, bytes) in codes.chunks_exact(4).zip(tiles.bytes.chunks_exact_mut(8)) {
+        let codes = &w.codes[tile * w.blocks() * 4..][..tiles * w.blocks() * 4];
+        for (codes, bytes) in codes.chunks_exact(4).zip(unit.bytes.chunks_exact_mut(8)) {
             let groups = groups::<C>(codes);
             for g in 0..8 {
                 // SAFETY: a line is 64 writable bytes, aligned to 64.
@@ -136,54 +139,49 @@ impl Unit {
         }
     }
 
-    /// Dot products of the tile of rows that was made ready with sixteen tokens.
+    /// Dot products of the one or two tiles of rows that were made ready with sixteen tokens.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2")]
     #[inline]
     pub fn dots<const WIDE: bool, C: Codes>(
         &mut self,
         w: &Packed,
         tile: usize,
+        tiles: usize,
         x: &Lanes,
         first: usize,
-    ) -> Sums<TILE> {
-        let tiles = self.0.as_mut().expect("set up where there are tiles of sixteen");
+    ) -> [Sums<TILE>; 2] {
+        let unit = self.0.as_mut().expect("set up where there are tiles of sixteen");
         let blocks = w.blocks();
         let codes = match C::LINES {
-            4 => &tiles.bytes[..],
-            _ => &w.codes[tile * blocks * 8..][..blocks * 8],
+            4 => &unit.bytes[..],
+            _ => &w.codes[tile * blocks * 8..][..tiles * blocks * 8],
         };
-        let block_bytes = Lanes::block_bytes(x.profile);
-        let acts = x.bytes(first * blocks * block_bytes, TILE * blocks * block_bytes);
-        let multiply = |b: usize, out: &mut Products| {
-            let (codes, acts) = (
-                &codes[b * 8..][..8],
-                &acts[b * TILE * block_bytes..][..TILE * block_bytes],
-            );
+        let block_bytes = TILE * Lanes::block_bytes(x.profile);
+        let acts = x.bytes(first * blocks * block_bytes / TILE, blocks * block_bytes);
+        let mut sums = [[_mm512_set1_epi32((blocks / 2) as i32); TILE]; 2];
+        for b in 0..blocks {
+            let rows = [b, (tiles - 1) * blocks + b].map(|block| &codes[block * 8..][..8]);
+            let acts = &acts[b * block_bytes..][..block_bytes];
             for run in 0..C::RUNS {
-                // SAFETY: a run has 8 / RUNS lines of codes, sixteen tokens of 32 / RUNS bytes that begin 32 bytes
-                // apart (the low ones 512 after the high ones), and two results of sixteen lines.
+                // SAFETY: a run has 8 / RUNS lines of codes per tile of rows, sixteen tokens of 32 / RUNS bytes that
+                // begin 32 bytes apart (the low ones 512 after the high ones), and two results of sixteen lines per
+                // tile of rows.
                 unsafe {
-                    let w = codes.as_ptr().add(run * 8 / C::RUNS);
+                    let [w0, w1] = rows.map(|codes| codes.as_ptr().add(run * 8 / C::RUNS));
                     let x = acts.as_ptr().add(run * 32 / C::RUNS);
-                    let y = out.0.as_mut_ptr().add(2 * run);
-                    if WIDE { wide(w, x, y) } else { narrow(w, x, y) }
+                    let y = unit.products.0[0][run].as_mut_ptr();
+                    if WIDE {
+                        wide(w0, w1, x, y)
+                    } else {
+                        narrow(w0, w1, x, y)
+                    }
                 }
             }
-        };
-        multiply(0, &mut tiles.products[0]);
-        let mut sums = [_mm512_set1_epi32((blocks / 2) as i32); TILE];
-        for b in 0..blocks {
-            if b + 1 < blocks {
-                multiply(b + 1, &mut tiles.products[(b + 1) % 2]);
+            for at in 0..tiles {
+                let marks = &x.marks[first * blocks + b * TILE..][..TILE];
+                let block = (tile + at) * blocks + b;
+                add::<WIDE, C>(&mut sums[at], w, block, marks, &unit.products.0[at]);
             }
-            add::<WIDE, C>(
-                &mut sums,
-                w,
-                tile * blocks + b,
-                x,
-                first * blocks + b * TILE,
-                &tiles.products[b % 2],
-            );
         }
         sums
     }
@@ -198,71 +196,84 @@ impl Drop for Unit {
     }
 }
 
-/// Products of both bytes of sixteen-bit codes.
+/// Products of both bytes of sixteen-bit codes with two tiles of rows.
 ///
 /// # Safety
-/// The unit is set up; the pointers reach as its shapes say.
+/// The unit is set up; the pointers reach as its shapes say, `y` also [`NEXT`] bytes later.
 #[inline(always)]
-unsafe fn wide(w: *const Line, x: *const u8, y: *mut [Line; TILE]) {
+unsafe fn wide(w0: *const Line, w1: *const Line, x: *const u8, y: *mut [Line; TILE]) {
     // SAFETY: the caller's.
     unsafe {
         asm!(
             "tilezero tmm0",
             "tilezero tmm1",
-            "tileloadd tmm6, [{w} + {line}*1]",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "tileloadd tmm6, [{w0} + {line}*1]",
             "tileloadd tmm4, [{x} + {token}*1]",
             "tileloadd tmm5, [{x} + {token}*1 + 512]",
+            "tileloadd tmm7, [{w1} + {line}*1]",
             "tdpbsud tmm0, tmm4, tmm6",
             "tdpbsud tmm1, tmm5, tmm6",
+            "tdpbsud tmm2, tmm4, tmm7",
+            "tdpbsud tmm3, tmm5, tmm7",
             "tilestored [{y} + {line}*1], tmm0",
             "tilestored [{y} + {line}*1 + 1024], tmm1",
-            w = in(reg) w, x = in(reg) x, y = in(reg) y, line = in(reg) 64_usize, token = in(reg) 32_usize,
-            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, options(nostack)
+            "tilestored [{y} + {line}*1 + {next}], tmm2",
+            "tilestored [{y} + {line}*1 + {next} + 1024], tmm3",
+            w0 = in(reg) w0, w1 = in(reg) w1, x = in(reg) x, y = in(reg) y,
+            line = in(reg) 64_usize, token = in(reg) 32_usize, next = const NEXT,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _, options(nostack)
         );
     }
 }
 
-/// Products of eight-bit codes.
+/// Products of eight-bit codes with two tiles of rows.
 ///
 /// # Safety
 /// As [`wide`].
 #[inline(always)]
-unsafe fn narrow(w: *const Line, x: *const u8, y: *mut [Line; TILE]) {
+unsafe fn narrow(w0: *const Line, w1: *const Line, x: *const u8, y: *mut [Line; TILE]) {
     // SAFETY: the caller's.
     unsafe {
         asm!(
             "tilezero tmm1",
-            "tileloadd tmm6, [{w} + {line}*1]",
+            "tilezero tmm3",
+            "tileloadd tmm6, [{w0} + {line}*1]",
             "tileloadd tmm5, [{x} + {token}*1]",
+            "tileloadd tmm7, [{w1} + {line}*1]",
             "tdpbsud tmm1, tmm5, tmm6",
+            "tdpbsud tmm3, tmm5, tmm7",
             "tilestored [{y} + {line}*1 + 1024], tmm1",
-            w = in(reg) w, x = in(reg) x, y = in(reg) y, line = in(reg) 64_usize, token = in(reg) 32_usize,
-            out("tmm1") _, out("tmm5") _, out("tmm6") _, options(nostack)
+            "tilestored [{y} + {line}*1 + {next} + 1024], tmm3",
+            w0 = in(reg) w0, w1 = in(reg) w1, x = in(reg) x, y = in(reg) y,
+            line = in(reg) 64_usize, token = in(reg) 32_usize, next = const NEXT,
+            out("tmm1") _, out("tmm3") _, out("tmm5") _, out("tmm6") _, out("tmm7") _, options(nostack)
         );
     }
 }
 
-/// Adds a block's terms to the sums.
+/// Adds a block's terms to the sums of a tile of rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
 #[inline]
 fn add<const WIDE: bool, C: Codes>(
     sums: &mut Sums<TILE>,
     w: &Packed,
     block: usize,
-    x: &Lanes,
-    mark: usize,
-    products: &Products,
+    marks: &[Mark],
+    products: &[[[Line; TILE]; 2]; 2],
 ) {
-    let marks = &x.marks[mark..][..TILE];
+    let marks: &[Mark; TILE] = marks.try_into().expect("a mark per token");
     let first = widen(&w.multipliers[block * C::RUNS]);
     let last = widen(&w.multipliers[block * C::RUNS + C::RUNS - 1]);
     let offsets = w.offsets.get(block);
     for t in 0..TILE {
         let dot = |run: usize| {
             let start = _mm512_set1_epi32(marks[t].starts[C::START + run]);
-            let low = _mm512_add_epi32(line(&products.0[2 * run + 1][t]), start);
+            let low = _mm512_add_epi32(line(&products[run][1][t]), start);
             if WIDE {
-                join::<C>(line(&products.0[2 * run][t]), low)
+                join::<C>(line(&products[run][0][t]), low)
             } else {
                 low
             }
@@ -274,7 +285,6 @@ fn add<const WIDE: bool, C: Codes>(
         if let Some(offsets) = offsets {
             term = _mm512_sub_epi32(term, offset::<WIDE, C>(offsets, &marks[t]));
         }
-        let shift = _mm512_set1_epi32(marks[t].shift);
-        sums[t] = _mm512_add_epi32(sums[t], _mm512_srav_epi32(term, shift));
+        sums[t] = _mm512_add_epi32(sums[t], shifted(term, &marks[t].shift));
     }
 }

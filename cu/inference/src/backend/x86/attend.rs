@@ -7,6 +7,8 @@
 
 use std::arch::x86_64::*;
 
+use super::element::{code, load};
+use super::math::{canon, exp, powers};
 use crate::backend::Heads;
 use crate::backend::cpu::{self, Cache, EXACT};
 use crate::math::pow2;
@@ -41,7 +43,7 @@ fn dots<const PARTS: usize>(q: &[__m512i; PARTS], keys: [&[i8]; 4]) -> __m128i {
 /// Adds the weighted values of two positions to the sums of numbers 8 j to 8 j + 3, and 8 j + 4 to 8 j + 7.
 #[target_feature(enable = "avx512f,avx512bw,avx2")]
 #[inline]
-fn weigh<const PARTS: usize>(sums: &mut [[__m512i; 2]; PARTS], weights: i32, values: [&[i8]; 2]) {
+fn add<const PARTS: usize>(sums: &mut [[__m512i; 2]; PARTS], weights: i32, values: [&[i8]; 2]) {
     let weights = _mm512_set1_epi32(weights);
     for part in 0..PARTS {
         let [a, b] = [codes(&values[0][32 * part..]), codes(&values[1][32 * part..])];
@@ -59,13 +61,10 @@ fn weigh<const PARTS: usize>(sums: &mut [[__m512i; 2]; PARTS], weights: i32, val
 #[inline]
 fn query<const PARTS: usize>(q: &[f32], unit: i32) -> [__m512i; PARTS] {
     let mut out = [_mm512_setzero_si512(); PARTS];
+    let scale = _mm512_set1_ps(pow2(-unit));
     for part in 0..PARTS {
-        let mut codes = [0_i16; 32];
-        for (code, v) in codes.iter_mut().zip(&q[32 * part..]) {
-            *code = cpu::code(*v, pow2(-unit));
-        }
-        // SAFETY: 64 readable bytes.
-        out[part] = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
+        let half = |at: usize| _mm512_cvtepi32_epi16(code(load(&q[32 * part + at..]), scale));
+        out[part] = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(half(0)), half(16));
     }
     out
 }
@@ -86,49 +85,112 @@ fn flush<const PARTS: usize>(sums: &[[__m512i; 2]; PARTS], out: &mut [i64]) {
     }
 }
 
+/// Sixteen positions: dot products and then weights, scores, units of values.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sixteen {
+    weights: [i32; 16],
+    scores: [f32; 16],
+    units: [i32; 16],
+}
+
+impl Sixteen {
+    /// [`cpu::weigh`] of the positions of the mask, the others' weights being 0; gives what they add to the total.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn weigh(&mut self, top: __m512, unit: i32, mask: u16) -> i32 {
+        const DOWN: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
+        let half = _mm512_set1_ps(0.5);
+        // SAFETY: sixteen numbers are 64 readable bytes.
+        let (scores, units) = unsafe {
+            (
+                _mm512_loadu_ps(self.scores.as_ptr()),
+                _mm512_loadu_si512(self.units.as_ptr().cast()),
+            )
+        };
+        let below = _mm512_min_epi32(
+            _mm512_sub_epi32(_mm512_set1_epi32(unit), units),
+            _mm512_set1_epi32(40),
+        );
+        let e = _mm512_mul_ps(
+            exp(canon(_mm512_sub_ps(scores, top))),
+            _mm512_set1_ps(cpu::WEIGHT_ONE),
+        );
+        let w = _mm512_mul_ps(e, powers(_mm512_sub_epi32(_mm512_setzero_si512(), below)));
+        let p = _mm512_cvt_roundps_epi32::<DOWN>(_mm512_add_ps(e, half));
+        let w = _mm512_maskz_cvt_roundps_epi32::<DOWN>(mask, _mm512_add_ps(w, half));
+        // SAFETY: sixteen numbers are 64 writable bytes.
+        unsafe { _mm512_storeu_si512(self.weights.as_mut_ptr().cast(), w) };
+        _mm512_mask_reduce_add_epi32(mask, p)
+    }
+}
+
+/// [`cpu::score`] of sixteen dot products.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn score(dots: &[i32; 16], units: &[i32; 16], heads: &Heads) -> __m512 {
+    if heads.cap != 0.0 {
+        let mut scores = [0.0; 16];
+        for at in 0..16 {
+            scores[at] = cpu::score(dots[at], units[at], heads);
+        }
+        return load(&scores);
+    }
+    // SAFETY: sixteen numbers are 64 readable bytes.
+    let (dots, units) = unsafe {
+        (
+            _mm512_loadu_si512(dots.as_ptr().cast()),
+            _mm512_loadu_si512(units.as_ptr().cast()),
+        )
+    };
+    let score = canon(_mm512_mul_ps(_mm512_cvtepi32_ps(dots), powers(units)));
+    canon(_mm512_mul_ps(score, _mm512_set1_ps(heads.scale)))
+}
+
 /// [`cpu::attend`] of a head of 32 `PARTS` numbers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
 fn parts<const PARTS: usize>(q: &[f32], cache: &Cache, seen: &[usize], heads: &Heads, out: &mut [f32]) {
     let q_unit = cpu::unit(cpu::most(q), heads.profile);
     let q = query::<PARTS>(q, q_unit);
-    let last = seen.len() - 1;
-    // In whole fours; what is past the last position repeats it and is cut off.
-    let mut scores = vec![0_i32; seen.len().next_multiple_of(4)];
-    for (four, scores) in scores.chunks_exact_mut(4).enumerate() {
-        let keys = [0, 1, 2, 3].map(|at| cache.key(seen[(4 * four + at).min(last)]));
-        // SAFETY: four numbers are sixteen writable bytes.
-        unsafe { _mm_storeu_si128(scores.as_mut_ptr().cast(), dots(&q, keys)) };
-    }
-    scores.truncate(seen.len());
-    let mut units: Vec<i32> = seen
-        .iter()
-        .map(|at| q_unit + i32::from(cache.key_units[*at]))
-        .collect();
-    let mut values = vec![0.0_f32; seen.len()];
-    for at in 0..=last {
-        values[at] = cpu::score(scores[at], units[at], heads);
-    }
-    let top = values.iter().fold(f32::MIN, |top, s| top.max(*s));
-    seen.iter()
-        .zip(&mut units)
-        .for_each(|(at, unit)| *unit = i32::from(cache.value_units[*at]));
-    let unit = units.iter().fold(i32::MIN, |most, unit| most.max(*unit));
-    let mut total = 0_i64;
-    for (run, values) in values.chunks(EXACT).enumerate() {
-        let mut sum = 0;
-        for (at, value) in values.iter().enumerate() {
-            let [p, w] = cpu::weigh(*value, top, unit - units[run * EXACT + at]);
-            sum += p;
-            scores[run * EXACT + at] = w;
+    let count = seen.len();
+    // In whole sixteens; what is past the last position repeats it, and does not count.
+    let place = |at: usize| seen[at.min(count - 1)];
+    let mut lanes = vec![Sixteen::default(); count.div_ceil(16)];
+    let (mut top, mut unit) = (_mm512_set1_ps(f32::MIN), i32::MIN);
+    for (block, lane) in lanes.iter_mut().enumerate() {
+        let mut units = [0; 16];
+        for at in 0..16 {
+            let place = place(16 * block + at);
+            units[at] = q_unit + i32::from(cache.key_units[place]);
+            lane.units[at] = i32::from(cache.value_units[place]);
+            unit = unit.max(lane.units[at]);
         }
-        total += i64::from(sum);
+        for four in 0..4 {
+            let keys = [0, 1, 2, 3].map(|at| cache.key(place(16 * block + 4 * four + at)));
+            // SAFETY: four of sixteen numbers are sixteen writable bytes.
+            unsafe { _mm_storeu_si128(lane.weights[4 * four..].as_mut_ptr().cast(), dots(&q, keys)) };
+        }
+        let scores = score(&lane.weights, &units, heads);
+        top = _mm512_max_ps(top, scores);
+        // SAFETY: sixteen numbers are 64 writable bytes.
+        unsafe { _mm512_storeu_ps(lane.scores.as_mut_ptr(), scores) };
+    }
+    let top = _mm512_set1_ps(_mm512_reduce_max_ps(top));
+    let mut total = 0_i64;
+    for (block, lane) in lanes.iter_mut().enumerate() {
+        let mask = if count - 16 * block < 16 {
+            (1 << (count - 16 * block)) - 1
+        } else {
+            u16::MAX
+        };
+        total += i64::from(lane.weigh(top, unit, mask));
     }
     let mut sums = [0_i64; 512];
-    for (weights, seen) in scores.chunks(EXACT).zip(seen.chunks(EXACT)) {
+    for (lanes, seen) in lanes.chunks(EXACT / 16).zip(seen.chunks(EXACT)) {
         let mut part = [[_mm512_setzero_si512(); 2]; PARTS];
-        for (weights, seen) in weights.chunks(2).zip(seen.chunks(2)) {
-            let both = weights[0] | weights.get(1).map_or(0, |w| w << 16);
-            weigh(
+        for (pair, seen) in seen.chunks(2).enumerate() {
+            let weights = &lanes[pair / 8].weights[2 * (pair % 8)..][..2];
+            let both = weights[0] | weights[1] << 16;
+            add(
                 &mut part,
                 both,
                 [seen[0], seen[seen.len() - 1]].map(|at| cache.value(at)),

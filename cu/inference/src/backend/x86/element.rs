@@ -3,41 +3,20 @@
 
 use std::arch::x86_64::*;
 
+use super::math::{canon, powers};
 use crate::Profile;
 use crate::backend::cpu::unit;
 use crate::backend::pack::{Filling, Lanes, Mark, TILE};
-use crate::math::{HUGE, TINY, pow2};
+use crate::math::pow2;
 use crate::weight::{BLOCK, headroom};
 
 /// Sixteen numbers of a row.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn load(x: &[f32]) -> __m512 {
+pub fn load(x: &[f32]) -> __m512 {
     assert!(x.len() >= 16);
     // SAFETY: sixteen readable numbers.
     unsafe { _mm512_loadu_ps(x.as_ptr()) }
-}
-
-/// [`crate::math::canon`] of sixteen numbers.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub fn canon(v: __m512) -> __m512 {
-    let bits = _mm512_castps_si512(v);
-    let size = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fff_ffff));
-    let sign = _mm512_and_si512(bits, _mm512_set1_epi32(i32::MIN));
-    let kept = _mm512_cmpge_epi32_mask(size, _mm512_set1_epi32(TINY as i32));
-    let size = _mm512_min_epi32(size, _mm512_set1_epi32(HUGE as i32));
-    _mm512_castsi512_ps(_mm512_maskz_or_epi32(kept, size, sign))
-}
-
-/// [`crate::math::pow2`] of sixteen exponents.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub fn powers(exponents: __m512i) -> __m512 {
-    let kept = _mm512_cmpge_epi32_mask(exponents, _mm512_set1_epi32(-126));
-    let low = _mm512_min_epi32(exponents, _mm512_set1_epi32(61));
-    let biased = _mm512_maskz_add_epi32(kept, low, _mm512_set1_epi32(127));
-    _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
 }
 
 /// [`crate::backend::cpu::finish_dot`] of sixteen sums.
@@ -71,7 +50,7 @@ fn most(v: [__m512; 2]) -> u32 {
 /// [`crate::backend::cpu::code`] of sixteen numbers.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn code(v: __m512, scale: __m512) -> __m512i {
+pub fn code(v: __m512, scale: __m512) -> __m512i {
     let v = _mm512_add_ps(_mm512_mul_ps(v, scale), _mm512_set1_ps(0.5));
     _mm512_cvt_roundps_epi32::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(v)
 }
