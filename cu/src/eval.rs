@@ -54,6 +54,18 @@ pub fn evaluate(
     Ok(outcome)
 }
 
+/// The same for a message without an id, known by the hash of its bytes.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_unnamed(
+    machine: &mut Machine,
+    message: &[u8],
+    env: &[u8],
+) -> Result<Outcome, runtime::Error> {
+    evaluate(machine, runtime::sha256(&[message]), message, env)
+}
+
 /// The outcome of a verdict, and whether the state moves on.
 pub fn judge(verdict: runtime::Verdict) -> (Outcome, bool) {
     let outcome = match verdict {

@@ -185,7 +185,7 @@ async fn told(world: &World, process: ProcessId) -> Vec<Value> {
 /// Whether the program can compute models on a Vulkan device of this machine.
 fn has_vulkan() -> bool {
     let all = Device::all(1);
-    let there = all.iter().any(|(device, _)| matches!(device, Device::Vulkan(_)));
+    let there = all.iter().any(|found| matches!(found.device, Device::Vulkan(_)));
     if !there {
         eprintln!("SKIPPED: models are computed on no Vulkan device here");
     }

@@ -16,7 +16,6 @@ struct Vector {
     sequence: u64,
     segment: u64,
     prev_segment: ItemId,
-    replaces: Vec::new(),
     segment_sha256: ItemId,
     segment_item: ItemId,
     digest_item: ItemId,

@@ -356,6 +356,7 @@ fn only_the_process_item_shows_whose_log_it_is() {
 #[test]
 fn whole_chunks_need_no_word_of_the_key_that_closed_the_bundle() {
     let draft = Segment {
+        replaces: vec![],
         epoch: 0,
         sequence: 0,
         segment: 2,

@@ -196,7 +196,7 @@ impl World {
         let mut outcomes = Vec::new();
         for text in texts {
             let outcome =
-                eval::evaluate(&mut machine, text, &parts.env).map_err(|error| error.to_string())?;
+                eval::evaluate_unnamed(&mut machine, text, &parts.env).map_err(|error| error.to_string())?;
             if let Some(text) = error_text(&outcome) {
                 return Err(text);
             }
@@ -210,7 +210,8 @@ impl World {
                 self.clock_ms,
                 self.height,
             );
-            let outcome = eval::evaluate(&mut machine, &take.encode(parts.module.encoding), &parts.env);
+            let outcome =
+                eval::evaluate_unnamed(&mut machine, &take.encode(parts.module.encoding), &parts.env);
             coverage.add(&outcome.map_err(|error| error.to_string())?)?;
         }
         Ok(Image {

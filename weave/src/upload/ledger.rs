@@ -560,6 +560,7 @@ mod tests {
     /// A transaction's note, with the tags by which it names others.
     fn naming(sequence: u64, n: u8, previous: &[u8]) -> Told {
         let tags = spec::CarrierTags {
+            epoch: 0,
             sequence,
             segment_item: ItemId([0; 32]),
             previous: previous.iter().map(|n| ItemId([*n; 32])).collect(),
