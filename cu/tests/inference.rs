@@ -185,7 +185,7 @@ async fn told(world: &World, process: ProcessId) -> Vec<Value> {
 /// Whether the program can compute models on a Vulkan device of this machine.
 fn has_vulkan() -> bool {
     let all = Device::all(1);
-    let there = all.iter().any(|(device, _)| matches!(device, Device::Vulkan(_)));
+    let there = all.iter().any(|found| matches!(found.device, Device::Vulkan(_)));
     if !there {
         eprintln!("SKIPPED: models are computed on no Vulkan device here");
     }
@@ -280,8 +280,9 @@ async fn what_has_no_answer_anywhere_is_an_error_of_lua() {
     let asked = format!(r#"return select(2, pcall(ao.ai.facts, "{rubbish}"))"#);
     let said = says(&world, free, &asked).await;
     assert!(said.contains("is no model"), "{said}");
-    let wrong_kind = r#"return select(2, pcall(ao.ai.embed, { model = "DECODER", input = "x" }))"#;
-    assert!(says(&world, free, wrong_kind).await.contains("does not do that"));
+    let wrong_kind = r#"return select(2, pcall(ao.ai.generate, { model = "ENCODER", prompt = "x" }))"#;
+    let said = says(&world, free, wrong_kind).await;
+    assert!(said.contains("does not do that"), "{said}");
 }
 
 #[tokio::test]
