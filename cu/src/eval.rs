@@ -39,7 +39,7 @@ struct Response<'a> {
 /// # Errors
 /// [`runtime::Error::Unavailable`]: the state is as before, the message can be evaluated again. Any other says that
 /// the host is in trouble; then the machine must be given up. Nothing may be recorded.
-pub fn evaluate(
+pub fn evaluate_known(
     machine: &mut Machine,
     id: [u8; 32],
     message: &[u8],
@@ -54,16 +54,12 @@ pub fn evaluate(
     Ok(outcome)
 }
 
-/// The same for a message without an id, known by the hash of its bytes.
+/// The same for a message that is known by the hash of its bytes.
 ///
 /// # Errors
-/// As [`evaluate`].
-pub fn evaluate_unnamed(
-    machine: &mut Machine,
-    message: &[u8],
-    env: &[u8],
-) -> Result<Outcome, runtime::Error> {
-    evaluate(machine, runtime::sha256(&[message]), message, env)
+/// As [`evaluate_known`].
+pub fn evaluate(machine: &mut Machine, message: &[u8], env: &[u8]) -> Result<Outcome, runtime::Error> {
+    evaluate_known(machine, runtime::sha256(&[message]), message, env)
 }
 
 /// The outcome of a verdict, and whether the state moves on.

@@ -650,7 +650,7 @@ impl Turn {
     fn entry(&mut self, work: &Work) -> Result<(), Error> {
         let assignment = &work.entry.assignment;
         let id = assignment.subject().0;
-        let outcome = eval::evaluate(&mut self.live.machine, id, &work.message, &self.program.env)?;
+        let outcome = eval::evaluate_known(&mut self.live.machine, id, &work.message, &self.program.env)?;
         self.live.stand = Some(Stand {
             slot: assignment.slot,
             assignment: assignment.item.id(),
@@ -672,7 +672,7 @@ impl Turn {
         let message = message::cron(&self.program.process, &due.cron.tags, due.tick, encoding);
         // It has no id of its own, but name and moment are one cron's alone.
         let id = runtime::sha256(&[due.cron.name.as_bytes(), &message]);
-        let outcome = eval::evaluate(&mut self.live.machine, id, &message, &self.program.env)?;
+        let outcome = eval::evaluate_known(&mut self.live.machine, id, &message, &self.program.env)?;
         let name: Arc<str> = due.cron.name.as_str().into();
         let stand = self.live.stand.as_mut().expect("crons come after the boot");
         assert!(

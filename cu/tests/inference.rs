@@ -280,8 +280,9 @@ async fn what_has_no_answer_anywhere_is_an_error_of_lua() {
     let asked = format!(r#"return select(2, pcall(ao.ai.facts, "{rubbish}"))"#);
     let said = says(&world, free, &asked).await;
     assert!(said.contains("is no model"), "{said}");
-    let wrong_kind = r#"return select(2, pcall(ao.ai.embed, { model = "DECODER", input = "x" }))"#;
-    assert!(says(&world, free, wrong_kind).await.contains("does not do that"));
+    let wrong_kind = r#"return select(2, pcall(ao.ai.generate, { model = "ENCODER", prompt = "x" }))"#;
+    let said = says(&world, free, wrong_kind).await;
+    assert!(said.contains("does not do that"), "{said}");
 }
 
 #[tokio::test]

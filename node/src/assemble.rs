@@ -127,6 +127,10 @@ impl Node {
             su: su.is_some().then_some(own.1),
             cu: cu.is_some().then_some(own.2),
         };
+        let (front, service) = infer::open(&config.infer, models(config, weave.as_ref()));
+        if let Some(cu) = &cu {
+            cu.infer_with(service);
+        }
         Ok(Node {
             weave,
             su,
@@ -135,7 +139,7 @@ impl Node {
             feeds: feeds.map(Arc::new),
             board,
             mainnet: mainnet.map(Arc::new),
-            front: Arc::new(infer::open(&config.infer)),
+            front: Arc::new(front),
             addresses,
             signer: keys.mu,
             data,
@@ -430,6 +434,16 @@ fn open_cu(
         data,
         address.to_string(),
     )?)
+}
+
+/// Models of permanent storage, for processes and for the front.
+fn models(config: &Config, weave: Option<&Arc<weave::Weave>>) -> Option<Arc<dyn inference::service::Models>> {
+    let permanent = permanent(config, weave).ok()?;
+    let (settings, runtime) = (&config.cu.inference, tokio::runtime::Handle::current());
+    let (bytes_max, folder) = (settings.model_bytes_max, settings.models.clone());
+    Some(Arc::new(cu::ai::WeaveModels::new(
+        permanent, runtime, bytes_max, folder,
+    )))
 }
 
 /// The messenger's neighbours.

@@ -144,7 +144,7 @@ fn row(name: &str, module: &Module, stream: &Stream, count: usize) -> Result<Row
     let run = |machine: &mut Machine, from: usize, to: usize| {
         for entry in &stream.entries[from..to] {
             let message = message::scheduled(entry, None, encoding).map_err(host)?;
-            if let Some(error) = eval::evaluate(machine, [0; 32], &message, &env)?.error {
+            if let Some(error) = eval::evaluate(machine, &message, &env)?.error {
                 return Err(host(format!("slot {}: {error}", entry.assignment.slot)));
             }
         }

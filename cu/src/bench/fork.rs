@@ -96,7 +96,7 @@ fn measure() -> Result<Report, Error> {
 }
 
 fn answered(machine: &mut Machine, message: &[u8], env: &[u8]) -> Result<(), Error> {
-    match eval::evaluate(machine, [0; 32], message, env)?.error {
+    match eval::evaluate(machine, message, env)?.error {
         None => Ok(()),
         Some(error) => Err(host(error)),
     }

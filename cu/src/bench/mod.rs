@@ -163,7 +163,7 @@ fn measure(module: &Module, workload: &Workload, batch: usize) -> Result<f64, Er
     let mut run = |from: usize, count: usize| {
         for entry in &stream.entries[from..from + count] {
             let message = message::scheduled(entry, None, encoding).map_err(host)?;
-            let outcome = eval::evaluate(&mut machine, [0; 32], &message, &env)?;
+            let outcome = eval::evaluate(&mut machine, &message, &env)?;
             if let Some(error) = outcome.error {
                 return Err(host(format!("slot {}: {error}", entry.assignment.slot)));
             }

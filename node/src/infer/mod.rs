@@ -22,7 +22,7 @@ use inference::Profile;
 use inference::device::{Device, Room};
 use inference::generate::Decode;
 use inference::gguf::Gguf;
-use inference::service::{Blob, Service};
+use inference::service::{Blob, Models, Service};
 use inference::vocabulary::Vocabulary;
 use serde_json::{Value, json};
 
@@ -46,14 +46,18 @@ pub fn run(command: &InferCommand) -> Result<()> {
     }
 }
 
-/// The node's models behind their routes. Nothing is loaded before it is asked for.
-pub fn open(settings: &Settings) -> Front {
+/// The node's models behind their routes, and the service that processes ask too. Nothing is loaded before it is asked
+/// for.
+pub fn open(settings: &Settings, weave: Option<Arc<dyn Models>>) -> (Front, Service) {
+    let by_id = weave.is_some();
     let shelf = Shelf {
         files: settings.models.clone(),
-        weave: None,
+        weave,
     };
     let service = Service::open(settings.service.clone(), Arc::new(shelf));
-    Front::new(service, settings.models.keys(), false, settings.front.clone())
+    let names = settings.models.keys();
+    let front = Front::new(service.clone(), names, by_id, settings.front.clone());
+    (front, service)
 }
 
 /// A decoder that was asked for, ready.

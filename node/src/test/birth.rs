@@ -196,7 +196,7 @@ impl World {
         let mut outcomes = Vec::new();
         for text in texts {
             let outcome =
-                eval::evaluate_unnamed(&mut machine, text, &parts.env).map_err(|error| error.to_string())?;
+                eval::evaluate(&mut machine, text, &parts.env).map_err(|error| error.to_string())?;
             if let Some(text) = error_text(&outcome) {
                 return Err(text);
             }
@@ -211,7 +211,7 @@ impl World {
                 self.height,
             );
             let outcome =
-                eval::evaluate_unnamed(&mut machine, &take.encode(parts.module.encoding), &parts.env);
+                eval::evaluate(&mut machine, &take.encode(parts.module.encoding), &parts.env);
             coverage.add(&outcome.map_err(|error| error.to_string())?)?;
         }
         Ok(Image {

@@ -95,7 +95,7 @@ impl Process {
         let (env, message) = (self.env.clone(), message.encode(self.module.encoding));
         let level = self.top();
         level.slot += 1;
-        eval::evaluate_unnamed(&mut level.machine, &message, &env).map_err(host)
+        eval::evaluate(&mut level.machine, &message, &env).map_err(host)
     }
 
     /// Makes sure that the newest state belongs to the newest mark.

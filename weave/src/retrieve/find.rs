@@ -248,8 +248,8 @@ struct Hint {
 /// What an id turned out to be.
 enum Resolved {
     Transaction(Arc<Transaction>),
-    /// As each gateway describes it.
-    Item(Vec<Hint>),
+    /// As each gateway describes it, and why it is taken for no transaction.
+    Item(Vec<Hint>, String),
     Unknown(String),
 }
 
@@ -369,12 +369,12 @@ impl Walk {
                         .for_each(|before| self.want(ItemId(before), None));
                 }
             },
-            Resolved::Item(hints) => hints.into_iter().for_each(|hint| self.take_hint(id, hint)),
+            Resolved::Item(hints, why) => hints.into_iter().for_each(|hint| self.take_hint(id, hint, &why)),
         }
     }
 
     /// A header that may be an item's of the wallet; whether it is signed, only its data shows.
-    fn take_hint(&mut self, id: ItemId, Hint { by, node }: Hint) {
+    fn take_hint(&mut self, id: ItemId, Hint { by, node }: Hint, why: &str) {
         let signer = node.signer();
         if signer.is_some() {
             self.learn(&node);
@@ -384,7 +384,7 @@ impl Walk {
                 self.claim(id, tags, Way::Item(node), Some(by));
             }
             _ => self.found.note(format!(
-                "{id} was given as the wallet's carrier, and says it is none"
+                "{id} was given as the wallet's carrier, and says it is none; as a transaction: {why}"
             )),
         }
     }
@@ -439,7 +439,7 @@ async fn resolve(sources: &Sources, wallets: &[Address], id: ItemId, hints: Vec<
     };
     match hints.is_empty() {
         true => Resolved::Unknown(error.to_string()),
-        false => Resolved::Item(hints),
+        false => Resolved::Item(hints, error.to_string()),
     }
 }
 
