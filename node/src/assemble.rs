@@ -69,6 +69,39 @@ struct UnitKeys {
     cu: Signer,
 }
 
+/// What the other units stand on.
+struct Ground {
+    weave: Option<Arc<weave::Weave>>,
+    /// The folder's lock, where no weave holds it.
+    lock: Option<std::fs::File>,
+    su: Option<Arc<su::Su>>,
+    upload: Option<(Arc<Upload>, Address)>,
+}
+
+impl Ground {
+    async fn open(config: &Config, keys: &UnitKeys, payer: Option<Signer>, data: &Path) -> Result<Ground> {
+        let has_weave = config.has(Role::Su) || config.has(Role::Gateway);
+        let (weave, lock) = match has_weave {
+            true => (Some(open_weave(config, data).await?), None),
+            false => (None, Some(lock(data)?)),
+        };
+        let su = match config.has(Role::Su) {
+            true => Some(open_su(config, weave.as_ref(), keys.su.clone(), keys.mu.address(), data).await?),
+            false => None,
+        };
+        let upload = match weave.as_ref().zip(payer) {
+            Some(both) => Some(open_upload(config, both, (keys.su.clone(), su.as_deref()), data).await?),
+            None => None,
+        };
+        Ok(Ground {
+            weave,
+            lock,
+            su,
+            upload,
+        })
+    }
+}
+
 impl Node {
     /// Opens the units that the configuration's roles name.
     pub async fn open(config: &Config) -> Result<Node> {
@@ -78,19 +111,12 @@ impl Node {
         make_private(&data.join("keys"))?;
         let keys = UnitKeys::read(config, &data)?;
         let own = (keys.mu.address(), keys.su.address(), keys.cu.address());
-        let has_weave = config.has(Role::Su) || config.has(Role::Gateway);
-        let (weave, lock) = match has_weave {
-            true => (Some(open_weave(config, &data).await?), None),
-            false => (None, Some(lock(&data)?)),
-        };
-        let su = match config.has(Role::Su) {
-            true => Some(open_su(config, weave.as_ref(), keys.su.clone(), own.0, &data).await?),
-            false => None,
-        };
-        let upload = match weave.as_ref().zip(payer) {
-            Some(both) => Some(open_upload(config, both, (keys.su, su.as_deref()), &data).await?),
-            None => None,
-        };
+        let Ground {
+            weave,
+            lock,
+            su,
+            upload,
+        } = Ground::open(config, &keys, payer, &data).await?;
         let neighbours = || {
             Ok::<_, anyhow::Error>((
                 scheduler(config, su.as_ref())?,

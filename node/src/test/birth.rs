@@ -210,8 +210,7 @@ impl World {
                 self.clock_ms,
                 self.height,
             );
-            let outcome =
-                eval::evaluate(&mut machine, &take.encode(parts.module.encoding), &parts.env);
+            let outcome = eval::evaluate(&mut machine, &take.encode(parts.module.encoding), &parts.env);
             coverage.add(&outcome.map_err(|error| error.to_string())?)?;
         }
         Ok(Image {
