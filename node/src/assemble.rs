@@ -66,7 +66,7 @@ struct UnitKeys {
     mu: Arc<Signer>,
     /// It signs what carriers say of themselves, too.
     su: Arc<Signer>,
-    cu: Signer,
+    cu: Arc<Signer>,
 }
 
 /// What the other units stand on.
@@ -124,7 +124,7 @@ impl Node {
             ))
         };
         let cu = match config.has(Role::Cu) {
-            true => Some(open_cu(config, neighbours()?, own.2, &data)?),
+            true => Some(open_cu(config, neighbours()?, &keys, su.as_ref(), &data)?),
             false => None,
         };
         let units = match config.has(Role::Mu) {
@@ -243,7 +243,7 @@ impl UnitKeys {
         Ok(UnitKeys {
             mu: Arc::new(read(&config.keys.mu, "mu.json")?),
             su: Arc::new(read(&config.keys.su, "su.json")?),
-            cu: read(&config.keys.cu, "cu.json")?,
+            cu: Arc::new(read(&config.keys.cu, "cu.json")?),
         })
     }
 }
@@ -321,6 +321,13 @@ fn scheduler(config: &Config, su: Option<&Arc<su::Su>>) -> Result<Arc<dyn Schedu
 
 /// Opening scans the log, which blocks.
 async fn open_weave(config: &Config, data: &Path) -> Result<Arc<weave::Weave>> {
+    if weave::retrieve::Staging::is_unfinished(data) {
+        bail!(
+            "{}: a rebuild in this folder is not finished, and a new log would take the old one's place. Remedy: give the \
+             same `weft rebuild` again, which goes on where it was, or remove {0}/rebuild",
+            data.display()
+        );
+    }
     let (config, data) = (config.weave.clone(), data.to_path_buf());
     let weave = tokio::task::spawn_blocking(move || weave::Weave::open(config, &data)).await??;
     weave.overlay(cu::shipped::items())?;
@@ -450,16 +457,33 @@ fn own_accounts(config: &Config, scheduler: Address, messenger: Address) -> Vec<
 fn open_cu(
     config: &Config,
     (scheduler, permanent): Neighbours,
-    address: Address,
+    keys: &UnitKeys,
+    su: Option<&Arc<su::Su>>,
     data: &Path,
 ) -> Result<Arc<cu::Cu>> {
-    Ok(cu::Cu::open(
-        config.cu.clone(),
-        scheduler,
-        permanent,
-        data,
-        address.to_string(),
-    )?)
+    let address = keys.cu.address().to_string();
+    let cu = cu::Cu::open(config.cu.clone(), scheduler, permanent, data, address)?;
+    let is_suspended = su.is_some_and(|su| su.is_suspended());
+    if config.upload.is_on() && !config.upload.config.dry_run && !is_suspended {
+        publish_checkpoints(&cu, keys, su)?;
+    }
+    Ok(cu)
+}
+
+/// Lets the compute unit put checkpoints into the log that goes up, and its scheduler name it as the one that makes
+/// them: a node that lost everything finds out from the log alone whose checkpoints may be built on.
+fn publish_checkpoints(cu: &Arc<cu::Cu>, keys: &UnitKeys, su: Option<&Arc<su::Su>>) -> Result<()> {
+    let naming = su.map(|_| cu::permanent::naming(&keys.su, keys.cu.address()));
+    let is_permanent = su.cloned().map(|su| {
+        let asked = move |process| su.is_permanent(process);
+        Arc::new(asked) as cu::permanent::IsWidened
+    });
+    cu.publish_checkpoints(cu::permanent::Publisher {
+        signer: keys.cu.clone(),
+        naming: naming.transpose()?,
+        is_widened: is_permanent,
+    });
+    Ok(())
 }
 
 /// Models of permanent storage, for processes and for the front.

@@ -33,6 +33,8 @@ struct Burnt {
     /// State roots as of what settled.
     roots: BTreeMap<String, String>,
     messages: u64,
+    /// What the rebuild is configured by.
+    config: Option<PathBuf>,
 }
 
 /// The double, in this program or in one of its own.
@@ -100,13 +102,21 @@ fn storm(seed: u64, kills: u64) {
     let report = rebuild(&burnt, &data, seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     assert_eq!(report["messages"], burnt.messages, "{report}");
     assert_same(&burnt, &data, &report);
+    let rows = report["processes"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row["wrong_checkpoints"] == 0), "{report}");
+    assert!(
+        rows.iter().any(|row| row["checkpoint"].is_u64()),
+        "some began at a checkpoint: {report}"
+    );
     runtime.block_on(serves_reads(&burnt, &data));
     drop(burnt.double);
 }
 
 /// Quick enough for a double with quick blocks.
 const QUICK: &str = "[weave]\nseal_bytes_max = 65536\n[upload]\npoll_ms = 100\nretry_ms = 100\nretry_ms_max = 500\n\
-                     seal_bytes_min = 32768\nseal_age_l1_ms = 500\naudit_ms = 1000\n";
+                     seal_bytes_min = 32768\nseal_age_l1_ms = 500\naudit_ms = 1000\n\
+                     [cu.permanent]\nevaluations = 6\nevaluation_ms = 3600000\nevaluation_ms_max = 3600000\n\
+                     bytes_per_second_saved = 1000000000000\nlookup_slots_min = 1\n";
 /// Longest wait for everything to be permanent.
 const SETTLE: Duration = Duration::from_secs(240);
 
@@ -134,17 +144,23 @@ async fn live_in_a_storm(folder: &Path, seed: u64, kills: u64) -> Burnt {
         acknowledged.extend(load.await.unwrap());
     }
     let node = Node::start_with(&data, &flags);
-    acknowledged.extend(send_some(node.http("su"), processes.clone(), kills, 20).await);
+    for round in 0..5 {
+        acknowledged.extend(send_some(node.http("su"), processes.clone(), kills + round, 18).await);
+        evaluate(&node, &processes).await;
+    }
+    settle(&node).await;
+    // Checkpoints are made beside the processes.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     settle(&node).await;
     node.kill();
     let settled = settled(&data);
-    let ids = ids_of(&settled);
+    let (roots, messages) = roots_of(&data, &settled).await;
+    let ids = ids_of(&data.join("log"));
     let lost: Vec<&String> = acknowledged.iter().filter(|id| !ids.contains(*id)).collect();
     assert!(
         lost.is_empty(),
         "acknowledged, and in no permanent segment: {lost:?}"
     );
-    let (roots, messages) = roots_of(&data, &settled).await;
     std::fs::remove_dir_all(&data).unwrap();
     let key = std::fs::read_to_string(&wallet).unwrap();
     Burnt {
@@ -158,6 +174,25 @@ async fn live_in_a_storm(folder: &Path, seed: u64, kills: u64) -> Burnt {
         settled,
         roots,
         messages,
+        config: Some(config),
+    }
+}
+
+/// Asks for each process's newest outcome, which evaluates all before it.
+async fn evaluate(node: &Node, processes: &[String]) {
+    for process in processes {
+        let (status, latest) = get(
+            &node.http("su"),
+            &format!("/{process}/latest?process-id={process}"),
+        )
+        .await;
+        assert_eq!(status, 200, "{latest}");
+        let last = latest["message"]["id"]
+            .as_str()
+            .or(latest["assignment"]["id"].as_str())
+            .unwrap();
+        let (status, result) = get(&node.http("cu"), &format!("/result/{last}?process-id={process}")).await;
+        assert_eq!(status, 200, "{result}");
     }
 }
 
@@ -183,13 +218,9 @@ async fn settle(node: &Node) {
     }
 }
 
-/// The ids of all items in these segments.
-fn ids_of(settled: &BTreeMap<String, Vec<u8>>) -> BTreeSet<String> {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, bytes) in settled {
-        std::fs::write(folder.path().join(name), bytes).unwrap();
-    }
-    let log = weave::log::Log::open(&weave::Config::default(), folder.path()).unwrap();
+/// The ids of all items of a log.
+fn ids_of(log: &Path) -> BTreeSet<String> {
+    let log = weave::log::Log::open(&weave::Config::default(), log).unwrap();
     let ids = log.replay(None).filter_map(|entry| entry.unwrap().1.id());
     ids.map(|id| id.to_string()).collect()
 }
@@ -492,6 +523,7 @@ async fn publish(
         settled,
         roots,
         messages,
+        config: None,
     }
 }
 
@@ -508,6 +540,9 @@ fn command(burnt: &Burnt, data: &Path) -> Command {
         .arg(data);
     for url in &burnt.urls {
         command.args(["--from", url]);
+    }
+    if let Some(config) = &burnt.config {
+        command.arg("--config").arg(config);
     }
     command
 }

@@ -74,6 +74,18 @@ impl Owner {
         }
     }
 
+    /// The key's accounts: as the owner of transactions, and as the owner of items. They are one for RSA; items take a
+    /// secp256k1 key uncompressed.
+    pub fn accounts(&self) -> Vec<Address> {
+        let mut accounts = vec![self.address()];
+        if let Owner::Secp256k1(key) = self
+            && let Ok(key) = secp256k1::PublicKey::from_slice(key)
+        {
+            accounts.push(signature::address(&key.serialize_uncompressed()));
+        }
+        accounts
+    }
+
     /// As it travels, and as it is hashed.
     fn bytes(&self) -> &[u8] {
         match self {

@@ -180,6 +180,12 @@ impl Su {
         self.is_suspended
     }
 
+    /// Whether a process is permanent, or on its way there: by its spawn, or by its owner's later word.
+    pub fn is_permanent(&self, process: ProcessId) -> bool {
+        let first = self.reader.at(process, Some(0));
+        first.is_ok_and(|first| self.reader.is_permanent(&first.assignment).unwrap_or(false))
+    }
+
     /// The scheduler's configuration.
     pub fn config(&self) -> &Config {
         &self.config

@@ -433,13 +433,14 @@ async fn publish(config: &Config) -> Result<World> {
     })
 }
 
-/// Processor time of programs that ended and this one started, in user and kernel mode.
+/// Processor time of programs that ended and this one started, in user and kernel mode: not the double's, which runs
+/// in this one.
 fn processor_time() -> Duration {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // After the name in parentheses, which may hold spaces; the kernel counts in hundredths of a second.
     let rest = text.rsplit(") ").next().unwrap_or_default().split_whitespace();
     let ticks: u64 = rest
-        .skip(11)
+        .skip(13)
         .take(2)
         .filter_map(|number| number.parse::<u64>().ok())
         .sum();

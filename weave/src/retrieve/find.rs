@@ -356,6 +356,9 @@ impl Walk {
     }
 
     fn take(&mut self, id: ItemId, resolved: Resolved) {
+        if let Resolved::Transaction(transaction) = &resolved {
+            self.learn(transaction.owner.accounts());
+        }
         match resolved {
             Resolved::Unknown(why) => self.found.note(format!("{id}: {why}")),
             Resolved::Transaction(transaction) => match CarrierTags::read(&transaction.content.tags) {
@@ -377,7 +380,7 @@ impl Walk {
     fn take_hint(&mut self, id: ItemId, Hint { by, node }: Hint, why: &str) {
         let signer = node.signer();
         if signer.is_some() {
-            self.learn(&node);
+            self.learn(node.accounts());
         }
         match CarrierTags::read(&node.tags()) {
             Ok(tags) if signer.is_some_and(|signer| self.is_ours(&signer)) => {
@@ -393,9 +396,9 @@ impl Walk {
         self.found.wallets.contains(owner)
     }
 
-    /// The other account of a key, if one of them is the wallet's.
-    fn learn(&mut self, node: &Node) {
-        let accounts = node.accounts();
+    /// The other account of a key, if one of them is the wallet's: where several routes are taken, transactions are of
+    /// one and a bundler's items of the other.
+    fn learn(&mut self, accounts: Vec<Address>) {
         if accounts.iter().any(|account| self.is_ours(account)) {
             for account in accounts {
                 if !self.is_ours(&account) {

@@ -87,12 +87,12 @@ impl Staging {
         make(data)?;
         make(&folder)?;
         let lock = lock(data)?;
-        name(&folder, of)?;
         let is_placed = data.join("log").exists();
         if !is_placed {
             make(&log)?;
             sweep(&log)?;
         }
+        name(&folder, of)?;
         let known = if is_placed {
             Known::default()
         } else {
@@ -111,6 +111,11 @@ impl Staging {
             _lock: lock,
         };
         Ok((staging, staged))
+    }
+
+    /// Whether a data folder holds a rebuild whose log is not in its place yet: no node may begin a log there.
+    pub fn is_unfinished(data: &Path) -> bool {
+        data.join(FOLDER).exists() && !data.join("log").exists()
     }
 
     /// Keeps a verified segment. It counts once its name is durable.
@@ -365,11 +370,14 @@ fn check_empty(data: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes down whose log it is, or compares.
+/// Writes down whose log it is, or compares. A rebuild that has kept nothing may become another one: a mistyped wallet
+/// costs no folder.
 fn name(folder: &Path, of: &str) -> Result<()> {
-    let path = folder.join(OF);
+    let (path, log) = (folder.join(OF), folder.join("log"));
+    let is_bare = fs::read_dir(&log).is_ok_and(|mut kept| kept.next().is_none());
     match fs::read_to_string(&path) {
         Ok(found) if found == of => Ok(()),
+        Ok(_) if is_bare => put(&path, of.as_bytes()),
         Ok(found) => Err(Error::Other {
             folder: folder.display().to_string(),
             found,

@@ -403,6 +403,7 @@ impl Double {
             return;
         }
         let height = self.height();
+        self.sync_bare();
         self.lose_peer(height);
         if self.dice.roll(Fault::Fork, height) {
             let depth = 1 + self.dice.pick(Fault::Fork, self.dice.faults.fork_blocks_max);
@@ -433,6 +434,20 @@ impl Double {
             peer.expire(self.now_ms, &self.chain, self.rules.anchor_blocks);
         }
         self.look_after_carriers();
+    }
+
+    /// Where peers pass chunks on, one that lost everything has it again from those that did not once it is back.
+    fn sync_bare(&mut self) {
+        for bare in 0..PEERS {
+            if self.rules.chunk_gossip_ms.is_none() || !self.peers[bare].is_bare || self.is_away(bare) {
+                continue;
+            }
+            let mut peer = std::mem::take(&mut self.peers[bare]);
+            for other in self.others(bare).filter(|other| !self.is_away(*other)) {
+                peer.sync(&self.peers[other], &self.chain);
+            }
+            self.peers[bare] = peer;
+        }
     }
 
     fn lose_peer(&mut self, height: u64) {

@@ -44,6 +44,8 @@ pub(super) struct Peer {
     bytes: u64,
     /// Until when it answers nothing.
     pub(super) away_until_ms: u64,
+    /// It lost what it held, and has not taken it over from the others again.
+    pub(super) is_bare: bool,
 }
 
 /// What bounds a peer's store.
@@ -149,8 +151,21 @@ impl Peer {
         let away_until_ms = self.away_until_ms;
         *self = Peer {
             away_until_ms,
+            is_bare: true,
             ..Peer::default()
         };
+    }
+
+    /// Takes over what another peer holds of transactions in blocks, as nodes of the network do in time.
+    pub(super) fn sync(&mut self, other: &Peer, chain: &Chain) {
+        let mined = other.chunks.iter().filter(|(root, _)| chain.has_root(root));
+        for (root, theirs) in mined {
+            let held = self.chunks.entry(*root).or_default();
+            let lasting = theirs.iter().filter(|(_, held)| !held.is_temporary);
+            held.extend(lasting.map(|(end, held)| (*end, held.clone())));
+        }
+        self.is_bare = false;
+        self.count();
     }
 
     fn count(&mut self) {

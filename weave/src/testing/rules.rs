@@ -16,7 +16,8 @@ pub struct Rules {
     pub anchor_blocks: u64,
     /// After how long a transaction reaches the other peers, ms.
     pub gossip_ms: u64,
-    /// After how long a chunk reaches the other peers, ms; `None`: only if it is posted to them.
+    /// After how long a chunk reaches the other peers, ms; `None`: only if it is posted to them. With it a peer that lost
+    /// everything takes it over from the others when it is back.
     pub chunk_gossip_ms: Option<u64>,
     /// How long the root of a transaction that is not mined is known to a peer, in block intervals.
     pub pool_blocks: u64,

@@ -446,6 +446,31 @@ fn each_fault_does_what_it_says_and_nothing_else() {
     assert_eq!(double.receive(away[0]).unwrap_err().status, 503);
 }
 
+/// Where peers pass chunks on, nothing is lost for good as long as one of them has it; elsewhere it is.
+#[test]
+fn a_peer_that_lost_everything_has_it_again_from_the_others() {
+    for gossip in [None, Some(1_000)] {
+        let rules = Rules {
+            chunk_gossip_ms: gossip,
+            ..Rules::default()
+        };
+        let mut double = Double::new(rules, Faults::none());
+        double.mint(signer(1).transaction_owner().unwrap().address(), RICH);
+        let data = pattern(3, 300_000);
+        let sent = signed(&double, &data);
+        double.post_transaction(0, sent.clone(), None).unwrap();
+        double.tick(double.rules().gossip_ms);
+        (0..PEERS).for_each(|peer| seed(&mut double, peer, &data));
+        double.mine_block();
+        for peer in 0..PEERS {
+            double.lose(peer, 2, true);
+            (0..4).for_each(|_| double.mine_block());
+        }
+        let expected = if gossip.is_some() { PEERS } else { 0 };
+        assert_eq!(double.holders(&sent), expected, "{gossip:?}");
+    }
+}
+
 /// Posts, seeds and mines for a while under some faults.
 fn history(seed: u64) -> (spec::chunks::Hash, usize) {
     let mut double = double(Faults::seeded(seed));

@@ -74,6 +74,18 @@ async fn a_bundlers_carriers_come_back_too_and_a_process_leads_to_its_wallet() {
     );
 }
 
+/// A secp256k1 key signs transactions under one account and items under another; either leads to both.
+#[tokio::test]
+async fn a_keys_transactions_lead_to_its_items() {
+    let world = World::by_both(4);
+    assert_ne!(world.wallet, world.publisher.item_address());
+    let folder = tempfile::tempdir().unwrap();
+    rebuild(&world.sources(&[0]), world.wallet, folder.path())
+        .await
+        .unwrap();
+    world.assert_same(folder.path());
+}
+
 /// A node may post by one wallet and later by another; each has to be named, and a stranger's is never taken in.
 #[tokio::test]
 async fn a_log_that_two_wallets_posted_comes_back_when_both_are_named() {
@@ -172,10 +184,31 @@ async fn a_rebuild_goes_on_from_what_was_kept() {
     world.assert_same(folder.path());
     drop((collector, staging));
     assert_eq!(Staging::open(folder.path(), "w").unwrap().1, Staged::Log);
+    assert!(!Staging::is_unfinished(folder.path()));
     let (staging, _) = Staging::open(folder.path(), "w").unwrap();
     staging.finish().unwrap();
     let refused = Staging::open(folder.path(), "w").unwrap_err().to_string();
     assert!(refused.contains("log"), "{refused}");
+}
+
+/// Carriers of two histories may bring a segment of one number at the same time.
+#[tokio::test]
+async fn a_number_is_kept_by_several_at_once() {
+    let world = World::new(1, Faults::none());
+    let folder = tempfile::tempdir().unwrap();
+    let sources = world.sources(&[0]);
+    let mut found = find(&sources, &[world.wallet]).await.unwrap();
+    let staging = Arc::new(Staging::open(folder.path(), "w").unwrap().0);
+    let collector = Collector::new(sources, staging.clone(), Anything, Arc::default());
+    let segments = collector.run(&mut found).await.unwrap();
+    let kept = || staging.read(segments[0].segment_item).unwrap().unwrap();
+    let checked = kept();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..25).for_each(|_| staging.keep(&checked, &[]).unwrap()));
+        }
+    });
+    assert_eq!(kept().file, checked.file);
 }
 
 #[tokio::test]
@@ -186,6 +219,10 @@ async fn what_is_missing_is_named_and_nothing_takes_the_logs_place() {
     let other = spec::Address([9; 32]);
     let nothing = rebuild(&sources, other, folder.path()).await.unwrap_err();
     assert!(matches!(nothing, Error::Nothing { .. }), "{nothing}");
+    // A mistyped wallet keeps nothing, so the folder is free for the right one.
+    drop(Staging::open(folder.path(), "mistyped").unwrap());
+    let is_taken = Staging::is_unfinished(folder.path());
+    assert!(is_taken, "no node may begin a log here");
     let mut found = find(&sources, &[world.wallet]).await.unwrap();
     found.claims.remove(&1);
     let (staging, _) = Staging::open(folder.path(), "w").unwrap();

@@ -76,6 +76,16 @@ impl World {
         })
     }
 
+    /// The same, carried by transactions and by the bundler in turns.
+    pub fn by_both(segments: u64) -> World {
+        World::made(segments, |publisher, double, number, file| {
+            match publisher.sequence.is_multiple_of(2) {
+                true => drop(publisher.publish(double, number, file)),
+                false => drop(publisher.publish_item(double, number, file)),
+            }
+        })
+    }
+
     /// The same, the second half of it carried by transactions of another wallet; `publisher` has that one.
     pub fn by_two_wallets(segments: u64) -> World {
         let mut left = segments / 2;
