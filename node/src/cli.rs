@@ -217,6 +217,15 @@ pub struct ModuleAddArgs {
 pub enum WalletCommand {
     /// Make a key and write it to a file that only you can read. Never overwrites.
     New(WalletNewArgs),
+    /// Print the address of a key file.
+    Address(WalletAddressArgs),
+}
+
+/// `weft wallet address`
+#[derive(Args, Debug)]
+pub struct WalletAddressArgs {
+    /// The key (JWK).
+    pub file: PathBuf,
 }
 
 /// `weft wallet new`

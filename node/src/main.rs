@@ -61,6 +61,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Keys(KeysCommand::Succeed(args)) => keys::succeed(&args),
         Command::Module(ModuleCommand::Add(args)) => module::add(&args),
         Command::Wallet(WalletCommand::New(args)) => wallet::new(&args),
+        Command::Wallet(WalletCommand::Address(args)) => wallet::address(&args),
         Command::Double(args) => double::run(&args),
         Command::Infer(command) => infer::run(&command),
         Command::Bench(BenchCommand::Verify(args)) => {

@@ -6,10 +6,10 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use spec::Signer;
+use spec::{Address, Signer};
 use zeroize::Zeroizing;
 
-use crate::cli::{KeyKind, WalletNewArgs};
+use crate::cli::{KeyKind, WalletAddressArgs, WalletNewArgs};
 
 /// `weft wallet new`: writes a new key and prints its address.
 pub fn new(args: &WalletNewArgs) -> Result<()> {
@@ -20,6 +20,27 @@ pub fn new(args: &WalletNewArgs) -> Result<()> {
         args.file.display()
     );
     Ok(())
+}
+
+/// `weft wallet address`: the account that a key signs items for.
+pub fn address(args: &WalletAddressArgs) -> Result<()> {
+    println!("{}", read(&args.file)?.address());
+    Ok(())
+}
+
+/// The account under which a key posts transactions.
+///
+/// # Errors
+/// A file that is no key, or whose key signs none.
+pub fn payer(path: &Path) -> Result<Address> {
+    let owner = read(path)?.transaction_owner();
+    let owner = owner.with_context(|| {
+        format!(
+            "{} signs no transactions: it is no RSA or secp256k1 key",
+            path.display()
+        )
+    })?;
+    Ok(owner.address())
 }
 
 /// Makes a key and writes it to a new file with mode 0600.

@@ -124,7 +124,16 @@ fn wallets_are_private_and_never_overwritten() {
     let path = file.to_str().unwrap();
     let made = output(&["wallet", "new", path]);
     assert!(made.status.success());
-    assert_eq!(String::from_utf8(made.stdout).unwrap().trim().len(), 43);
+    let address = String::from_utf8(made.stdout).unwrap();
+    assert_eq!(address.trim().len(), 43);
+    let told = output(&["wallet", "address", path]);
+    assert_eq!(String::from_utf8(told.stdout).unwrap(), address);
+    let ed25519 = error(&["rebuild", "--from", "http://h", "--wallet", path, "--data", "x"]);
+    assert!(ed25519.contains("signs no transactions"), "{ed25519}");
+    let missing = error(&[
+        "rebuild", "--from", "http://h", "--wallet", "nowhere", "--data", "x",
+    ]);
+    assert!(missing.contains("no file has that name"), "{missing}");
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let before = std::fs::read(&file).unwrap();
     assert!(error(&["wallet", "new", path]).contains("never overwritten"));

@@ -133,3 +133,77 @@ fn a_device_asked_for_by_name_is_not_replaced() {
     let devices = infer(folder.path(), "devices --json");
     assert!(String::from_utf8_lossy(&devices.stdout).contains("scalar"));
 }
+
+#[test]
+fn a_wrong_token_is_bisected_to_the_operator() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    let args = "generate --model m.gguf --prompt Once --max-tokens 6 --temperature 0.8 --receipt r.json --device scalar";
+    assert!(infer(folder.path(), args).status.success());
+    let mut receipt: Value = serde_json::from_slice(&std::fs::read(path("r.json")).unwrap()).unwrap();
+    receipt["tokens"][4] = Value::from(receipt["tokens"][4].as_u64().unwrap() ^ 1);
+    std::fs::write(path("r.json"), receipt.to_string()).unwrap();
+    // Another machine, which has one weight of the second layer's gate wrong.
+    let mut wrong = std::fs::read(path("m.gguf")).unwrap();
+    let gate = inference::gguf::Gguf::parse(&wrong)
+        .unwrap()
+        .range("blk.1.ffn_gate.weight")
+        .unwrap();
+    wrong[gate.start + 2] ^= 0x40;
+    std::fs::write(path("wrong.gguf"), wrong).unwrap();
+    for model in ["m", "wrong"] {
+        let args = format!("trace r.json --model {model}.gguf --token 4 --out {model}.json");
+        assert!(infer(folder.path(), &args).status.success());
+    }
+    let verify = |trace: &str| {
+        let output = infer(
+            folder.path(),
+            &format!("verify r.json --model m.gguf --json{trace}"),
+        );
+        assert!(!output.status.success());
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let plain = verify("");
+    assert_eq!(
+        (&plain["ok"], &plain["token"]),
+        (&Value::Bool(false), &Value::from(4))
+    );
+    assert!(plain["bisect"]["operators"].as_u64().unwrap() > 20);
+    assert!(
+        plain["bisect"]["device_wrong_at"].is_null(),
+        "this machine is right: {plain}"
+    );
+    assert!(plain["driver"].is_string());
+    assert!(verify(" --trace m.json")["bisect"]["receipt_wrong_at"].is_null());
+    let found = &verify(" --trace wrong.json")["bisect"]["receipt_wrong_at"];
+    assert_eq!(
+        (&found["layer"], &found["operator"]),
+        (&Value::from(1), &Value::from("product")),
+        "{found}"
+    );
+}
+
+#[test]
+fn decoders_give_vectors_and_devices_prove_themselves() {
+    let folder = folder();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weft"))
+        .args(["infer", "embed", "--model", "m.gguf"])
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"one\ntwo\n").unwrap();
+    let lines = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let vectors: Vec<Vec<f32>> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!((vectors.len(), vectors[0].len()), (2, Shape::tiny().width));
+    let devices = infer(folder.path(), "devices --prove --json");
+    for line in String::from_utf8(devices.stdout).unwrap().lines() {
+        let device: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(device["proved"], true, "{device}");
+        assert!(device["name"].is_string() && device["driver"].is_string());
+    }
+}

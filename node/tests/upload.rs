@@ -134,6 +134,8 @@ async fn what_was_acknowledged_becomes_permanent_though_the_node_is_killed_midwa
     assert_eq!(own["class"], "permanent");
     assert!(items(&status, "permanent") >= 82, "{status}");
 
+    shows_carriers(&node, &double).await;
+
     // What it says is so: the double's gateway hands out every message, and nobody else lies behind it.
     let gateway = double.http(2);
     for id in &ids {
@@ -144,6 +146,24 @@ async fn what_was_acknowledged_becomes_permanent_though_the_node_is_killed_midwa
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(
         shown.contains("uploads to http://127.0.0.1") && shown.contains("permanent "),
+        "{shown}"
+    );
+}
+
+/// The newest carrier is told with the transaction that the network has.
+async fn shows_carriers(node: &Node, double: &Double) {
+    let carriers = told(node, &["status", "--carriers", "--json"]);
+    let newest = carriers["carriers"].as_array().unwrap().last().unwrap().clone();
+    let transaction = newest["vehicles"][0]["transaction"].as_str().unwrap().to_owned();
+    assert_eq!(newest["state"], "permanent", "{newest}");
+    assert_eq!(
+        get(&double.http(1), &format!("/tx/{transaction}/status")).await.0,
+        200
+    );
+    let shown = ask(node, &["status", "--carriers", "1"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.starts_with("carrier ") && shown.contains(&transaction) && shown.lines().count() == 2,
         "{shown}"
     );
 }

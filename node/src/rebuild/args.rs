@@ -1,6 +1,6 @@
 //! What `weft rebuild` takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use spec::{Address, ItemId, ProcessId};
@@ -21,8 +21,9 @@ pub struct RebuildArgs {
     /// A gateway or Arweave node to read from; name several, and none of them need be trusted.
     #[arg(long, value_name = "URL", required = true, num_args = 1..)]
     pub from: Vec<String>,
-    /// The wallet that posted the log; each of them, where the node posted by one and later by another.
-    #[arg(long, value_name = "ADDRESS")]
+    /// The wallet that posted the log, by its address or its key file (JWK); each of them, where the node posted by one
+    /// and later by another.
+    #[arg(long, value_name = "ADDRESS|FILE", value_parser = wallet)]
     pub wallet: Vec<Address>,
     /// A process in the log; its wallet is looked up. With --wallet: it must be there.
     #[arg(long, value_name = "ID", num_args = 1.., value_parser = process)]
@@ -39,6 +40,16 @@ pub struct RebuildArgs {
     /// Print the result as JSON; progress goes to standard error as JSON lines.
     #[arg(long)]
     pub json: bool,
+}
+
+/// An address, or the one under which a key file's transactions are posted.
+fn wallet(text: &str) -> Result<Address, String> {
+    let parsed: Result<Address, _> = text.parse();
+    match (parsed, Path::new(text).is_file()) {
+        (Ok(address), _) => Ok(address),
+        (Err(_), true) => crate::wallet::payer(Path::new(text)).map_err(|error| format!("{error:#}")),
+        (Err(error), false) => Err(format!("{error}, and no file has that name")),
+    }
 }
 
 fn process(text: &str) -> Result<ProcessId, String> {

@@ -43,6 +43,9 @@ pub struct StatusArgs {
     /// Of one process: its id, or the name of one of yours.
     #[arg(long, value_name = "NAME|ID")]
     process: Option<String>,
+    /// The newest carriers instead, and the transactions that carry them.
+    #[arg(long, value_name = "COUNT", num_args = 0..=1, default_missing_value = "20", conflicts_with_all = ["process", "wait"])]
+    carriers: Option<u64>,
     /// Wait until everything that may be uploaded is permanent, then print.
     #[arg(long)]
     wait: bool,
@@ -63,6 +66,13 @@ With a node that has an upload route:
 
 /// `weft status`: how far the permanent log got.
 pub async fn status(args: &StatusArgs, outlet: &Outlet) -> Done {
+    if let Some(most) = args.carriers {
+        let answer = args
+            .ask
+            .run(&format!("/status?carriers={most}"), false, outlet)
+            .await?;
+        return args.ask.print(&answer, show_carriers, outlet);
+    }
     let path = match &args.process {
         Some(process) => format!("/status?process-id={}", args.ask.process(process, outlet).await?),
         None => "/status".into(),
@@ -295,6 +305,38 @@ fn routes(names: &Value) -> String {
     };
     let all: Vec<String> = names.as_array().into_iter().flatten().map(name).collect();
     all.join(", else ")
+}
+
+/// One line for each carrier, and one for each transaction or item that carries it.
+fn show_carriers(answer: &Value) -> String {
+    let mut out = String::new();
+    let all = answer["carriers"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    for carrier in all {
+        let (items, bytes) = (&carrier["items"], size(number(&carrier["bytes"])));
+        let state = text(&carrier["state"]);
+        let line = writeln!(
+            out,
+            "carrier {:<6} {state:<10} {items:>7} items {bytes:>11}",
+            carrier["sequence"]
+        );
+        line.expect("text takes text");
+        for vehicle in carrier["vehicles"].as_array().into_iter().flatten() {
+            let place = match (vehicle["transaction"].as_str(), text(&vehicle["id"])) {
+                (None, _) => "in no block yet".to_owned(),
+                (Some(own), id) if own == id => format!("block {}", vehicle["height"]),
+                (Some(other), _) => format!("in {other}, block {}", vehicle["height"]),
+            };
+            let by = routes(&Value::Array(vec![vehicle["route"].clone()]));
+            writeln!(out, "  {} by {by}: {place}", text(&vehicle["id"])).expect("text takes text");
+        }
+    }
+    match out.is_empty() {
+        true => "nothing was bundled yet".into(),
+        false => out,
+    }
 }
 
 fn show_preview(preview: &Value) -> String {

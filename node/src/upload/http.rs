@@ -23,5 +23,9 @@ async fn status(State(board): State<Arc<Board>>, params: Params) -> Result<Respo
         let process = board.process(params.id("process-id")?).await?;
         return Ok(Json(process).into_response());
     }
+    if let Some(most) = params.number("carriers")? {
+        let carriers = board.carriers(most).await?;
+        return Ok(Json(serde_json::json!({ "carriers": carriers })).into_response());
+    }
     Ok(Json(board.status().await?).into_response())
 }

@@ -12,7 +12,9 @@ use serde::Serialize;
 use spec::contract::{Answer, Class, Content, LogEntry, Scheduler, Span};
 use spec::{Address, ItemId, ProcessId, Refusal};
 use tokio::sync::OnceCell;
-use weave::upload::{Cost, Count, Ledger, Report, State, States, Uploader, ledger_of};
+use weave::upload::{
+    CarrierReport, Cost, Count, Ledger, Report, State, States, Uploader, ledger_of, newest_carriers,
+};
 use weave::{Held, Weave};
 
 use super::Settings;
@@ -24,6 +26,8 @@ const SLOTS_MAX: u64 = 20_000;
 const PAGE_SLOTS: usize = 500;
 /// How long a turn of the uploader that is under way is waited for, ms.
 const TURN_TIME_MS: u64 = 10_000;
+/// Carriers told at most.
+const CARRIERS_MAX: usize = 1_000;
 /// Processes whose counts are kept.
 const TALLIES_MAX: usize = 1_024;
 
@@ -280,10 +284,25 @@ impl Board {
             let places = segments.iter().map(|segment| (*segment, place(ledger, *segment)));
             places.collect()
         };
+        self.see(all).await
+    }
+
+    /// The newest carriers, and what carries each.
+    ///
+    /// # Errors
+    /// `turn-under-way` while the uploader waits for its upstreams.
+    pub async fn carriers(&self, most: usize) -> Answer<Vec<CarrierReport>> {
+        let most = most.min(CARRIERS_MAX);
+        self.see(move |ledger| newest_carriers(ledger, most)).await
+    }
+
+    /// What somebody sees of the ledger: the uploader's between two turns, or the one from before.
+    async fn see<T: Send + 'static>(&self, look: impl FnOnce(&Ledger) -> T + Send + 'static) -> Answer<T> {
         let Some(upload) = &self.upload else {
-            return Ok(all(&*self.before().await?));
+            let before = self.before().await?;
+            return Ok(look(&before));
         };
-        let see = move |uploader: &Uploader| all(uploader.ledger());
+        let see = move |uploader: &Uploader| look(uploader.ledger());
         let looked = tokio::time::timeout(Duration::from_millis(TURN_TIME_MS), upload.look(see)).await;
         let text = "the uploader is waiting for its upstreams; ask again";
         looked.unwrap_or_else(|_| Err(Refusal::busy("turn-under-way", text)))

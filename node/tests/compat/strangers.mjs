@@ -144,6 +144,9 @@ assert.equal((await at(sent.id, { range: 'bytes=5-2' })).status, 400);
 assert.deepEqual(Buffer.from(await arweave.chunks.downloadChunkedData(sent.id)), long);
 const textual = await at(`tx/${sent.id}/data`);
 assert.equal(await textual.text(), long.toString('base64url'));
+const named = await at(`tx/${sent.id}/data.mp4`, { range: 'bytes=0-9' });
+assert.deepEqual([named.status, named.headers.get('content-type')], [206, 'video/mp4']);
+assert.deepEqual(Buffer.from(await named.arrayBuffer()), long.subarray(0, 10));
 console.log('ok chunks in any order, ranges over them');
 
 // 4. HEAD and conditions.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -84,13 +84,17 @@ fn unknown(what: &str) -> Refusal {
     Refusal::not_found("not-found", format!("there is no {what} here"))
 }
 
-/// One field of a transaction or item, as text.
+/// One field of a transaction or item, as text; `data.` and any ending is the data itself.
 async fn field(
     State(weave): State<Arc<Weave>>,
     Path((id, field)): Path<(ItemId, String)>,
+    headers: HeaderMap,
 ) -> Reply<Response> {
     let found = weave.lookup(id).await?;
     let found = found.ok_or_else(|| unknown(&format!("transaction {id}")))?;
+    if field.starts_with("data.") {
+        return Ok(gateway::data(&found, &headers));
+    }
     match gateway::transaction(&found.stored)
         .get_mut(&field)
         .map(Value::take)

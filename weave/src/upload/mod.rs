@@ -23,5 +23,5 @@ pub use cache::ledger_of;
 pub use config::Config;
 pub use crowd::{Find, Trouble};
 pub use ledger::{Cost, Ledger, State};
-pub use report::{Alarm, CarrierReport, Count, Preview, Report, States};
+pub use report::{Alarm, CarrierReport, Count, Preview, Report, States, VehicleReport, newest_carriers};
 pub use uploader::{Next, Parts, Uploader};

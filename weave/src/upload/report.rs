@@ -164,15 +164,38 @@ pub struct CarrierReport {
     pub items: u64,
     /// Bytes of the bundle.
     pub bytes: u64,
-    /// What carries it, by route: route, id, the transaction it is mined in, its height.
-    pub vehicles: Vec<(String, ItemId, Option<ItemId>, u64)>,
+    /// What carries it, by route.
+    pub vehicles: Vec<VehicleReport>,
+}
+
+/// A transaction, or a bundler's item, in a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VehicleReport {
+    /// The route's name.
+    pub route: String,
+    /// Its id.
+    pub id: ItemId,
+    /// The transaction that it is mined in, once it is: itself, or the bundler's.
+    pub transaction: Option<ItemId>,
+    /// That one's height; 0 before.
+    pub height: u64,
+}
+
+/// The newest carriers, in their order.
+pub fn newest_carriers(ledger: &Ledger, most: usize) -> Vec<CarrierReport> {
+    let newest = ledger.carriers().rev().take(most);
+    let mut carriers: Vec<CarrierReport> = newest.map(CarrierReport::of).collect();
+    carriers.reverse();
+    carriers
 }
 
 impl CarrierReport {
-    pub(super) fn of(carrier: &Carrier) -> CarrierReport {
-        let vehicles = carrier.trips.iter().map(|trip| {
-            let route = trip.route.name().to_owned();
-            (route, trip.id, trip.transaction, trip.height)
+    fn of(carrier: &Carrier) -> CarrierReport {
+        let vehicles = carrier.trips.iter().map(|trip| VehicleReport {
+            route: trip.route.name().to_owned(),
+            id: trip.id,
+            transaction: trip.transaction,
+            height: trip.height,
         });
         CarrierReport {
             sequence: carrier.sequence,

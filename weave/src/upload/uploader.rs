@@ -18,7 +18,7 @@ use super::config::Config;
 use super::crowd::{Crowd, Find};
 use super::ledger::{Carrier, Ledger, Trip};
 use super::note::{Bundled, Moved, Route, Signed, Step, Told};
-use super::report::{self, Alarm, CarrierReport, Preview, Report};
+use super::report::{self, Alarm, CarrierReport, Preview, Report, newest_carriers};
 use crate::error::Error;
 use crate::log::{Log, Sealable};
 use crate::network::{BundlerService, Peer};
@@ -817,10 +817,7 @@ impl Uploader {
 
     /// Every carrier, the newest `most` of them, in their order.
     pub fn carriers(&self, most: usize) -> Vec<CarrierReport> {
-        let newest = self.ledger.carriers().rev().take(most);
-        let mut carriers: Vec<CarrierReport> = newest.map(CarrierReport::of).collect();
-        carriers.reverse();
-        carriers
+        newest_carriers(&self.ledger, most)
     }
 
     /// The carriers as the notes tell them.
