@@ -44,7 +44,7 @@ fn matrix(random: &mut Random, rows: usize, cols: usize, width: Width) -> Matrix
         let any = random.below(2 * range + 1) as i64 - range as i64;
         let code = if extreme { any.signum() * range as i64 } else { any };
         w.codes.push(if range == 0 {
-            random.next() as u8
+            random.draw() as u8
         } else {
             code as u8
         });

@@ -82,7 +82,7 @@ fn mutate(bytes: &mut Vec<u8>, head: usize, random: &mut Random) {
         ];
         match random.below(5) {
             0 => bytes[at] ^= 1 << random.below(8),
-            1 => bytes[at] = random.next() as u8,
+            1 => bytes[at] = random.draw() as u8,
             2 => bytes[at..at + 8].copy_from_slice(&odd[random.below(odd.len())].to_le_bytes()),
             3 => {
                 let from = random.below(bytes.len() - 8);

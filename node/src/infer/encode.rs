@@ -57,10 +57,11 @@ pub fn run(args: &EmbedArgs) -> Result<()> {
 fn told(args: &EmbedArgs, service: &Service, vector: &[f32], out: &mut impl Write) -> Result<()> {
     let device = service.loaded().into_iter().next();
     let device = device.map_or(String::new(), |standing| standing.device);
-    Ok(match args.json {
+    match args.json {
         true => writeln!(out, "{}", computed(json!({"embedding": vector}), &device))?,
         false => writeln!(out, "{}", json!(vector))?,
-    })
+    }
+    Ok(())
 }
 
 fn vectors(service: &Service, model: &ModelRef, texts: Vec<String>) -> Result<Vec<Vec<f32>>> {

@@ -150,7 +150,9 @@ mod tests {
         assert!(none.is_empty());
         for (n, held) in held.iter().enumerate() {
             assert_eq!(held.len(), 1 + 5000 * n);
-            assert!(held.iter().all(|value| *value == n as u64) && held.as_ptr() as usize % LINE == 0);
+            assert!(
+                held.iter().all(|value| *value == n as u64) && (held.as_ptr() as usize).is_multiple_of(LINE)
+            );
         }
     }
 }

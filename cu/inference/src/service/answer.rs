@@ -47,7 +47,7 @@ pub struct Job {
 /// What is wanted of the logits.
 pub enum Work {
     /// An answer.
-    Answer(Answering),
+    Answer(Box<Answering>),
     /// A score.
     Score(Scoring),
     /// The text's vector, evaluated alone.

@@ -240,7 +240,7 @@ impl Model {
     ) -> Result<Generated, Refusal> {
         self.decoder()?;
         let request = self.card.request(ask)?;
-        let work = Work::Answer(Answering::new(&self.card, ask, &request)?);
+        let work = Work::Answer(Box::new(Answering::new(&self.card, ask, &request)?));
         let length = request.prompt.len() + request.tokens_max;
         let heard = self.submit(&ask.asker, cancel, request.prompt, length, work)?;
         for event in heard {

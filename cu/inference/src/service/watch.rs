@@ -36,10 +36,13 @@ pub enum News {
     Refused(String),
 }
 
+/// Watchers, each with its number, by whose answers they see.
+type ByAsker = HashMap<String, Vec<(u64, SyncSender<Watched>)>>;
+
 /// The watchers of a service.
 #[derive(Default)]
 pub struct Watchers {
-    by_asker: Mutex<HashMap<String, Vec<(u64, SyncSender<Watched>)>>>,
+    by_asker: Mutex<ByAsker>,
     next: AtomicU64,
 }
 
@@ -53,7 +56,7 @@ pub struct Watch {
 }
 
 impl Watchers {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<(u64, SyncSender<Watched>)>>> {
+    fn lock(&self) -> MutexGuard<'_, ByAsker> {
         self.by_asker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -149,8 +149,8 @@ impl Writer {
                 .extend(((self.random.normal() * size).to_bits() >> 16).to_le_bytes()[..2].iter()),
             _ => {
                 let start = self.data.len();
-                self.data.extend((0..bytes).map(|_| self.random.next() as u8));
-                let scale = size / deviation * (0.5 + (self.random.next() % 1024) as f32 / 1024.0);
+                self.data.extend((0..bytes).map(|_| self.random.draw() as u8));
+                let scale = size / deviation * (0.5 + (self.random.draw() % 1024) as f32 / 1024.0);
                 for (i, at) in scales.iter().enumerate() {
                     let middle = if format.ends_with("_1") {
                         -(deviation * 1.7)
