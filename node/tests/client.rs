@@ -504,7 +504,11 @@ fn an_evaluation_asks_a_model_that_was_added() {
         let question = format!(r#"{{ model = "{model}", prompt = "hello", max_tokens = 4 }}"#);
         format!("local a = ao.ai.generate{question} return #a.tokens .. a.finish .. a.attest.profile")
     };
-    assert_eq!(world.value(&["eval", "-e", &asks(&model)]), "4lengthdin1-a16");
-    let (_, error) = world.failure(&["eval", "-e", &asks("tiny.gguf")]);
+    world.value(&["spawn", "oracle"]);
+    let good = asks(&model);
+    let eval = ["eval", "--process", "oracle", "-e"];
+    assert_eq!(world.value(&[&eval[..], &[&good]].concat()), "4lengthdin1-a16");
+    let bad = asks("tiny.gguf");
+    let (_, error) = world.failure(&[&eval[..], &[&bad]].concat());
     assert!(error.contains("`model` must be the id of an item"), "{error}");
 }
