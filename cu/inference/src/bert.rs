@@ -149,11 +149,14 @@ fn tokenizer(file: &Gguf<'_>) -> Result<String, Error> {
         let kind = |value| if let Value::Whole(kind) = value { kind } else { 1 };
         list.items().map(kind).collect()
     });
-    // 1 is a piece that text yields; the others stand for themselves.
-    let is_text = |at: usize| kinds.get(at).is_none_or(|kind| *kind == 1);
+    // 1 is a piece that text yields; the others stand for themselves, as do those that look it where kinds are not told.
+    let is_text = |at: usize, token: &str| match kinds.get(at) {
+        Some(kind) => *kind == 1,
+        None => !(token.len() > 2 && token.starts_with('[') && token.ends_with(']')),
+    };
     let spelled = |(at, token): (usize, &str)| match token.strip_prefix(BEGINS) {
         Some(begins) => begins.to_owned(),
-        None if is_text(at) && !token.starts_with('[') => format!("##{token}"),
+        None if is_text(at, token) => format!("##{token}"),
         None => token.to_owned(),
     };
     let pieces: Vec<String> = tokens.texts().enumerate().map(spelled).collect();
