@@ -40,6 +40,12 @@ impl Journal for weave::Log {
     }
 
     fn replay(&self, after: Option<Position>) -> Replay<'_> {
-        Box::new(weave::Log::replay(self, after))
+        match self.entries_ahead(after) {
+            Ok(entries) => {
+                let both = |entry: weave::Entry| (entry.position, entry.record);
+                Box::new(entries.map(move |entry| entry.map(both)))
+            }
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
     }
 }

@@ -126,14 +126,16 @@ impl Index {
 
     /// Adds records, which follow the cursor in the log's order. Not on disk before [`Index::sync`].
     pub fn add<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Result<()> {
-        let mut batch = Batch::default();
-        entries.for_each(|entry| batch.add(entry));
+        self.put(Batch::of(entries))
+    }
+
+    /// Adds what was made ready elsewhere. As [`Index::add`].
+    pub fn put(&self, batch: Batch) -> Result<()> {
         let (Some(first), Some(last)) = (batch.first, batch.last) else {
             return Ok(());
         };
         assert!(first <= last, "records come in the log's order");
-        batch.pairs.sort_unstable();
-        batch.pairs.dedup();
+        assert!(batch.pairs.is_sorted(), "a batch was made ready");
 
         let txn = self.begin()?;
         let id = next_run(&txn)?;
@@ -238,15 +240,26 @@ impl Index {
 
 /// What one flush adds.
 #[derive(Default)]
-struct Batch {
+pub struct Batch {
+    /// In order, each once.
     pairs: Vec<Pair>,
     moments: Vec<(u64, u64)>,
-    records: usize,
+    /// How many records it is of.
+    pub records: usize,
     first: Option<u64>,
     last: Option<u64>,
 }
 
 impl Batch {
+    /// Makes records ready, which follow each other in the log.
+    pub fn of<'a>(entries: impl Iterator<Item = &'a Entry>) -> Batch {
+        let mut batch = Batch::default();
+        entries.for_each(|entry| batch.add(entry));
+        batch.pairs.sort_unstable();
+        batch.pairs.dedup();
+        batch
+    }
+
     fn add(&mut self, entry: &Entry) {
         let position = entry.position.0;
         if self.records.is_multiple_of(MOMENT_RECORDS) {

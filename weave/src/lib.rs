@@ -4,6 +4,7 @@
 //! Not here: slots, processes, evaluation. The invariant: what [`Log::append`] acknowledged is
 //! durable, and everything in `DATA/cache` can be deleted and is built again.
 
+mod ahead;
 pub mod base_layer;
 pub mod chain;
 pub mod config;

@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use spec::contract::Class;
 use tokio::sync::oneshot;
 
+use crate::ahead::Ahead;
 use crate::config::Config;
 use crate::error::{At, Error, Result};
 use crate::frame::{self, FrameKind, SegmentHead};
@@ -403,6 +404,17 @@ impl Log {
         Replay::new(&self.map(), after)
     }
 
+    /// As [`Log::entries`], read and parsed on a thread of its own: for who has much to do with each record.
+    ///
+    /// # Errors
+    /// The operating system has no thread for it.
+    pub fn entries_ahead(
+        &self,
+        after: Option<Position>,
+    ) -> Result<impl Iterator<Item = Result<Entry>> + use<>> {
+        Ahead::of(self.entries(after), AHEAD, AHEAD_MAX)
+    }
+
     /// The position of the last record; `None` if there is none.
     pub fn end(&self) -> Option<Position> {
         self.map().end
@@ -675,6 +687,10 @@ fn check_name(segment: &Segment, index: usize) -> Result<()> {
     }
     Ok(())
 }
+
+/// Records that are read ahead at once, and how many times as many may wait.
+const AHEAD: usize = 512;
+const AHEAD_MAX: usize = 8;
 
 /// Walks the extents of a moment.
 struct Replay {

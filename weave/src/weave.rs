@@ -15,6 +15,7 @@ use bytes::Bytes;
 use spec::contract::{Answer, Class, Hit, Hits, Permanent, Query, Registered, Stored};
 use spec::{Address, DataItem, ItemId, Refusal, Tags};
 
+use crate::ahead::Ahead;
 use crate::base_layer::Shelf;
 use crate::chain::Chain;
 use crate::config::Config;
@@ -22,7 +23,7 @@ use crate::error::{At, Error, Result};
 use crate::facts;
 use crate::find::Finder;
 use crate::frame::payload_len;
-use crate::index::Index;
+use crate::index::{Batch, Index};
 use crate::log::{Clock, Log, system_clock};
 use crate::recent::{Recent, Work};
 use crate::record::{Entry, Note, NoteKind, Piece, Position, Record};
@@ -575,21 +576,21 @@ pub(crate) fn lock(data: &Path) -> Result<std::fs::File> {
     Ok(file)
 }
 
-/// Indexes what the log holds beyond the index's cursor.
+/// Indexes what the log holds beyond the index's cursor, made ready on a thread of its own.
 fn catch_up(log: &Log, index: &Index, batch: usize) -> Result<()> {
-    let cursor = index.cursor()?;
-    let mut entries = Vec::new();
+    let mut walk = log.entries(index.cursor()?);
+    let ready = std::iter::from_fn(move || {
+        let entries: Result<Vec<Entry>> = walk.by_ref().take(batch).collect();
+        let is_end = entries.as_ref().is_ok_and(Vec::is_empty);
+        (!is_end).then(|| entries.map(|entries| Batch::of(entries.iter())))
+    });
     let mut records = 0;
-    for entry in log.entries(cursor) {
-        entries.push(entry?);
-        if entries.len() == batch {
-            records += entries.len();
-            index.add(std::mem::take(&mut entries).iter())?;
-            while index.merge()? {}
-        }
+    for batch in Ahead::of(ready, 1, 1)? {
+        let batch = batch?;
+        records += batch.records;
+        index.put(batch)?;
+        while index.merge()? {}
     }
-    records += entries.len();
-    index.add(entries.iter())?;
     if records > 0 {
         index.sync()?;
         tracing::info!(records, "the index caught up with the log");

@@ -5,6 +5,7 @@
 //! stands the command's processor time, which a busy machine bends less, and the rate that it comes to on two cores.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ const BLOCK_MS: u64 = 10_000;
 /// `weft bench rebuild`
 #[derive(Args, Debug)]
 pub struct BenchRebuildArgs {
-    /// Messages of the measurement with Ed25519; with RSA it is a tenth.
+    /// Messages of each measurement; signing them with RSA takes a while beforehand.
     #[arg(long, default_value_t = 100_000)]
     messages: u64,
     /// Processes that they are spread over.
@@ -71,13 +72,8 @@ async fn measure(args: &BenchRebuildArgs, folder: &Path) -> Result<()> {
         "messages brought back per second, all states included ({cores} processors, the double among them)"
     );
     for (at, (name, bar)) in BARS.into_iter().enumerate() {
-        let messages = if at == 0 {
-            args.messages
-        } else {
-            args.messages / 10
-        };
         let sender = sender(at)?;
-        let world = World::make(&folder.join(name), &sender, args.processes, messages, None).await?;
+        let world = World::make(&folder.join(name), &sender, args.processes, args.messages, None).await?;
         let run = world.rebuild(&folder.join(name).join("back")).await?;
         let rate = run.report.messages as f64 / run.wall.as_secs_f64();
         let on_two = 2.0 * run.report.messages as f64 / run.processor.as_secs_f64();
@@ -242,12 +238,9 @@ impl Written<'_> {
         for number in 0..processes {
             written.spawn(number)?;
         }
-        for number in 0..messages.saturating_sub(2 * processes) {
-            written.message(
-                (number % processes) as usize,
-                &[("Action", "Count"), ("Number", &number.to_string())],
-                "",
-            )?;
+        let count = messages.saturating_sub(2 * processes);
+        for first in (0..count).step_by(GROUP) {
+            written.counts(first..count.min(first + GROUP as u64))?;
         }
         written.group()?;
         Ok(written.log.seal(Class::Permanent)?)
@@ -291,14 +284,40 @@ impl Written<'_> {
         self.message(at, &[("Action", "Eval")], SETUP)
     }
 
+    /// Messages of these numbers, each to the next process; signed on all processors.
+    fn counts(&mut self, numbers: Range<u64>) -> Result<()> {
+        let at = |number: u64| (number % self.heads.len() as u64) as usize;
+        let (sender, heads) = (self.sender, &self.heads);
+        let sign = |number: u64| {
+            let tags = [("Action", "Count"), ("Number", &*number.to_string())];
+            message(sender, heads[at(number)].process, &tags, "")
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let numbers: Vec<u64> = numbers.collect();
+        let items = std::thread::scope(|scope| {
+            let parts = numbers.chunks(numbers.len().div_ceil(cores).max(1));
+            let work = parts.map(|part| {
+                scope.spawn(move || {
+                    part.iter()
+                        .map(|number| sign(*number))
+                        .collect::<Result<Vec<_>>>()
+                })
+            });
+            let work: Vec<_> = work.collect();
+            let done = work.into_iter().map(|one| one.join().expect("a key that signs"));
+            done.collect::<Result<Vec<_>>>()
+        })?;
+        let places: Vec<usize> = numbers.iter().map(|number| at(*number)).collect();
+        let mut all = places.into_iter().zip(items.into_iter().flatten());
+        all.try_for_each(|(at, item)| self.scheduled(at, item))
+    }
+
     fn message(&mut self, at: usize, more: &[(&str, &str)], data: &str) -> Result<()> {
-        let mut tags = vec![
-            ("Data-Protocol", "ao"),
-            ("Variant", "ao.TN.1"),
-            ("Type", "Message"),
-        ];
-        tags.extend_from_slice(more);
-        let item = signed(self.sender, Some(self.heads[at].process), &tags, data)?;
+        let item = message(self.sender, self.heads[at].process, more, data)?;
+        self.scheduled(at, item)
+    }
+
+    fn scheduled(&mut self, at: usize, item: DataItem) -> Result<()> {
         let message = Some(item.id());
         self.put(
             at,
@@ -336,6 +355,16 @@ impl Written<'_> {
         self.log.append(records, Class::Permanent).wait()?;
         Ok(())
     }
+}
+
+fn message(sender: &Signer, process: ProcessId, more: &[(&str, &str)], data: &str) -> Result<DataItem> {
+    let mut tags = vec![
+        ("Data-Protocol", "ao"),
+        ("Variant", "ao.TN.1"),
+        ("Type", "Message"),
+    ];
+    tags.extend_from_slice(more);
+    signed(sender, Some(process), &tags, data)
 }
 
 fn signed(sender: &Signer, target: Option<ProcessId>, tags: &[(&str, &str)], data: &str) -> Result<DataItem> {

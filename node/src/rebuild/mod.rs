@@ -31,6 +31,11 @@ use crate::cli::{NodeArgs, Role};
 use crate::client::{Done, Outlet};
 use crate::config::Config;
 
+/// Threads for each processor: while one waits for the disk, others evaluate.
+const PER_PROCESSOR: usize = 2;
+/// Processes that are brought back at once, for each thread: while one's log is read, others are evaluated.
+const PER_THREAD: usize = 2;
+
 /// Runs the command. Its exit status is 1 if the log is whole and some process could not be evaluated.
 pub async fn run(args: &RebuildArgs, outlet: &Outlet) -> Done {
     let has_key = args.data.join("keys").join("su.json").exists();
@@ -63,6 +68,9 @@ fn config(args: &RebuildArgs) -> Result<Config> {
     let mut config = Config::load(&node)?;
     // What comes back is not carried again while it comes back.
     config.upload = Default::default();
+    if config.cu.threads == 0 {
+        config.cu.threads = PER_PROCESSOR * config.cu.thread_count();
+    }
     Ok(config)
 }
 
@@ -305,7 +313,7 @@ async fn replay(config: &Config, shown: &Shown, report: &mut Report) -> Result<(
     let node = shown.during(Phase::Index, Node::open(config)).await?;
     let cu = node.cu.clone().context("the rebuild opens a compute unit")?;
     let ids: Vec<ProcessId> = report.processes.iter().map(|process| process.id).collect();
-    let at_once = config.cu.thread_count();
+    let at_once = PER_THREAD * config.cu.thread_count();
     let total = report.messages;
     let tell = shown.replaying(total);
     let done = cu.rebuild(&ids, at_once, &|progress| tell.put(progress)).await;

@@ -3,6 +3,7 @@
 //! Not here: fuzzy search, `blocks`. The invariant: pages follow one order, height then place in the block then place
 //! in the bundle, and a cursor is a place in it.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use async_graphql::{Context, EmptyMutation, EmptySubscription, Enum, ID, InputObject, Object, SimpleObject};
@@ -14,7 +15,7 @@ use super::answer::tag;
 use super::chain::Block;
 use super::double::Double;
 use super::http::Handle;
-use super::library::Place;
+use super::library::{Listing, Place, Unbundled, mark};
 
 /// Most edges of a page.
 const PAGE_MAX: usize = 100;
@@ -152,7 +153,7 @@ impl Query {
     async fn transaction(&self, context: &Context<'_>, id: ID) -> Option<Transaction> {
         let mut double = context.data_unchecked::<Handle>().lock();
         double.unbundle();
-        describe(&double, &id.parse().ok()?)
+        Some(Listed::find(&double, &id.parse().ok()?)?.describe())
     }
 
     /// What is mined and meets all conditions.
@@ -174,7 +175,7 @@ impl Query {
         sort: Option<SortOrder>,
     ) -> async_graphql::Result<Connection> {
         let filter = Filter {
-            ids,
+            ids: ids.map(|ids| ids.iter().filter_map(|id| id.parse().ok()).collect()),
             owners: owners.map(|owners| owners.iter().map(|owner| account(owner)).collect()),
             recipients,
             tags: tags.unwrap_or_default(),
@@ -193,7 +194,8 @@ impl Query {
 }
 
 struct Filter {
-    ids: Option<Vec<ID>>,
+    /// What cannot be an id names nothing.
+    ids: Option<BTreeSet<ItemId>>,
     owners: Option<Vec<String>>,
     recipients: Option<Vec<String>>,
     tags: Vec<TagFilter>,
@@ -212,7 +214,7 @@ fn account(owner: &str) -> String {
 fn page(double: &Double, filter: &Filter, first: usize, after: Option<Place>, sort: SortOrder) -> Connection {
     let order = &double.library.order;
     let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let places: Box<dyn Iterator<Item = (&Place, &ItemId)>> = match sort {
+    let places: Box<dyn Iterator<Item = (&Place, &Listing)>> = match sort {
         SortOrder::HeightAsc => Box::new(order.range((after, Bound::Unbounded))),
         SortOrder::HeightDesc => Box::new(order.range((Bound::Unbounded, after)).rev()),
     };
@@ -221,19 +223,16 @@ fn page(double: &Double, filter: &Filter, first: usize, after: Option<Place>, so
         filter.block.max.unwrap_or(u64::MAX),
     );
     let inside = places.filter(|(place, _)| (low..=high).contains(&place.0));
+    let marks: Vec<u64> = filter.tags.iter().filter_map(TagFilter::marks).collect();
     let mut edges: Vec<Edge> = inside
-        .filter(|(_, id)| {
-            filter
-                .ids
-                .as_ref()
-                .is_none_or(|ids| ids.iter().any(|one| **one == id.to_string()))
-        })
-        .filter_map(|(place, id)| Some((place, describe(double, id)?)))
-        .filter(|(_, node)| filter.takes(node))
+        .filter(|(_, listing)| marks.iter().all(|any| listing.marks & any != 0))
+        .filter(|(_, listing)| filter.ids.as_ref().is_none_or(|ids| ids.contains(&listing.id)))
+        .filter_map(|(place, listing)| Some((place, Listed::at(double, place, &listing.id)?)))
+        .filter(|(_, listed)| filter.takes(listed))
         .take(first + 1)
-        .map(|(place, node)| Edge {
+        .map(|(place, listed)| Edge {
             cursor: cursor(place),
-            node,
+            node: listed.describe(),
         })
         .collect();
     let has_next_page = edges.len() > first;
@@ -245,24 +244,36 @@ fn page(double: &Double, filter: &Filter, first: usize, after: Option<Place>, so
 }
 
 impl Filter {
-    fn takes(&self, node: &Transaction) -> bool {
-        let among =
-            |set: &Option<Vec<String>>, text: &String| set.as_ref().is_none_or(|set| set.contains(text));
-        let bundle = node.bundled_in.as_ref().map(|parent| &parent.id);
-        let is_inside = |set: &Vec<ID>| bundle.is_some_and(|bundle| set.contains(bundle));
-        among(&self.owners, &node.owner.address)
-            && among(&self.recipients, &node.recipient)
+    /// Compares before anything is put into words: a query may look through a million items.
+    fn takes(&self, listed: &Listed<'_>) -> bool {
+        let among = |set: &Option<Vec<String>>, text: &dyn Fn() -> String| {
+            set.as_ref().is_none_or(|set| set.contains(&text()))
+        };
+        let is_inside = |set: &Vec<ID>| {
+            let bundle = listed.bundle().map(|bundle| bundle.to_string());
+            bundle.is_some_and(|bundle| set.iter().any(|one| **one == bundle))
+        };
+        self.tags.iter().all(|wanted| wanted.is_met(listed.tags()))
+            && among(&self.owners, &|| listed.owner().to_string())
+            && among(&self.recipients, &|| listed.recipient())
             && self.bundled_in.as_ref().is_none_or(is_inside)
-            && self.tags.iter().all(|wanted| wanted.is_met(&node.tags))
     }
 }
 
 impl TagFilter {
-    fn is_met(&self, tags: &[TagPair]) -> bool {
-        let has = tags
-            .iter()
-            .any(|tag| tag.name == self.name && self.values.contains(&tag.value));
-        has == (self.op != Some(TagOperator::Neq))
+    /// Bits of which what meets it has one; `None`: any may meet it.
+    fn marks(&self) -> Option<u64> {
+        let of = |value: &String| mark(self.name.as_bytes(), value.as_bytes());
+        let all = self.values.iter().fold(0, |all, value| all | of(value));
+        (self.op != Some(TagOperator::Neq)).then_some(all)
+    }
+
+    fn is_met(&self, tags: &[Tag]) -> bool {
+        let is_it = |tag: &Tag| {
+            let mut values = self.values.iter();
+            tag.name == self.name.as_bytes() && values.any(|wanted| tag.value == wanted.as_bytes())
+        };
+        tags.iter().any(is_it) == (self.op != Some(TagOperator::Neq))
     }
 }
 
@@ -274,60 +285,122 @@ fn read_cursor(text: &str) -> Option<Place> {
     serde_json::from_slice(&from_base64url(text)?).ok()
 }
 
-/// A mined transaction or an item of a listed bundle.
-fn describe(double: &Double, id: &ItemId) -> Option<Transaction> {
-    if let Some((block, mined)) = double.chain.find(id) {
-        return Some(describe_transaction(block, &mined.transaction));
-    }
-    let found = double.library.items.get(id)?;
-    let (block, item) = (double.chain.block(found.place.0)?, &found.item);
-    let parent = Parent {
-        id: found.parent.to_string().into(),
-    };
-    Some(Transaction {
-        id: id.to_string().into(),
-        anchor: item.anchor().map(|anchor| base64url(anchor)).unwrap_or_default(),
-        signature: base64url(item.signature()),
-        recipient: item.target().map(|target| base64url(target)).unwrap_or_default(),
-        owner: Owner {
-            address: item.owner_address().to_string(),
-            key: base64url(item.owner()),
-        },
-        fee: amount(0),
-        quantity: amount(0),
-        data: meta(item.tags(), item.data_len()),
-        tags: pairs(item.tags()),
-        block: Some(head(block)),
-        parent: Some(parent.clone()),
-        bundled_in: Some(parent),
-    })
+/// A mined transaction, or an item of a listed bundle.
+enum Listed<'a> {
+    Transaction(&'a Block, &'a spec::Transaction),
+    Item(&'a Block, &'a Unbundled),
 }
 
-fn describe_transaction(block: &Block, transaction: &spec::Transaction) -> Transaction {
-    let content = &transaction.content;
-    let key = match &transaction.owner {
-        spec::transaction::Owner::Rsa(modulus) => base64url(modulus),
-        spec::transaction::Owner::Secp256k1(key) => base64url(key),
-    };
-    Transaction {
-        id: transaction.id.to_string().into(),
-        anchor: base64url(&content.last_tx),
-        signature: base64url(&transaction.signature),
-        recipient: content
-            .target
-            .map(|target| target.to_string())
-            .unwrap_or_default(),
-        owner: Owner {
-            address: transaction.owner.address().to_string(),
-            key,
-        },
-        fee: amount(content.reward),
-        quantity: amount(content.quantity),
-        data: meta(&content.tags, content.data_size),
-        tags: pairs(&content.tags),
-        block: Some(head(block)),
-        parent: None,
-        bundled_in: None,
+impl<'a> Listed<'a> {
+    fn find(double: &'a Double, id: &ItemId) -> Option<Listed<'a>> {
+        if let Some((block, mined)) = double.chain.find(id) {
+            return Some(Listed::Transaction(block, &mined.transaction));
+        }
+        Listed::item(double, id)
+    }
+
+    /// What stands at a place: what is in a bundle need not be looked for in the chain.
+    fn at(double: &'a Double, place: &Place, id: &ItemId) -> Option<Listed<'a>> {
+        match place.2 {
+            0 => Listed::find(double, id),
+            _ => Listed::item(double, id),
+        }
+    }
+
+    fn item(double: &'a Double, id: &ItemId) -> Option<Listed<'a>> {
+        let found = double.library.items.get(id)?;
+        Some(Listed::Item(double.chain.block(found.place.0)?, found))
+    }
+
+    fn tags(&self) -> &[Tag] {
+        match self {
+            Listed::Transaction(_, transaction) => &transaction.content.tags,
+            Listed::Item(_, found) => found.item.tags(),
+        }
+    }
+
+    fn owner(&self) -> Address {
+        match self {
+            Listed::Transaction(_, transaction) => transaction.owner.address(),
+            Listed::Item(_, found) => found.item.owner_address(),
+        }
+    }
+
+    /// Empty without one.
+    fn recipient(&self) -> String {
+        match self {
+            Listed::Transaction(_, transaction) => {
+                let target = transaction.content.target;
+                target.map(|target| target.to_string()).unwrap_or_default()
+            }
+            Listed::Item(_, found) => {
+                let target = found.item.target();
+                target.map(|target| base64url(target)).unwrap_or_default()
+            }
+        }
+    }
+
+    fn bundle(&self) -> Option<ItemId> {
+        match self {
+            Listed::Transaction(..) => None,
+            Listed::Item(_, found) => Some(found.parent),
+        }
+    }
+
+    fn describe(&self) -> Transaction {
+        match self {
+            Listed::Transaction(block, transaction) => self.describe_transaction(block, transaction),
+            Listed::Item(block, found) => self.describe_item(block, found),
+        }
+    }
+
+    fn describe_item(&self, block: &Block, found: &Unbundled) -> Transaction {
+        let item = &found.item;
+        let parent = Parent {
+            id: found.parent.to_string().into(),
+        };
+        Transaction {
+            id: item.id().to_string().into(),
+            anchor: item.anchor().map(|anchor| base64url(anchor)).unwrap_or_default(),
+            signature: base64url(item.signature()),
+            recipient: self.recipient(),
+            owner: Owner {
+                address: self.owner().to_string(),
+                key: base64url(item.owner()),
+            },
+            fee: amount(0),
+            quantity: amount(0),
+            data: meta(item.tags(), item.data_len()),
+            tags: pairs(item.tags()),
+            block: Some(head(block)),
+            parent: Some(parent.clone()),
+            bundled_in: Some(parent),
+        }
+    }
+
+    fn describe_transaction(&self, block: &Block, transaction: &spec::Transaction) -> Transaction {
+        let content = &transaction.content;
+        let key = match &transaction.owner {
+            spec::transaction::Owner::Rsa(modulus) => base64url(modulus),
+            spec::transaction::Owner::Secp256k1(key) => base64url(key),
+        };
+        Transaction {
+            id: transaction.id.to_string().into(),
+            anchor: base64url(&content.last_tx),
+            signature: base64url(&transaction.signature),
+            recipient: self.recipient(),
+            owner: Owner {
+                address: self.owner().to_string(),
+                key,
+            },
+            fee: amount(content.reward),
+            quantity: amount(content.quantity),
+            data: meta(&content.tags, content.data_size),
+            tags: pairs(&content.tags),
+            block: Some(head(block)),
+            parent: None,
+            bundled_in: None,
+        }
     }
 }
 

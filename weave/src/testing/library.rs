@@ -4,13 +4,39 @@
 //! if its signature verifies.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 
 use bytes::Bytes;
 use spec::bundle::{self, Bundle};
-use spec::{DataItem, ItemId, Transaction, tags};
+use spec::{DataItem, ItemId, Tag, Transaction, tags};
 
 /// Where something stands in the order of all: height, transaction of the block, item of the bundle (0: itself).
 pub(super) type Place = (u64, usize, usize);
+
+/// What stands at a place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listing {
+    pub(super) id: ItemId,
+    /// One bit for each of its tags, several tags to a bit: what lacks a bit lacks the tag.
+    pub(super) marks: u64,
+}
+
+impl Listing {
+    fn new(id: ItemId, tags: &[Tag]) -> Listing {
+        let marks = tags.iter().map(|tag| mark(&tag.name, &tag.value));
+        let marks = marks.fold(0, |all, mark| all | mark);
+        Listing { id, marks }
+    }
+}
+
+/// The bit of a tag.
+pub(super) fn mark(name: &[u8], value: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(name);
+    hasher.write_u8(0xff);
+    hasher.write(value);
+    1 << (hasher.finish() % 64)
+}
 
 /// An item of a bundle.
 #[derive(Debug, Clone)]
@@ -24,7 +50,7 @@ pub(super) struct Unbundled {
 /// The gateway's index.
 #[derive(Debug, Default)]
 pub(super) struct Library {
-    pub(super) order: BTreeMap<Place, ItemId>,
+    pub(super) order: BTreeMap<Place, Listing>,
     pub(super) items: BTreeMap<ItemId, Unbundled>,
     /// Carriers whose items are not listed yet.
     waiting: BTreeMap<ItemId, (u64, usize)>,
@@ -40,7 +66,8 @@ pub(super) fn is_carrier(transaction: &Transaction) -> bool {
 impl Library {
     /// A transaction was mined.
     pub(super) fn mined(&mut self, transaction: &Transaction, height: u64, index: usize) {
-        self.order.insert((height, index, 0), transaction.id);
+        let listing = Listing::new(transaction.id, &transaction.content.tags);
+        self.order.insert((height, index, 0), listing);
         if is_carrier(transaction) {
             self.waiting.insert(transaction.id, (height, index));
         }
@@ -49,7 +76,7 @@ impl Library {
     /// A block was taken back.
     pub(super) fn undo(&mut self, height: u64) {
         let gone = self.order.split_off(&(height, 0, 0));
-        for id in gone.values() {
+        for Listing { id, .. } in gone.values() {
             self.items.remove(id);
             self.waiting.remove(id);
         }
@@ -89,7 +116,7 @@ impl Library {
     }
 
     fn list(&mut self, item: DataItem, parent: ItemId, place: Place) {
-        self.order.insert(place, item.id());
+        self.order.insert(place, Listing::new(item.id(), item.tags()));
         let listed = self.items.insert(item.id(), Unbundled { item, parent, place });
         assert!(listed.is_none(), "each item is listed once");
     }
