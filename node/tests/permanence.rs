@@ -118,6 +118,8 @@ fn what_the_readme_says_of_permanence_is_so() {
         PROCESS=$(weft ps | grep kept | cut -d' ' -f1)
         weft rebuild --from http://127.0.0.1:1984 --process "$PROCESS" --data ./stranger > stranger.txt
         weft verify --process "$PROCESS" --full --from http://127.0.0.1:1984 > replayed.txt
+        kill $! && wait $! || true
+        weft verify --process "$PROCESS" --full --data ./kept > folder.txt
     "#;
     let output = play(folder.path(), &format!("{}\n{more}", script()));
     assert!(output.status.success(), "{}", told(&output));
@@ -141,6 +143,7 @@ fn what_the_readme_says_of_permanence_is_so() {
     let read = |name: &str| std::fs::read_to_string(at(name)).unwrap();
     let root = read("replayed.txt").split_whitespace().last().unwrap().to_owned();
     assert!(read("stranger.txt").contains(&root), "{root}");
+    assert!(read("folder.txt").contains(&root), "{root}");
 
     // The file alone shows it, and a file with one other bit shows nothing.
     let mut proof = std::fs::read(at("my.proof")).unwrap();

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use clap::Args;
-use spec::contract::{Class, Tick};
-use spec::{DataItem, ItemParts, ProcessId, Signer, Tag, Tags};
+use spec::contract::{Class, Compute as _, Tick};
+use spec::{DataItem, ItemId, ItemParts, ProcessId, Signer, Tag, Tags};
 use su::assign::{Ask, Head};
 use su::authority::Authority;
 use su::note::{Mark, Told};
@@ -34,6 +34,8 @@ const GROUP: usize = 256;
 const SEGMENT_BYTES: u64 = 8 << 20;
 /// Code that each process runs first; then each message is counted.
 const SETUP: &str = "Count = 0; Handlers.add('count', Handlers.utils.hasMatchingTag('Action', 'Count'), function(m) Count = Count + 1 end)";
+/// How long making a checkpoint may take.
+const MAKING_MAX: Duration = Duration::from_secs(30);
 /// When the log's time begins, ms since 1970, and its blocks.
 const GENESIS_MS: u64 = 1_700_000_000_000;
 const BLOCK_MS: u64 = 10_000;
@@ -144,9 +146,10 @@ impl World {
         let node = Signer::ed25519(&[2; 32]);
         let config = config(&data, every)?;
         write_key(&data.join("keys/su.json"))?;
-        tokio::task::block_in_place(|| Written::write(&config, node, sender, processes, messages))?;
-        if every.is_some() {
-            checkpoint(&config).await?;
+        let written =
+            tokio::task::block_in_place(|| Written::write(&config, node, sender, processes, messages))?;
+        if let Some(every) = every {
+            checkpoint(&config, &written.at_every(every)).await?;
         }
         publish(&config).await
     }
@@ -192,6 +195,7 @@ fn config(data: &Path, every: Option<u64>) -> Result<Config> {
     if let Some(every) = every {
         config.cu.permanent.evaluations = every;
         config.cu.permanent.evaluation_ms = u64::MAX;
+        config.cu.permanent.bytes_per_second_saved = u64::MAX;
     }
     Ok(config)
 }
@@ -213,10 +217,18 @@ struct Written<'a> {
     now_ms: u64,
     marks: Vec<Mark>,
     records: Vec<Record>,
+    /// What the first process was sent.
+    of_first: Vec<ItemId>,
 }
 
 impl Written<'_> {
-    fn write(config: &Config, node: Signer, sender: &Signer, processes: u64, messages: u64) -> Result<()> {
+    fn write<'a>(
+        config: &Config,
+        node: Signer,
+        sender: &'a Signer,
+        processes: u64,
+        messages: u64,
+    ) -> Result<Written<'a>> {
         let data = config.data.as_ref().expect("set above");
         let log = Log::open(&config.weave, &data.join("log"))?;
         let mut body = GENESIS_MS.to_le_bytes().to_vec();
@@ -234,6 +246,7 @@ impl Written<'_> {
             now_ms: GENESIS_MS,
             marks: Vec::new(),
             records: Vec::new(),
+            of_first: Vec::new(),
         };
         for number in 0..processes {
             written.spawn(number)?;
@@ -243,7 +256,19 @@ impl Written<'_> {
             written.counts(first..count.min(first + GROUP as u64))?;
         }
         written.group()?;
-        Ok(written.log.seal(Class::Permanent)?)
+        written.log.seal(Class::Permanent)?;
+        Ok(written)
+    }
+
+    /// The first process's messages at every so many slots.
+    fn at_every(self, every: u64) -> Vec<(ProcessId, ItemId)> {
+        let process = self.heads[0].process;
+        let stops = self
+            .of_first
+            .into_iter()
+            .skip(every as usize)
+            .step_by(every as usize);
+        stops.map(|message| (process, message)).collect()
     }
 
     fn spawn(&mut self, number: u64) -> Result<()> {
@@ -319,6 +344,7 @@ impl Written<'_> {
 
     fn scheduled(&mut self, at: usize, item: DataItem) -> Result<()> {
         let message = Some(item.id());
+        self.of_first.extend(message.filter(|_| at == 0));
         self.put(
             at,
             item,
@@ -380,8 +406,9 @@ fn signed(sender: &Signer, target: Option<ProcessId>, tags: &[(&str, &str)], dat
     Ok(DataItem::sign(&parts, sender)?)
 }
 
-/// Evaluates the log once where it was written, which makes its permanent checkpoints.
-async fn checkpoint(config: &Config) -> Result<()> {
+/// Evaluates the log once where it was written, with a permanent checkpoint at each of some messages, as a node has
+/// made them that evaluated the messages as they came.
+async fn checkpoint(config: &Config, stops: &[(ProcessId, ItemId)]) -> Result<()> {
     let node = Node::open(config).await?;
     let (cu, weave) = (
         node.cu.clone().context("a compute unit")?,
@@ -394,15 +421,17 @@ async fn checkpoint(config: &Config) -> Result<()> {
         naming: Some(naming?),
         is_widened: None,
     });
-    let processes: Vec<ProcessId> = weave
-        .log()
-        .replay(None)
-        .filter_map(|entry| entry.ok()?.1.item().cloned())
-        .filter(|item| item.tag("Type") == Some("Process"))
-        .map(|item| item.id().into())
-        .collect();
-    for (process, done) in cu.rebuild(&processes, 0, &|_| ()).await {
-        done.map_err(|refusal| anyhow::anyhow!("{process}: {refusal}"))?;
+    for (process, message) in stops {
+        let before = weave.log().end();
+        let done = cu.result(*process, *message).await;
+        done.map_err(|refusal| anyhow::anyhow!("{message}: {refusal}"))?;
+        let made = async {
+            while weave.log().end() == before {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let made = tokio::time::timeout(MAKING_MAX, made).await;
+        made.with_context(|| format!("no checkpoint was made at message {message}"))?;
     }
     weave.log().seal(Class::Permanent)?;
     node.close().await;

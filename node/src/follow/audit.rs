@@ -32,7 +32,7 @@ pub async fn verify(process: ProcessId, args: &VerifyArgs, outlet: &Outlet) -> D
         let text = format!("{} is no folder", data.display());
         return Err(Problem::new("file", text));
     }
-    let scheduler = args.scheduler.or_else(|| own_account(data, "su.json"));
+    let scheduler = [args.scheduler, own_account(data, "su.json")];
     let beside = temporary.path().join("beside");
     let mut follower = Follower::open_with(process, scheduler, peers, data, &beside).await?;
     follower.compute.trust_checkpoints(own_account(data, "cu.json"));

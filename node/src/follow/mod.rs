@@ -81,14 +81,15 @@ impl Follower {
         peers: Vec<Peer>,
         data: &Path,
     ) -> Answer<Follower> {
-        Follower::open_with(process, scheduler, peers, data, data).await
+        Follower::open_with(process, [scheduler, None], peers, data, data).await
     }
 
     /// As [`Follower::open`], with the compute unit's caches, and all that comes from gateways, in a folder of their own:
-    /// then nothing is added to the log that is read.
+    /// then nothing is added to the log that is read. Where nobody says whose log it is (`scheduler`), the process does,
+    /// unless the folder holds one that begins by the account whose folder it is (`own`): the process was adopted.
     pub async fn open_with(
         process: ProcessId,
-        scheduler: Option<Address>,
+        [scheduler, own]: [Option<Address>; 2],
         peers: Vec<Peer>,
         data: &Path,
         caches: &Path,
@@ -108,7 +109,16 @@ impl Follower {
             return Err(Refusal::invalid("no-process", text));
         }
         let named = spawn.item().and_then(|item| item.tag("Scheduler"));
-        let scheduler = scheduler.or_else(|| named?.parse().ok()).ok_or_else(|| {
+        let named = named.and_then(|named| named.parse().ok());
+        let is_named = match named {
+            Some(named) => store.begins_by(named).await?,
+            None => false,
+        };
+        let own = match own {
+            Some(own) if !is_named && store.begins_by(own).await? => Some(own),
+            _ => None,
+        };
+        let scheduler = scheduler.or(own).or(named).ok_or_else(|| {
             Refusal::invalid(
                 "no-scheduler",
                 "the process names no scheduler by its address; name the one that signs its log with --scheduler",

@@ -79,6 +79,13 @@ impl Store {
         Ok(held)
     }
 
+    /// Whether the log begins on this disk by this scheduler's signature.
+    pub async fn begins_by(&self, signer: Address) -> Answer<bool> {
+        let process = self.process.to_string();
+        let tags = [("Process", &*process), ("Type", "Assignment"), ("Nonce", "0")];
+        Ok(!self.own(&[signer], &tags).await?.is_empty())
+    }
+
     /// What a scheduler's key says of itself, by items on this disk.
     pub async fn words(&self, signer: Address) -> Answer<Vec<DataItem>> {
         let mut words = Vec::new();

@@ -345,7 +345,14 @@ async fn a_whole_log_is_replayed_from_gateways_and_from_the_disk_alike() {
     follower.close().await;
     drop(follower);
     let caches = tempfile::tempdir().unwrap();
-    let held = Follower::open_with(log.process, None, Vec::new(), folder.path(), caches.path()).await;
+    let held = Follower::open_with(
+        log.process,
+        [None, None],
+        Vec::new(),
+        folder.path(),
+        caches.path(),
+    )
+    .await;
     let again = audit::audit(&mut held.unwrap()).await.unwrap();
     assert_eq!((again.slot, again.root), (replayed.slot, replayed.root));
 }
@@ -531,7 +538,13 @@ async fn what_gateways_list_is_not_written_into_the_log_that_is_verified() {
     publish_plain(&handle, &log.take()).await;
     let before = bytes_of(folder.path());
     let beside = tempfile::tempdir().unwrap();
-    let opened = Follower::open_with(log.process, None, one(&handle), folder.path(), beside.path());
+    let opened = Follower::open_with(
+        log.process,
+        [None, None],
+        one(&handle),
+        folder.path(),
+        beside.path(),
+    );
     let mut follower = opened.await.unwrap();
     let replayed = audit::audit(&mut follower).await.unwrap();
     assert_eq!(replayed.slot, 3, "what is beside is read, too");

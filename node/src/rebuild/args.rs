@@ -28,6 +28,9 @@ pub struct RebuildArgs {
     /// A process in the log; its wallet is looked up. With --wallet: it must be there.
     #[arg(long, value_name = "ID", num_args = 1.., value_parser = process)]
     pub process: Vec<ProcessId>,
+    /// The account that signed the newest of the log's segments (`keys/su.json`), where several nodes posted by one wallet.
+    #[arg(long, value_name = "ADDRESS")]
+    pub scheduler: Option<Address>,
     /// A newest carrier that is not to be had any more, or does not count: the log is taken back without it.
     #[arg(long, value_name = "ID")]
     pub leave_out: Vec<ItemId>,

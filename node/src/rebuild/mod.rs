@@ -121,13 +121,15 @@ fn of(args: &RebuildArgs) -> String {
         all.dedup();
         all.join(" ")
     };
+    let scheduler = args.scheduler.map(|scheduler| format!(" by {scheduler}"));
+    let scheduler = scheduler.unwrap_or_default();
     match args.wallet.is_empty() {
         false => format!(
-            "wallet {}",
+            "wallet {}{scheduler}",
             sorted(args.wallet.iter().map(ToString::to_string).collect())
         ),
         true => format!(
-            "processes {}",
+            "processes {}{scheduler}",
             sorted(args.process.iter().map(ToString::to_string).collect())
         ),
     }
@@ -244,12 +246,35 @@ struct Brought {
 async fn log_of(
     args: &RebuildArgs,
     sources: &Sources,
-    mut found: Found,
+    found: Found,
     staging: &Arc<Staging>,
     shown: &Shown,
 ) -> Result<Brought> {
+    let of = |scheduler: Option<Address>| log_by(args, sources, found.clone(), staging, shown, scheduler);
+    match of(args.scheduler).await {
+        // The process says which of them it is in.
+        Err(error) if !args.process.is_empty() => match error.downcast_ref() {
+            Some(retrieve::Error::TwoNodes { ours, other, .. }) => match of(Some(*ours)).await {
+                Ok(brought) => Ok(brought),
+                Err(_) => of(Some(*other)).await,
+            },
+            _ => Err(error),
+        },
+        done => done,
+    }
+}
+
+async fn log_by(
+    args: &RebuildArgs,
+    sources: &Sources,
+    mut found: Found,
+    staging: &Arc<Staging>,
+    shown: &Shown,
+    scheduler: Option<Address>,
+) -> Result<Brought> {
     let meter = Arc::new(Meter::default());
     let collector = Collector::new(sources.clone(), staging.clone(), Look, meter.clone());
+    let collector = collector.of_scheduler(scheduler);
     let segments = shown
         .during(Phase::Collect(meter.clone()), collector.run(&mut found))
         .await?;

@@ -3,9 +3,11 @@
 //! Not here: slots. The invariant: the segments answered with follow each other by `Sequence` and `Prev-Segment` from
 //! the first on, without a gap.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use spec::signature::address;
 use spec::verifier::Verifier;
 use spec::{Address, ItemId};
 use tokio::sync::Semaphore;
@@ -85,6 +87,7 @@ pub struct Collector<I> {
     verifier: Arc<Verifier>,
     meter: Arc<Meter>,
     memory: Arc<Semaphore>,
+    scheduler: Option<Address>,
 }
 
 impl<I> Clone for Collector<I> {
@@ -96,9 +99,13 @@ impl<I> Clone for Collector<I> {
             verifier: self.verifier.clone(),
             meter: self.meter.clone(),
             memory: self.memory.clone(),
+            scheduler: self.scheduler,
         }
     }
 }
+
+/// Most epochs that another node's carriers are looked for in.
+const EPOCHS_MAX: usize = 16;
 
 /// Memory is counted in steps of this many bytes.
 const STEP: u64 = 64 << 10;
@@ -114,7 +121,14 @@ impl<I: Inspector> Collector<I> {
             verifier: Arc::default(),
             meter,
             memory: Arc::new(Semaphore::new(steps.clamp(1, Semaphore::MAX_PERMITS))),
+            scheduler: None,
         }
+    }
+
+    /// Of several nodes that posted by one wallet, the one whose newest segment this account signed.
+    pub fn of_scheduler(mut self, scheduler: Option<Address>) -> Collector<I> {
+        self.scheduler = scheduler;
+        self
     }
 
     /// All segments of a log in order.
@@ -122,10 +136,64 @@ impl<I: Inspector> Collector<I> {
     /// # Errors
     /// A carrier that is missing, cannot be had, or is wrong. What was kept stays for the next try.
     pub async fn run(&self, found: &mut Found) -> Result<Vec<Segment<I::Summary>>> {
+        let all: Vec<Claim> = found.claims.values().flatten().cloned().collect();
         let newest = self.newest(found).await?;
         let mut segments = self.all_below(newest.sequence, found).await?;
         segments.push(newest);
-        self.link(segments, found).await
+        let segments = self.link(segments, found).await?;
+        if self.scheduler.is_none() {
+            self.must_be_one_nodes(&segments, &all, &found.wallets).await?;
+        }
+        Ok(segments)
+    }
+
+    /// Refuses what leaves another node's log out without a word. Of each epoch the last carrier that is not in the log
+    /// is looked at: an earlier epoch of the same node may have gone further, and that one is given up.
+    async fn must_be_one_nodes(
+        &self,
+        segments: &[Segment<I::Summary>],
+        all: &[Claim],
+        wallets: &[Address],
+    ) -> Result<()> {
+        let is_in = |claim: &&Claim| {
+            segments
+                .iter()
+                .any(|one| one.stands_for(Some(claim.tags.segment_item)))
+        };
+        let mut last: BTreeMap<u64, &Claim> = BTreeMap::new();
+        for claim in all.iter().filter(|claim| !is_in(claim)) {
+            let known = last.entry(claim.tags.epoch).or_insert(claim);
+            if known.tags.sequence < claim.tags.sequence {
+                *known = claim;
+            }
+        }
+        let newest = segments.last().expect("a log has a segment");
+        for claim in last.into_values().rev().take(EPOCHS_MAX) {
+            // What cannot be had, or is wrong, is nobody's log.
+            let Ok(owner) = self.owner(wallets, claim).await else {
+                continue;
+            };
+            if segments.iter().all(|one| one.owner != owner) {
+                return Err(Error::TwoNodes {
+                    ours: address(&newest.owner),
+                    other: address(&owner),
+                    sequence: claim.tags.sequence,
+                    id: claim.id,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Who signed a carrier's segment; nothing is kept.
+    async fn owner(&self, wallets: &[Address], claim: &Claim) -> Result<bytes::Bytes> {
+        let bundle = fetch::bundle(&self.sources, wallets, claim).await?;
+        let (this, one) = (self.clone(), claim.clone());
+        let checked = tokio::task::spawn_blocking(move || {
+            check::check(&one, &bundle, &this.verifier).map_err(|why| wrong(&one, why))
+        });
+        let checked = checked.await.map_err(stopped)??;
+        Ok(bytes::Bytes::copy_from_slice(checked.segment_item.owner()))
     }
 
     /// The newest carrier: of the latest epoch the last. One that was had and is wrong, and that only gateways told of,
@@ -139,9 +207,13 @@ impl<I: Inspector> Collector<I> {
             let claims = found.at(top);
             self.expect(found);
             let error = match self.only(found, &claims).await {
-                Ok(segment) => {
+                Ok(segment) if self.is_its(&segment) => {
                     drop_abandoned(found, top.1);
                     return Ok(segment);
+                }
+                Ok(_) => {
+                    found.drop_claims(|claim| (claim.tags.epoch, claim.tags.sequence) == top);
+                    continue;
                 }
                 Err(error) => error,
             };
@@ -157,6 +229,12 @@ impl<I: Inspector> Collector<I> {
             let out = found.drop_claims(|claim| (claim.tags.epoch, claim.tags.sequence) == top);
             found.left_out.extend(out.into_iter().filter(|_| is_wrong));
         }
+    }
+
+    /// Whether a newest segment is of the log that is wanted.
+    fn is_its(&self, newest: &Segment<I::Summary>) -> bool {
+        self.scheduler
+            .is_none_or(|wanted| address(&newest.owner) == wanted)
     }
 
     /// Tells the meter what is ahead.
@@ -180,8 +258,9 @@ impl<I: Inspector> Collector<I> {
             match self.one(&found.wallets, sequence, claims, Some(item)).await {
                 Ok(other) => {
                     best = Some(match best {
-                        None => other,
-                        Some(one) => choose(one, other)?,
+                        Some(one) if self.is_its(&one) && self.is_its(&other) => choose(one, other)?,
+                        Some(one) if self.is_its(&one) => one,
+                        _ => other,
                     });
                 }
                 Err(error) => first = first.or(Some(error)),
@@ -411,8 +490,8 @@ fn drop_abandoned(found: &mut Found, newest: u64) {
 fn choose<S>(one: Segment<S>, other: Segment<S>) -> Result<Segment<S>> {
     if one.number != other.number || one.owner != other.owner {
         let why = format!(
-            "{} brings another segment for the same place, under the same epoch: two nodes used one wallet. Remedy: --leave-out \
-             the one that does not count",
+            "{} brings another segment for the same place, under the same epoch: two nodes used one wallet. Remedy: name one of \
+             them with --scheduler, or --leave-out the one that does not count",
             other.carrier
         );
         let (sequence, id) = (one.sequence, one.carrier);

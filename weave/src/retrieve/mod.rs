@@ -14,7 +14,7 @@ mod staging;
 #[cfg(test)]
 mod tests;
 
-use spec::ItemId;
+use spec::{Address, ItemId};
 
 pub use check::{Checked, check};
 pub use collect::{Collector, Inspector, Meter, Segment};
@@ -98,6 +98,21 @@ pub enum Error {
         id: ItemId,
         /// What was tried.
         why: Box<Error>,
+    },
+    /// The wallet carries more than one node's log.
+    #[error(
+        "two nodes posted by this wallet: the newest carrier's log is signed by {ours}, and carrier {sequence} ({id}) is of a log \
+         signed by {other}. Remedy: name the one to take back with --scheduler"
+    )]
+    TwoNodes {
+        /// Who signed the newest carrier's segment.
+        ours: Address,
+        /// Who signed another, and nothing in that log.
+        other: Address,
+        /// The other's number.
+        sequence: u64,
+        /// The other.
+        id: ItemId,
     },
     /// The wallet or process has no carrier that the gateways know.
     #[error("no carrier of {of} was found. Remedy: check the address, or name another gateway with --from{}", Notes(.notes))]

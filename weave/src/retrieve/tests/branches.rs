@@ -73,6 +73,45 @@ async fn two_segments_for_one_place_in_one_epoch_are_refused_by_name() {
     assert_eq!(found.left_out, [fourth]);
 }
 
+/// Two nodes that posted by one wallet, the second one shorter.
+fn two_nodes() -> (World, Vec<u64>, [spec::Address; 2]) {
+    let mut world = World::made(5, |publisher, double, number, file| {
+        publisher.publish(double, number, file);
+    });
+    let other = World::made(3, |_, _, _, _| ());
+    let ours = spec::signature::address(world.publisher.node.owner());
+    world.publisher.node = spec::Signer::ed25519(&[7; 32]);
+    (world.publisher.sequence, world.publisher.prev_segment) = (0, None);
+    for (number, file) in &other.files {
+        world.publisher.publish(&mut world.handle.lock(), *number, file);
+    }
+    let theirs = spec::signature::address(world.publisher.node.owner());
+    (world, other.numbers(), [ours, theirs])
+}
+
+#[tokio::test]
+async fn of_two_nodes_at_one_wallet_none_is_left_out_without_a_word() {
+    let (world, short, [ours, theirs]) = two_nodes();
+    let sources = world.sources(&[0]);
+    let found = find(&sources, &[world.wallet]).await.unwrap();
+    let by = async |scheduler: Option<spec::Address>| {
+        let folder = tempfile::tempdir().unwrap();
+        let (staging, _) = Staging::open(folder.path(), "w").unwrap();
+        let collector = Collector::new(sources.clone(), Arc::new(staging), Anything, Arc::default());
+        let collector = collector.of_scheduler(scheduler);
+        let segments = collector.run(&mut found.clone()).await;
+        segments.map(|segments| segments.iter().map(|one| one.number).collect::<Vec<_>>())
+    };
+    match by(None).await {
+        Err(Error::TwoNodes { ours: one, other, .. }) => assert_eq!([one, other], [ours, theirs]),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(by(Some(ours)).await.unwrap(), world.numbers());
+    assert_eq!(by(Some(theirs)).await.unwrap(), short);
+    let nobody = by(Some(world.wallet)).await.unwrap_err();
+    assert!(matches!(nobody, Error::Nothing { .. }), "{nobody}");
+}
+
 /// What a gateway does to one path.
 struct Bent<F> {
     inner: Arc<dyn Transport>,
