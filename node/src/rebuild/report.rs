@@ -72,9 +72,11 @@ impl Process {
 impl Report {
     /// Notes what became of a process.
     pub fn put(&mut self, process: ProcessId, answer: Answer<cu::permanent::Rebuilt>) {
-        let Some(row) = self.processes.iter_mut().find(|row| row.id == process) else {
+        // They stand in the order of their ids.
+        let Ok(at) = self.processes.binary_search_by_key(&process, |row| row.id) else {
             return;
         };
+        let row = &mut self.processes[at];
         match answer {
             Ok(done) => {
                 row.root = Some(signature::hex(&done.root));
