@@ -9,7 +9,7 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle};
 use spec::contract::{Answer, Evaluated, OutcomesPage, OutcomesQuery, Position};
 use spec::{ItemId, ProcessId, Refusal};
 use wire::compute::EvaluatedJson;
@@ -165,19 +165,24 @@ impl Results {
         {
             let (mut listed, mut failed) = (txn.open_table(LISTED)?, txn.open_table(FAILED)?);
             let (mut crons, mut messages) = (txn.open_table(CRONS)?, txn.open_table(MESSAGES)?);
+            // Keys of one batch differ: what a table lacked before, nothing has to be taken out of.
+            let (no_listed, no_failed, no_crons) =
+                (listed.is_empty()?, failed.is_empty()?, crons.is_empty()?);
             for (key, at) in rows {
                 let row = serde_json::to_vec(&EvaluatedJson::from(at)).expect("texts and numbers are JSON");
                 let is_listed = !at.outcome.is_error();
                 // Another binary registered under the module's id may have failed where this one does not.
-                let (table, other) = if is_listed {
-                    (&mut listed, &mut failed)
-                } else {
-                    (&mut failed, &mut listed)
+                let (table, other, is_bare) = match is_listed {
+                    true => (&mut listed, &mut failed, no_failed),
+                    false => (&mut failed, &mut listed, no_listed),
                 };
                 table.insert(&key[..], &row[..])?;
-                other.remove(&key[..])?;
+                if !is_bare {
+                    other.remove(&key[..])?;
+                }
                 match at.cron.is_some() && is_listed {
                     true => drop(crons.insert(&key[..], &[][..])?),
+                    false if no_crons => {}
                     false => drop(crons.remove(&key[..])?),
                 }
                 if let Some(message) = at.message {

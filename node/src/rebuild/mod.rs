@@ -33,6 +33,8 @@ use crate::config::Config;
 
 /// Threads for each processor: while one waits for the disk, others evaluate.
 const PER_PROCESSOR: usize = 2;
+/// Messages of one process that are read and evaluated in one go.
+const TURN: usize = 1_000;
 /// Processes that are brought back at once, for each thread: while one's log is read, others are evaluated.
 const PER_THREAD: usize = 2;
 
@@ -71,6 +73,9 @@ fn config(args: &RebuildArgs) -> Result<Config> {
     if config.cu.threads == 0 {
         config.cu.threads = PER_PROCESSOR * config.cu.thread_count();
     }
+    // Nobody waits for a turn of his own.
+    config.cu.log_page = config.cu.log_page.max(TURN);
+    config.cu.turn_evaluations_max = config.cu.turn_evaluations_max.max(TURN);
     Ok(config)
 }
 
