@@ -129,13 +129,14 @@ impl Index {
         self.put(Batch::of(entries))
     }
 
-    /// Adds what was made ready elsewhere. As [`Index::add`].
-    pub fn put(&self, batch: Batch) -> Result<()> {
+    /// Adds what was read elsewhere. As [`Index::add`].
+    pub fn put(&self, mut batch: Batch) -> Result<()> {
         let (Some(first), Some(last)) = (batch.first, batch.last) else {
             return Ok(());
         };
         assert!(first <= last, "records come in the log's order");
-        assert!(batch.pairs.is_sorted(), "a batch was made ready");
+        batch.pairs.sort_unstable();
+        batch.pairs.dedup();
 
         let txn = self.begin()?;
         let id = next_run(&txn)?;
@@ -241,7 +242,6 @@ impl Index {
 /// What one flush adds.
 #[derive(Default)]
 pub struct Batch {
-    /// In order, each once.
     pairs: Vec<Pair>,
     moments: Vec<(u64, u64)>,
     /// How many records it is of.
@@ -251,12 +251,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Makes records ready, which follow each other in the log.
+    /// What records say, which follow each other in the log.
     pub fn of<'a>(entries: impl Iterator<Item = &'a Entry>) -> Batch {
         let mut batch = Batch::default();
         entries.for_each(|entry| batch.add(entry));
-        batch.pairs.sort_unstable();
-        batch.pairs.dedup();
         batch
     }
 

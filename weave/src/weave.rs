@@ -576,16 +576,16 @@ pub(crate) fn lock(data: &Path) -> Result<std::fs::File> {
     Ok(file)
 }
 
-/// Indexes what the log holds beyond the index's cursor, made ready on a thread of its own.
+/// Indexes what the log holds beyond the index's cursor, read on a thread of its own.
 fn catch_up(log: &Log, index: &Index, batch: usize) -> Result<()> {
     let mut walk = log.entries(index.cursor()?);
-    let ready = std::iter::from_fn(move || {
+    let read = std::iter::from_fn(move || {
         let entries: Result<Vec<Entry>> = walk.by_ref().take(batch).collect();
         let is_end = entries.as_ref().is_ok_and(Vec::is_empty);
         (!is_end).then(|| entries.map(|entries| Batch::of(entries.iter())))
     });
     let mut records = 0;
-    for batch in Ahead::of(ready, 1, 1)? {
+    for batch in Ahead::of(read, 1, 1)? {
         let batch = batch?;
         records += batch.records;
         index.put(batch)?;
