@@ -37,9 +37,14 @@ static TAGS: LazyLock<Vec<DeepHash>> = LazyLock::new(|| (0..KEPT_TAGS).map(lengt
 /// The deep hash of a blob known only by its length and its SHA-384: how an item whose data was
 /// withheld still verifies.
 pub fn blob_of(len: u64, inner: &DeepHash) -> DeepHash {
+    pair(&tag(len), inner)
+}
+
+/// The hash of a blob's length with its word.
+pub(crate) fn tag(len: u64) -> DeepHash {
     match len {
-        0..KEPT_TAGS => pair(&TAGS[len as usize], inner),
-        _ => pair(&length_tag(len), inner),
+        0..KEPT_TAGS => TAGS[len as usize],
+        _ => length_tag(len),
     }
 }
 

@@ -144,15 +144,23 @@ impl Header {
 
     /// The deep hash with the data given by its own deep hash.
     pub(crate) fn deep_hash(&self, bytes: &[u8], data: DeepHash) -> DeepHash {
+        let elements = self.fields(bytes).into_iter().map(deep_hash::blob).chain([data]);
+        deep_hash::go_on(Header::opening_of(self.kind, self.owner(bytes)), elements)
+    }
+
+    /// What is signed between the owner and the data: target, anchor and tags.
+    fn fields<'a>(&self, bytes: &'a [u8]) -> [&'a [u8]; 3] {
         let field = |at: Option<usize>| at.map_or(&[][..], |at| &bytes[at..at + 32]);
-        let fields = [
-            self.owner(bytes),
+        [
             field(self.target),
             field(self.anchor),
             &bytes[self.tags..self.data],
-        ];
-        let elements = fields.into_iter().map(deep_hash::blob).chain([data]);
-        deep_hash::go_on(Header::opening(self.kind), elements)
+        ]
+    }
+
+    /// What the elements that are alike in all items of an owner come to.
+    pub(crate) fn opening_of(kind: SignatureType, owner: &[u8]) -> DeepHash {
+        deep_hash::go_on(Header::opening(kind), [deep_hash::blob(owner)])
     }
 
     /// What the first elements, which only the signature type decides, come to; hashed once.
@@ -357,6 +365,13 @@ impl DataItem {
     pub fn deep_hash(&self) -> DeepHash {
         let data = deep_hash::blob(&self.0.bytes[self.0.header.data..]);
         self.0.header.deep_hash(&self.0.bytes, data)
+    }
+
+    /// What is signed behind the owner: target, anchor, tags and data.
+    pub(crate) fn fields(&self) -> [&[u8]; 4] {
+        let bytes = &self.0.bytes[..];
+        let [target, anchor, tags] = self.0.header.fields(bytes);
+        [target, anchor, tags, &bytes[self.0.header.data..]]
     }
 
     /// The item without its data, which still verifies.

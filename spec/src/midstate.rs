@@ -6,7 +6,7 @@
 //! Source: FIPS 180-4, sections 5 and 6; constants are computed roots of primes.
 
 /// Fractional parts of the cube roots of the first 80 primes; the upper halves of the first 64 are SHA-256's.
-const K: [u64; 80] = [
+pub(crate) const K: [u64; 80] = [
     0x428a_2f98_d728_ae22,
     0x7137_4491_23ef_65cd,
     0xb5c0_fbcf_ec4d_3b2f,

@@ -2,11 +2,13 @@
 //!
 //! Not here: what is accepted (`verifier`). The invariant: a table's multiples are of the one point it was made of.
 
+use aws_lc_rs::digest::{SHA512, digest};
 use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::Identity;
 
-use super::{Multiples, Term};
+use super::{Multiples, Signed, Term};
+use crate::deep_hash;
 
 /// Multiples of a point: 80 KiB in steps of 4 bits, 640 KiB in steps of 8.
 pub(super) struct Table {
@@ -35,6 +37,17 @@ impl Multiples for Table {
 
     fn bits(&self) -> usize {
         self.bits
+    }
+
+    fn hashes(items: &[Signed<'_>]) -> Vec<[u8; 64]> {
+        let hash = |signed: &Signed<'_>| {
+            let fields = signed.item.fields().map(deep_hash::blob);
+            let message = signed.message(&deep_hash::go_on(*signed.opening, fields));
+            let mut hash = [0; 64];
+            hash.copy_from_slice(digest(&SHA512, &message).as_ref());
+            hash
+        };
+        items.iter().map(hash).collect()
     }
 
     fn sums(base: &Table, terms: &[Term<'_, Table>]) -> Vec<[u8; 32]> {

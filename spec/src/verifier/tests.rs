@@ -1,5 +1,6 @@
 //! The verifier decides as the single check does, on every kind of path that the processor can run.
 
+use aws_lc_rs::digest::{Context, SHA512};
 use bytes::Bytes;
 
 use curve25519_dalek::constants::EIGHT_TORSION;
@@ -8,6 +9,7 @@ use curve25519_dalek::traits::Identity;
 use super::*;
 use crate::item::ItemParts;
 use crate::keys::Signer;
+use crate::tags::Tag;
 
 fn item(key: u8, number: u64) -> DataItem {
     let parts = ItemParts {
@@ -45,7 +47,7 @@ impl Verifier {
     fn bits_of(&self, key: &[u8]) -> Option<usize> {
         fn bits<T: Multiples>(tables: &Tables<T>, key: &[u8]) -> Option<usize> {
             let keys = tables.keys.read().expect("no panic before");
-            keys.get(key)?.as_ref().map(|table| table.bits())
+            keys.get(key)?.as_ref().map(|owner| owner.table.bits())
         }
         match &self.0 {
             Engine::Single(tables) => bits(tables, key),
@@ -64,9 +66,9 @@ impl Verifier {
 
     fn tables_for(&self, items: &[DataItem]) -> Vec<Key> {
         match &self.0 {
-            Engine::Single(tables) => tables.tables_for(items).into_keys().collect(),
+            Engine::Single(tables) => tables.owners_of(items).into_keys().collect(),
             #[cfg(target_arch = "x86_64")]
-            Engine::Lanes(tables) => tables.tables_for(items).into_keys().collect(),
+            Engine::Lanes(tables) => tables.owners_of(items).into_keys().collect(),
         }
     }
 }
@@ -130,6 +132,62 @@ fn sums_equal_the_librarys() {
     #[cfg(target_arch = "x86_64")]
     if lanes::is_supported() {
         sums_are_right::<lanes::Table>();
+    }
+}
+
+fn hashes_are_right<T: Multiples>() {
+    let signer = Signer::ed25519(&[1; 32]);
+    let lengths = [0, 1, 90, 127, 128, 300, 1023, 1024, 1025, 5000, 7];
+    let items: Vec<DataItem> = (0..50usize)
+        .map(|at| {
+            let tags = (0..at % 7).map(|tag| Tag::new(format!("name {tag}"), "value ".repeat(at + 1)));
+            let parts = ItemParts {
+                target: (at % 2 == 0).then_some([at as u8; 32]),
+                anchor: (at % 3 == 0).then_some([at as u8 + 1; 32]),
+                tags: tags.collect(),
+                data: vec![at as u8; lengths[at % lengths.len()]].into(),
+            };
+            DataItem::sign(&parts, &signer).expect("a signed item")
+        })
+        .collect();
+    let opening = Header::opening_of(SignatureType::Ed25519, signer.owner());
+    let nonce = &[9; 32];
+    for count in [0, 1, 7, 8, 9, 50] {
+        let signed = items[..count].iter().map(|item| Signed {
+            item,
+            nonce,
+            opening: &opening,
+        });
+        let expected = items[..count].iter().map(|item| {
+            let mut context = Context::new(&SHA512);
+            [&nonce[..], item.owner(), &item.deep_hash()]
+                .iter()
+                .for_each(|part| context.update(part));
+            *context.finish().as_ref().first_chunk().expect("64 bytes")
+        });
+        let expected: Vec<[u8; 64]> = expected.collect();
+        assert_eq!(T::hashes(&signed.collect::<Vec<_>>()), expected);
+    }
+    // Those with one kind of field only, and none at all.
+    for item in &items {
+        let alike: Vec<_> = (0..8)
+            .map(|_| Signed {
+                item,
+                nonce,
+                opening: &opening,
+            })
+            .collect();
+        let hash = T::hashes(&alike);
+        assert!(hash.iter().all(|one| *one == T::hashes(&alike[..1])[0]));
+    }
+}
+
+#[test]
+fn hashes_are_those_of_the_deep_hash() {
+    hashes_are_right::<single::Table>();
+    #[cfg(target_arch = "x86_64")]
+    if lanes::is_supported() {
+        hashes_are_right::<lanes::Table>();
     }
 }
 

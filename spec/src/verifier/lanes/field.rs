@@ -266,7 +266,7 @@ fn quarters<const WHICH: i32>(a: __m512i, b: __m512i) -> __m512i {
 
 /// Eight words of a register.
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn words(a: __m512i) -> [u64; 8] {
+pub fn words(a: __m512i) -> [u64; 8] {
     let (low, high) = (_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64::<1>(a));
     [
         _mm256_extract_epi64::<0>(low),

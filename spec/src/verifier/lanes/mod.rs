@@ -1,17 +1,19 @@
 //! Eight signatures at once, on processors with AVX-512 IFMA.
 //!
-//! Not here: what is accepted (`verifier`). The invariant: no table is made on another processor, and nothing runs here
-//! without a table.
+//! Not here: what is accepted (`verifier`). The invariant: nothing runs here on another processor: tables and hashes ask
+//! for the instructions, and sums need a table.
 
+mod challenge;
 mod field;
 mod point;
+mod sha;
 mod table;
 
 use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::scalar::Scalar;
 
 use self::table::{Entry, LANES};
-use super::{Multiples, Term, WIDE_BITS};
+use super::{Multiples, Signed, Term, WIDE_BITS};
 
 /// Multiples of a point: 72 KiB in steps of 4 bits, 516 KiB in steps of 8.
 pub(super) struct Table {
@@ -40,10 +42,27 @@ impl Multiples for Table {
         self.bits
     }
 
+    fn hashes(items: &[Signed<'_>]) -> Vec<[u8; 64]> {
+        assert!(is_supported(), "the caller has asked for the instructions");
+        // SAFETY: the processor has the instructions.
+        unsafe { hashes(items) }
+    }
+
     fn sums(base: &Table, terms: &[Term<'_, Table>]) -> Vec<[u8; 32]> {
         // SAFETY: there is a table, and `of` makes none where the processor has not the instructions.
         unsafe { sums(base, terms) }
     }
+}
+
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn hashes(items: &[Signed<'_>]) -> Vec<[u8; 64]> {
+    let mut out = Vec::with_capacity(items.len());
+    for eight in items.chunks(LANES) {
+        // Lanes that are left over repeat the first.
+        let lanes = std::array::from_fn(|lane| eight.get(lane).unwrap_or(&eight[0]));
+        out.extend_from_slice(&challenge::hashes(&lanes)[..eight.len()]);
+    }
+    out
 }
 
 #[target_feature(enable = "avx512f,avx512ifma")]

@@ -44,17 +44,20 @@ pub fn entries(point: EdwardsPoint, bits: usize) -> Vec<Entry> {
             base += base;
         }
     }
-    let neutral = transposed(&neutral_addends());
-    let mut out = vec![neutral[0]; steps * per_step];
-    for (base, steps) in coordinates(&bases)
-        .iter()
-        .zip(out.chunks_exact_mut(LANES * per_step))
-    {
-        let multiples = multiples(base, per_step - 1);
-        for (m, multiple) in multiples.iter().enumerate() {
-            for (lane, entry) in transposed(multiple).into_iter().enumerate() {
-                steps[lane * per_step + m + 1] = entry;
-            }
+    // All multiples of all eights become addends by one inversion.
+    let mut multiples = Vec::with_capacity(steps / LANES * per_step);
+    for base in coordinates(&bases) {
+        let mut multiple = point::neutral();
+        for _ in 0..per_step {
+            multiples.push(multiple);
+            multiple = point::add(&multiple, &base, 0);
+        }
+    }
+    let mut out = vec![Entry([_mm512_setzero_si512(); 2]); steps * per_step];
+    for (at, multiple) in point::all_addends(&multiples).iter().enumerate() {
+        let (eight, m) = (at / per_step, at % per_step);
+        for (lane, entry) in transposed(multiple).into_iter().enumerate() {
+            out[(eight * LANES + lane) * per_step + m] = entry;
         }
     }
     out
@@ -80,28 +83,6 @@ fn coordinates(points: &[EdwardsPoint]) -> Vec<Addends> {
         out.push(point::addends(&x, &field::from_bytes(&y)));
     }
     out
-}
-
-/// The multiples 1 to `count`.
-#[target_feature(enable = "avx512f,avx512ifma")]
-fn multiples(base: &Addends, count: usize) -> Vec<Addends> {
-    let mut points = Vec::with_capacity(count);
-    let mut multiple = point::neutral();
-    for _ in 0..count {
-        multiple = point::add(&multiple, base, 0);
-        points.push(multiple);
-    }
-    point::all_addends(&points)
-}
-
-#[target_feature(enable = "avx512f,avx512ifma")]
-fn neutral_addends() -> Addends {
-    let one = field::constant([1, 0, 0, 0, 0]);
-    Addends {
-        sum: one,
-        difference: one,
-        product: field::constant([0; LIMBS]),
-    }
 }
 
 /// Each lane's addend as an entry.
