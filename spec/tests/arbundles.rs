@@ -31,7 +31,8 @@ enum Defect {
     TagBytes,
     /// It takes a secp256k1 signature whose `s` lies in the upper half, or another `v`: a second id for one content.
     SecondSignature,
-    /// It takes a multi-signature with an empty bitmap, too few signatures, or filled unused slots.
+    /// It takes a multi-signature with an empty bitmap, too few signatures, filled unused slots, or a bitmap that names an
+    /// unused slot: a key and a signature of zeros, points of small order both, verify for every message.
     MultiSignature,
 }
 
@@ -395,9 +396,10 @@ fn upper_half(bytes: &mut [u8]) -> &'static str {
 
 fn multi(random: &mut Random, bytes: &mut [u8]) -> &'static str {
     let bitmap = 2 + 64 * 32;
-    match random.below(3) {
+    match random.below(4) {
         0 => bytes[bitmap] = 0,
         1 => bytes[bitmap] = 0b1000_0000,
+        2 => bytes[bitmap + random.below(4)] |= 1 << random.below(8),
         _ => bytes[2 + 64 * 9] ^= 1,
     }
     "multi-signature"
@@ -508,14 +510,22 @@ fn is_second_signature(bytes: &[u8]) -> bool {
     })
 }
 
-/// Whether every signature that the bitmap names is good: the threshold and the other slots are not looked at.
+/// Whether every signature that the bitmap names is good, or nothing but zeros: the threshold and the other slots are
+/// not looked at.
 fn is_lax_multi(bytes: &[u8]) -> bool {
     let item = DataItem::parse(Bytes::copy_from_slice(bytes)).unwrap();
     let (keys, signature, hash) = (item.owner(), item.signature(), item.deep_hash());
     let named = |slot: &usize| signature[64 * 32 + slot / 8] & (0x80 >> (slot % 8)) != 0;
     (0..32).filter(named).all(|slot| {
-        let key = UnparsedPublicKey::new(&ED25519, &keys[32 * slot..32 * slot + 32]);
-        key.verify(&hash, &signature[64 * slot..64 * slot + 64]).is_ok()
+        let (key, signature) = (
+            &keys[32 * slot..32 * slot + 32],
+            &signature[64 * slot..64 * slot + 64],
+        );
+        let is_nothing = key.iter().chain(signature).all(|byte| *byte == 0);
+        is_nothing
+            || UnparsedPublicKey::new(&ED25519, key)
+                .verify(&hash, signature)
+                .is_ok()
     })
 }
 
