@@ -270,8 +270,8 @@ impl Cache {
         &self.values[at * self.shape.dim..][..self.shape.dim]
     }
 
-    /// Quantises one head's key and value into the vector `at`.
-    pub fn put(&mut self, at: usize, key: &[f32], value: &[f32]) {
+    /// Quantises one head's key and value into the vector `at`; `put` is [`put`].
+    pub fn store(&mut self, at: usize, key: &[f32], value: &[f32], put: impl Fn(&mut [i8], &[f32]) -> f32) {
         let dim = self.shape.dim;
         self.key_scales[at] = put(&mut self.keys[at * dim..][..dim], key);
         self.value_scales[at] = put(&mut self.values[at * dim..][..dim], value);

@@ -143,7 +143,13 @@ impl Vulkan {
         let floats = [heads.scale, heads.cap, inverse].map(f32::to_bits);
         let args = [&numbers[..], &[laid.pages_at, laid.stride, spans], &floats].concat();
         let groups = [spans, heads.query as u32, rows as u32];
-        let mut bound = vec![q, &layer.keys.words, &layer.scales.words, &laid.words, &sums.words];
+        let mut bound = vec![
+            q,
+            &layer.keys.words,
+            &layer.scales.words,
+            &laid.words,
+            &sums.words,
+        ];
         self.run("attend_top", &[wide(heads.profile)], &bound, &args, groups);
         bound.push(&layer.values.words);
         self.run("attend_sum", &[wide(heads.profile)], &bound, &args, groups);
