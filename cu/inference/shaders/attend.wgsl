@@ -6,9 +6,9 @@ struct Args {
 }
 @group(0) @binding(0) var<storage, read> q: array<f32>;
 @group(0) @binding(1) var<storage, read> keys: array<u32>;
-@group(0) @binding(2) var<storage, read> units: array<i32>;
+@group(0) @binding(2) var<storage, read> scales: array<f32>;
 @group(0) @binding(3) var<storage, read> batch: array<u32>;
-// Per row and head: key of the top score, largest unit of values + 1024, sum of weights, spare; then the sums of
+// Per row and head: key of the top score, bits of the largest scale of values, sum of weights, spare; then the sums of
 // weighted values as a high and a low word for each number.
 @group(0) @binding(4) var<storage, read_write> sums: array<atomic<u32>>;
 var<immediate> args: Args;
@@ -19,8 +19,8 @@ fn words() -> u32 { return (args.dim + 3u) >> 2u; }
 
 fn record(here: Here) -> u32 { return (here.group.z * args.heads + here.group.y) * (4u + 2u * args.dim); }
 
-// Quantises this head's query into shared memory and gives its unit.
-fn query(here: Here) -> i32 {
+// Quantises this head's query into shared memory and gives what one of its units counts in scores.
+fn query(here: Here) -> f32 {
   let base = (here.group.z * args.heads + here.group.y) * args.dim;
   var most = 0u;
   for (var i = here.local.x; i < args.dim; i += WG) { most = max(most, size(q[base + i])); }
@@ -39,7 +39,7 @@ fn query(here: Here) -> i32 {
     low[i] = l;
   }
   workgroupBarrier();
-  return unit;
+  return product(pow2(unit), args.scale);
 }
 
 // The index of the cached vector of a position.
@@ -48,14 +48,14 @@ fn vector_at(here: Here, position: u32) -> u32 {
   return (page * (args.heads / args.group) + here.group.y / args.group) * 32u + (position & 31u);
 }
 
-fn score(at: u32, unit: i32) -> f32 {
+fn score(at: u32, step: f32) -> f32 {
   var sum = 0;
   for (var i = 0u; i < words(); i++) {
     let k = keys[at * words() + i];
     sum += dot4I8Packed(low[i], k);
     if (WIDE == 1u) { sum += 256 * dot4I8Packed(high[i], k); }
   }
-  let s = product(product(real(sum), pow2(unit + units[2u * at])), args.scale);
+  let s = product(product(real(sum), scales[2u * at]), step);
   if (args.cap == 0.0) { return s; }
   return soft_cap(s, args.cap, args.inverse);
 }

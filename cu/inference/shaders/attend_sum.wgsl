@@ -3,10 +3,10 @@
 var<workgroup> weight: array<i32, 256>;
 var<workgroup> place: array<u32, 256>;
 
-// floor(e + 0.5), floor(e / 2^below + 0.5)
-fn weigh(s: f32, top: f32, below: i32) -> vec2<i32> {
+// floor(e + 0.5), floor(e * share + 0.5)
+fn weigh(s: f32, top: f32, share: f32) -> vec2<i32> {
   let e = mul(exponential(canon(sub(s, top))), 32767.0);
-  return vec2<i32>(whole(add(e, 0.5)), code(e, pow2(-min(below, 40))));
+  return vec2<i32>(whole(add(e, 0.5)), whole(add(product(e, share), 0.5)));
 }
 
 // One word of four numbers over every so many positions of the tile; at most 256, so that a sum stays inside i32.
@@ -24,18 +24,18 @@ fn gather(out: u32, word: u32, first: u32, every: u32, tile: u32) {
 
 @compute @workgroup_size(1)
 fn main(here: Here) {
-  let unit = query(here);
+  let step = query(here);
   let out = record(here);
   let row = here.group.z * 4u;
   let count = batch[row + 3u] - batch[row + 2u];
   let top = unkey(atomicLoad(&sums[out]));
-  let most = i32(atomicLoad(&sums[out + 1u])) - 1024;
+  let inverse = rcp(bitcast<f32>(atomicLoad(&sums[out + 1u])));
   let parts = max(1u, WG / words());
   var total = 0u;
   for (var base = here.group.x * WG; base < count; base += args.spans * WG) {
     if (base + here.local.x < count) {
       let at = vector_at(here, batch[row + 2u] + base + here.local.x);
-      let w = weigh(score(at, unit), top, most - units[2u * at + 1u]);
+      let w = weigh(score(at, step), top, product(scales[2u * at + 1u], inverse));
       total += u32(w.x);
       weight[here.local.x] = w.y;
       place[here.local.x] = at;

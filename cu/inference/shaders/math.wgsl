@@ -90,6 +90,12 @@ fn size(v: f32) -> u32 { return bitcast<u32>(v) & 0x7fffffffu; }
 
 fn unit16(most: u32) -> i32 { return i32((most + 0x101ffu) >> 23u) - 141; }
 
+// What one code of a key or value stands for.
+fn cache_scale(most: u32) -> f32 {
+  let scale = product(bitcast<f32>(most), 0.007874015718698501586914);
+  return bitcast<f32>(max(bitcast<u32>(scale), 0x0d800000u));
+}
+
 fn unit8(most: u32) -> i32 { return i32((most + 0x1ffffu) >> 23u) - 133; }
 
 fn code(v: f32, scale: f32) -> i32 { return whole(add(mul(v, scale), 0.5)); }

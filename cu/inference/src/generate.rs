@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::Profile;
 use crate::backend::Backend;
 use crate::encoder::{Pooling, pool};
-use crate::engine::{Engine, Part, Sequence, Wanted};
+use crate::engine::{Engine, Part, ROWS_MAX, Sequence, Wanted};
 use crate::error::Error;
 use crate::sample::{Settings, choose};
 
 /// Tokens that one answer has at most.
 pub const TOKENS_MAX: usize = 65536;
-/// Tokens that a check evaluates at a time: it bounds the logits held at once.
-const CHECK_TOKENS: usize = 64;
+/// Logits that a check holds at once: 64 MiB.
+const CHECK_LOGITS: usize = 1 << 24;
 
 /// A model that answers, whatever computes it.
 pub trait Decode: Send {
@@ -177,7 +177,10 @@ pub const FORMAT: &str = "weft-receipt-1";
 
 /// BLAKE3 of logits: their bits, little-endian.
 pub fn logits_hash(logits: &[f32]) -> blake3::Hash {
-    let bytes: Vec<u8> = logits.iter().flat_map(|v| v.to_bits().to_le_bytes()).collect();
+    let mut bytes = vec![0; 4 * logits.len()];
+    for (bytes, v) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(logits) {
+        *bytes = v.to_bits().to_le_bytes();
+    }
     blake3::hash(&bytes)
 }
 
@@ -456,8 +459,9 @@ fn chain(
         .split_last()
         .expect("checked: the prompt is not empty");
     if !rest.is_empty() {
-        engine.extend(sequence, rest, Wanted::Last)?;
+        engine.extend(sequence, rest, Wanted::None)?;
     }
+    let size = (CHECK_LOGITS / engine.vocabulary().max(1)).clamp(16, ROWS_MAX);
     let mut before = receipt.head_hash();
     // A token that is none is not fed: the logits before it already show that the model chose another.
     let known = receipt
@@ -470,10 +474,10 @@ fn chain(
         &receipt.tokens[..known.min(receipt.tokens.len() - 1)],
     ]
     .concat();
-    for (part, fed) in fed.chunks(CHECK_TOKENS).enumerate() {
+    for (part, fed) in fed.chunks(size).enumerate() {
         let logits = engine.extend(sequence, fed, Wanted::All)?;
         for (at, logits) in logits.iter().enumerate() {
-            let index = part * CHECK_TOKENS + at;
+            let index = part * size + at;
             let token = choose(logits, settings, index as u64);
             let place = format!("token {index}");
             if receipt.tokens[index] != token {

@@ -54,15 +54,18 @@ pub fn choose(logits: &[f32], settings: &Settings, index: u64) -> u32 {
     if settings.temperature == 0.0 {
         return likeliest(logits);
     }
-    let mut weights = weights(logits, settings.temperature);
-    if settings.top_k > 0 || settings.top_p < 1.0 {
-        keep(&mut weights, logits, settings);
-    }
-    let total: u64 = weights.iter().map(|w| u64::from(*w)).sum();
+    let scale = Scale::new(logits, settings.temperature);
+    let kept: Vec<(u32, u32)> = if settings.top_k > 0 || settings.top_p < 1.0 {
+        keep(logits, settings, &scale)
+    } else {
+        let weight = |(token, logit)| (token as u32, scale.weight(logit));
+        logits.iter().copied().enumerate().map(weight).collect()
+    };
+    let total: u64 = kept.iter().map(|(_, weight)| u64::from(*weight)).sum();
     let mut left = ((u128::from(draw(&settings.seed, index)) * u128::from(total)) >> 64) as u64;
-    for (token, weight) in weights.iter().enumerate() {
-        match left.checked_sub(u64::from(*weight)) {
-            None => return token as u32,
+    for (token, weight) in kept {
+        match left.checked_sub(u64::from(weight)) {
+            None => return token,
             Some(rest) => left = rest,
         }
     }
@@ -71,27 +74,36 @@ pub fn choose(logits: &[f32], settings: &Settings, index: u64) -> u32 {
 
 /// The token with the largest logit, the lowest of equals.
 pub fn likeliest(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (token, logit) in logits.iter().enumerate() {
-        if key(*logit) > key(logits[best]) {
-            best = token;
-        }
-    }
-    best as u32
+    let top = logits.iter().map(|logit| key(*logit)).max();
+    let at = logits.iter().position(|logit| Some(key(*logit)) == top);
+    at.unwrap_or(0) as u32
 }
 
-/// Unnormalised probabilities of 24 bits: 2^24 for the likeliest token.
-fn weights(logits: &[f32], temperature: f32) -> Vec<u32> {
-    let inverse = 1.0 / temperature;
-    let top = logits[likeliest(logits) as usize];
-    let weight = |l: &f32| (exp(canon(canon(*l - top) * inverse)) * 16_777_216.0 + 0.5).floor() as u32;
-    logits.iter().map(weight).collect()
+/// Logits as unnormalised probabilities of 24 bits: 2^24 for the likeliest token.
+struct Scale {
+    top: f32,
+    inverse: f32,
+}
+
+impl Scale {
+    fn new(logits: &[f32], temperature: f32) -> Scale {
+        Scale {
+            top: logits[likeliest(logits) as usize],
+            inverse: 1.0 / temperature,
+        }
+    }
+
+    fn weight(&self, logit: f32) -> u32 {
+        let e = exp(canon(canon(logit - self.top) * self.inverse));
+        (e * 16_777_216.0 + 0.5).floor() as u32
+    }
 }
 
 /// Natural logarithms of the probabilities of some tokens at temperature 1; at least one logit.
 pub fn logprobs(logits: &[f32], tokens: impl IntoIterator<Item = u32>) -> Vec<f32> {
-    let total: u64 = weights(logits, 1.0).iter().map(|w| u64::from(*w)).sum();
-    let (top, all) = (logits[likeliest(logits) as usize], logarithm(total));
+    let scale = Scale::new(logits, 1.0);
+    let total: u64 = logits.iter().map(|logit| u64::from(scale.weight(*logit))).sum();
+    let (top, all) = (scale.top, logarithm(total));
     let one = |token: u32| canon(canon(logits[token as usize] - top) - all);
     tokens.into_iter().map(one).collect()
 }
@@ -113,35 +125,55 @@ fn logarithm(total: u64) -> f32 {
     (natural >> 12) as i32 as f32 * (1.0 / 1_048_576.0)
 }
 
-/// Zeroes the weights that `top_k` and `top_p` leave out, in the order of logit and then token.
-fn keep(weights: &mut [u32], logits: &[f32], settings: &Settings) {
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    let rank = |token: &u32| (!key(logits[*token as usize]), *token);
-    let count = if settings.top_k == 0 {
-        order.len()
-    } else {
-        order.len().min(settings.top_k as usize)
+/// The tokens that `top_k` and `top_p` leave, in the order of tokens, with their weights.
+fn keep(logits: &[f32], settings: &Settings, scale: &Scale) -> Vec<(u32, u32)> {
+    let mut order = match settings.top_k as usize {
+        0 => (0..logits.len() as u32).collect(),
+        count => best(logits, count),
     };
-    if count < order.len() {
-        // Only the kept ones need an order.
-        order.select_nth_unstable_by_key(count, rank);
-    }
-    order[..count].sort_unstable_by_key(rank);
-    let total: u64 = order[..count]
-        .iter()
-        .map(|t| u64::from(weights[*t as usize]))
-        .sum();
+    order.sort_unstable_by_key(|token| rank(logits, *token));
+    let weigh = |token: u32| (token, scale.weight(logits[token as usize]));
+    let mut kept: Vec<(u32, u32)> = order.into_iter().map(weigh).collect();
+    let total: u64 = kept.iter().map(|(_, weight)| u64::from(*weight)).sum();
     let share = (settings.top_p * 16_777_216.0).floor() as u64;
     let enough = (u128::from(total) * u128::from(share)).div_ceil(1 << 24) as u64;
-    let mut sum = 0;
-    let mut kept = 0;
-    while kept < count && (kept == 0 || sum < enough) {
-        sum += u64::from(weights[order[kept] as usize]);
-        kept += 1;
+    let (mut sum, mut count) = (0, 0);
+    while count < kept.len() && (count == 0 || sum < enough) {
+        sum += u64::from(kept[count].1);
+        count += 1;
     }
-    for token in &order[kept..] {
-        weights[*token as usize] = 0;
+    kept.truncate(count);
+    kept.sort_unstable();
+    kept
+}
+
+/// Where a token stands among all: by falling logit, then rising token.
+fn rank(logits: &[f32], token: u32) -> (u32, u32) {
+    (!key(logits[token as usize]), token)
+}
+
+/// The first `count` tokens by rank, in any order; all there are, if fewer.
+fn best(logits: &[f32], count: usize) -> Vec<u32> {
+    let room = (2 * count).clamp(64, logits.len().max(64));
+    let (mut kept, mut floor) = (Vec::with_capacity(room), 0);
+    let cut = |kept: &mut Vec<u32>| {
+        if kept.len() > count {
+            kept.select_nth_unstable_by_key(count - 1, |token| rank(logits, *token));
+            kept.truncate(count);
+        }
+    };
+    for (token, logit) in logits.iter().enumerate() {
+        // Of equals the earlier ones are kept; on the grid no key is 0.
+        if key(*logit) > floor {
+            kept.push(token as u32);
+            if kept.len() == room && room > count {
+                cut(&mut kept);
+                floor = key(logits[kept[count - 1] as usize]);
+            }
+        }
     }
+    cut(&mut kept);
+    kept
 }
 
 /// The first eight bytes of ChaCha20's block `index` under the seed, little-endian.
@@ -228,6 +260,21 @@ mod tests {
             assert!((f64::from(got) - truth).abs() < 1e-5, "{got} for {truth}");
         }
         assert_eq!(logprobs(&[3.0], [0]), [0.0]);
+    }
+
+    #[test]
+    fn the_best_are_those_of_a_whole_sort() {
+        for (many, of) in [(1, 1), (3, 500), (40, 2000), (40, 40), (700, 900), (5000, 300)] {
+            // Many equals, and many new largest ones.
+            let logits: Vec<f32> = (0..of)
+                .map(|i| ((i * 7919) % 613 / 3) as f32 - 80.0 + (i / 50) as f32)
+                .collect();
+            let mut order: Vec<u32> = (0..of as u32).collect();
+            order.sort_by_key(|token| rank(&logits, *token));
+            let mut found = best(&logits, many);
+            found.sort_by_key(|token| rank(&logits, *token));
+            assert_eq!(found, order[..many.min(of)]);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use crate::Profile;
 use crate::backend::{Activation, CacheShape, Heads, PAGE};
-use crate::math::{canon, exp, gelu_erf, gelu_tanh, pow2, rcp, rsqrt, silu, soft_cap, wide};
+use crate::math::{TINY, canon, exp, gelu_erf, gelu_tanh, pow2, rcp, rsqrt, silu, soft_cap, wide};
 use crate::rope::Pairs;
 use crate::weight::{BLOCK, Matrix, headroom};
 
@@ -223,7 +223,7 @@ pub fn rotate(head: &mut [f32], table: &[f32], pairs: Pairs) {
     }
 }
 
-/// Keys and values as 8-bit codes under a power of two per position and head.
+/// Keys and values as 8-bit codes under a scale per position and head.
 #[derive(Debug, Clone)]
 pub struct Cache {
     /// Its size.
@@ -232,10 +232,10 @@ pub struct Cache {
     pub keys: Vec<i8>,
     /// Codes of values, in the same order.
     pub values: Vec<i8>,
-    /// Units of keys: layer, page, head, position in the page.
-    pub key_units: Vec<i16>,
-    /// Units of values.
-    pub value_units: Vec<i16>,
+    /// Scales of keys: layer, page, head, position in the page.
+    pub key_scales: Vec<f32>,
+    /// Scales of values.
+    pub value_scales: Vec<f32>,
 }
 
 impl Cache {
@@ -246,8 +246,8 @@ impl Cache {
             shape,
             keys: vec![0; vectors * shape.dim],
             values: vec![0; vectors * shape.dim],
-            key_units: vec![0; vectors],
-            value_units: vec![0; vectors],
+            key_scales: vec![0.0; vectors],
+            value_scales: vec![0.0; vectors],
         }
     }
 
@@ -270,45 +270,56 @@ impl Cache {
         &self.values[at * self.shape.dim..][..self.shape.dim]
     }
 
-    /// Quantises one head's key and value into the vector `at`.
-    pub fn put(&mut self, at: usize, key: &[f32], value: &[f32]) {
+    /// Quantises one head's key and value into the vector `at`; `put` is [`put`].
+    pub fn store(&mut self, at: usize, key: &[f32], value: &[f32], put: impl Fn(&mut [i8], &[f32]) -> f32) {
         let dim = self.shape.dim;
-        self.key_units[at] = put(&mut self.keys[at * dim..][..dim], key);
-        self.value_units[at] = put(&mut self.values[at * dim..][..dim], value);
+        self.key_scales[at] = put(&mut self.keys[at * dim..][..dim], key);
+        self.value_scales[at] = put(&mut self.values[at * dim..][..dim], value);
     }
 }
 
-fn put(codes: &mut [i8], x: &[f32]) -> i16 {
-    let unit = unit(most(x), Profile::A8);
+/// What one code of a key or value with that largest magnitude stands for: 1/127 of it, at least 2^-100.
+#[inline(always)]
+pub fn cache_scale(most: u32) -> f32 {
+    let scale = canon(f32::from_bits(most) * (1.0 / 127.0));
+    f32::from_bits(scale.to_bits().max(TINY))
+}
+
+/// Codes of a vector, and their scale.
+#[inline(always)]
+pub fn put(codes: &mut [i8], x: &[f32]) -> f32 {
+    let scale = cache_scale(most(x));
+    let inverse = rcp(scale);
     for (c, v) in codes.iter_mut().zip(x) {
-        *c = code(*v, pow2(-unit)) as i8;
+        *c = code(*v, inverse) as i8;
     }
-    unit as i16
+    scale
 }
 
 /// Attention of one query head over the vectors `seen` of the cache.
 #[inline(always)]
 pub fn attend(q: &[f32], cache: &Cache, seen: &[usize], heads: &Heads, out: &mut [f32]) {
-    let q_unit = unit(most(q), heads.profile);
-    let q: Vec<i16> = q.iter().map(|v| code(*v, pow2(-q_unit))).collect();
+    let unit = unit(most(q), heads.profile);
+    let q: Vec<i16> = q.iter().map(|v| code(*v, pow2(-unit))).collect();
+    let step = step(unit, heads);
     let score = |at: &usize| {
         let products = q
             .iter()
             .zip(cache.key(*at))
             .map(|(q, k)| i32::from(*q) * i32::from(*k));
-        score(products.sum(), q_unit + i32::from(cache.key_units[*at]), heads)
+        score(products.sum(), cache.key_scales[*at], step, heads)
     };
     let scores: Vec<f32> = seen.iter().map(score).collect();
     let top = scores.iter().fold(f32::MIN, |top, s| top.max(*s));
-    let unit = seen
+    let most = seen
         .iter()
-        .map(|at| i32::from(cache.value_units[*at]))
-        .fold(i32::MIN, i32::max);
+        .fold(0.0_f32, |most, at| most.max(cache.value_scales[*at]));
+    let inverse = rcp(most);
     let (mut total, mut sums) = (0_i64, vec![0_i64; out.len()]);
     for (scores, seen) in scores.chunks(EXACT).zip(seen.chunks(EXACT)) {
         let mut part = vec![0_i32; out.len()];
         for (s, at) in scores.iter().zip(seen) {
-            let [p, w] = weigh(*s, top, unit - i32::from(cache.value_units[*at]));
+            let [p, w] = weigh(*s, top, cache.value_scales[*at], inverse);
             total += i64::from(p);
             part.iter_mut()
                 .zip(cache.value(*at))
@@ -318,13 +329,19 @@ pub fn attend(q: &[f32], cache: &Cache, seen: &[usize], heads: &Heads, out: &mut
             .zip(part)
             .for_each(|(sum, part)| *sum += i64::from(part));
     }
-    finish(&sums, total, unit, out);
+    finish(&sums, total, most, out);
 }
 
-/// A score from its dot product.
+/// What one unit of a query counts in scores.
 #[inline(always)]
-pub fn score(dot: i32, unit: i32, heads: &Heads) -> f32 {
-    let score = canon(canon(dot as f32 * pow2(unit)) * heads.scale);
+pub fn step(unit: i32, heads: &Heads) -> f32 {
+    canon(pow2(unit) * heads.scale)
+}
+
+/// A score from its dot product, the key's scale and the query's [`step`].
+#[inline(always)]
+pub fn score(dot: i32, scale: f32, step: f32, heads: &Heads) -> f32 {
+    let score = canon(canon(dot as f32 * scale) * step);
     if heads.cap == 0.0 {
         score
     } else {
@@ -332,18 +349,18 @@ pub fn score(dot: i32, unit: i32, heads: &Heads) -> f32 {
     }
 }
 
-/// The weight of a position in the total, and in the sum of values whose unit is `below` under the largest.
+/// The weight of a position in the total, and in the sum of values; `inverse` is that of the largest scale of values.
 #[inline(always)]
-pub fn weigh(score: f32, top: f32, below: i32) -> [i32; 2] {
+pub fn weigh(score: f32, top: f32, scale: f32, inverse: f32) -> [i32; 2] {
     let e = exp(canon(score - top)) * WEIGHT_ONE;
-    [e, e * pow2(-below.min(40))].map(|e| (e + 0.5).floor() as i32)
+    [e, canon(e * canon(scale * inverse))].map(|e| (e + 0.5).floor() as i32)
 }
 
 /// The weighted mean from its integer sums.
 #[inline(always)]
-pub fn finish(sums: &[i64], total: i64, unit: i32, out: &mut [f32]) {
+pub fn finish(sums: &[i64], total: i64, scale: f32, out: &mut [f32]) {
     let inverse = rcp(wide(total));
     for (out, sum) in out.iter_mut().zip(sums) {
-        *out = canon(canon(wide(*sum) * inverse) * pow2(unit));
+        *out = canon(canon(wide(*sum) * inverse) * scale);
     }
 }

@@ -203,28 +203,26 @@ impl Backend for Host {
             for head in 0..heads {
                 let from = row * keys.cols + head * dim;
                 let at = cache.at(layer, head, table, place.position as usize);
-                cache.put(at, &keys.values[from..][..dim], &values.values[from..][..dim]);
+                let [key, value] = [keys, values].map(|rows| &rows.values[from..][..dim]);
+                cache.store(at, key, value, |codes, x| vector::put(self.level, codes, x));
             }
         }
     }
 
     fn attend(&self, q: &Rows, cache: &Cache, layer: usize, heads: &Heads, batch: &Batch) -> Rows {
         let mut out = vec![0.0; q.values.len()];
-        self.share(&mut out, heads.dim, |index, out| {
-            let place = &batch.places[index / heads.query];
+        // The query heads of a key head look at the same vectors.
+        let size = heads.query / heads.kv * heads.dim;
+        self.share(&mut out, size, |index, out| {
+            let place = &batch.places[index / heads.kv];
             let table = &batch.tables[place.sequence as usize];
-            let head = index % heads.query / (heads.query / heads.kv);
             let seen: Vec<usize> = (place.from..place.to)
-                .map(|p| cache.at(layer, head, table, p as usize))
+                .map(|p| cache.at(layer, index % heads.kv, table, p as usize))
                 .collect();
-            vector::attend(
-                self.level,
-                &q.values[index * heads.dim..][..heads.dim],
-                cache,
-                &seen,
-                heads,
-                out,
-            );
+            let queries = q.values[index * size..][..size].chunks_exact(heads.dim);
+            for (q, out) in queries.zip(out.chunks_exact_mut(heads.dim)) {
+                vector::attend(self.level, q, cache, &seen, heads, out);
+            }
         });
         Rows {
             cols: q.cols,

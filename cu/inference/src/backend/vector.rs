@@ -131,6 +131,10 @@ levels! {
     }
 }
 levels! {
+    /// [`cpu::put`].
+    put(codes: &mut [i8], x: &[f32]) -> f32 { cpu::put(codes, x) }
+}
+levels! {
     /// x += y.
     add(x: &mut [f32], y: &[f32]) { x.iter_mut().zip(y).for_each(|(x, y)| *x = canon(*x + y)) }
 }

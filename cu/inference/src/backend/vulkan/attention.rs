@@ -26,7 +26,7 @@ pub struct Cache {
 struct Layer {
     keys: Slot,
     values: Slot,
-    units: Slot,
+    scales: Slot,
 }
 
 impl Cache {
@@ -49,7 +49,7 @@ impl Cache {
             Ok(Layer {
                 keys: stream.zeros(words)?,
                 values: stream.zeros(words)?,
-                units: stream.zeros(2 * vectors)?,
+                scales: stream.zeros(2 * vectors)?,
             })
         };
         Ok(Cache {
@@ -99,7 +99,7 @@ impl Vulkan {
         for (which, (rows, codes)) in parts.into_iter().zip([&layer.keys, &layer.values]).enumerate() {
             let numbers = [heads, dim, rows.cols].map(|n| n as u32);
             let args = [&numbers[..], &[laid.pages_at, laid.stride, which as u32]].concat();
-            let bound = [&rows.slot.words, &codes.words, &layer.units.words, &laid.words];
+            let bound = [&rows.slot.words, &codes.words, &layer.scales.words, &laid.words];
             if rows.rows > 0 {
                 self.run("store", &[], &bound, &args, [heads as u32, rows.rows as u32, 1]);
             }
@@ -143,7 +143,13 @@ impl Vulkan {
         let floats = [heads.scale, heads.cap, inverse].map(f32::to_bits);
         let args = [&numbers[..], &[laid.pages_at, laid.stride, spans], &floats].concat();
         let groups = [spans, heads.query as u32, rows as u32];
-        let mut bound = vec![q, &layer.keys.words, &layer.units.words, &laid.words, &sums.words];
+        let mut bound = vec![
+            q,
+            &layer.keys.words,
+            &layer.scales.words,
+            &laid.words,
+            &sums.words,
+        ];
         self.run("attend_top", &[wide(heads.profile)], &bound, &args, groups);
         bound.push(&layer.values.words);
         self.run("attend_sum", &[wide(heads.profile)], &bound, &args, groups);

@@ -72,18 +72,16 @@ struct Shapes {
     rows: [u8; 16],
 }
 
-/// A block's dot products: per tile of rows, per run those of the high bytes, then of the low ones, a line per token.
+/// Dot products of two blocks: per run, per block those of the high bytes, then of the low ones, a line per token. Within
+/// a run the two blocks are less than 4 KiB apart: a load waits for a store before it whose place differs by just that.
 #[repr(C, align(64))]
 struct Products([[[[Line; TILE]; 2]; 2]; 2]);
-
-/// Bytes from the products of one tile of rows to those of the next.
-const NEXT: usize = size_of::<Products>() / 2;
 
 /// The unit, set up for a matrix, or nothing.
 pub struct Unit(Option<Tiles>);
 
 struct Tiles {
-    /// The codes of two tiles of rows as bytes, where they are stored as nibbles.
+    /// The codes of two tiles of rows as signed bytes, where they are stored as nibbles.
     bytes: Vec<Line>,
     products: Box<Products>,
 }
@@ -102,16 +100,14 @@ impl Unit {
             bytes: [0; 16],
             rows: [0; 16],
         };
-        // 0 to 3 products, 4 and 5 activations, 6 and 7 weights.
+        // 0 to 3 products, 4 and 5 activations, 6 weights.
         for at in 0..4 {
             (shapes.rows[at], shapes.bytes[at]) = (16, 64);
         }
         for at in 4..6 {
             (shapes.rows[at], shapes.bytes[at]) = (16, (32 / C::RUNS) as u16);
         }
-        for at in 6..8 {
-            (shapes.rows[at], shapes.bytes[at]) = ((8 / C::RUNS) as u8, 64);
-        }
+        (shapes.rows[6], shapes.bytes[6]) = ((8 / C::RUNS) as u8, 64);
         // SAFETY: the unit is there; the shapes are valid for its palette and stand in memory.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
         let bytes = if C::LINES == 4 { 2 * blocks * 8 } else { 0 };
@@ -130,58 +126,55 @@ impl Unit {
             return;
         }
         let codes = &w.codes[tile * w.blocks() * 4..][..tiles * w.blocks() * 4];
+        let bias = _mm512_set1_epi8(w.bias() as i8);
         for (codes, bytes) in codes.chunks_exact(4).zip(unit.bytes.chunks_exact_mut(8)) {
             let groups = groups::<C>(codes);
             for g in 0..8 {
+                let signed = _mm512_sub_epi8(groups[g], bias);
                 // SAFETY: a line is 64 writable bytes, aligned to 64.
-                unsafe { _mm512_store_si512(std::ptr::from_mut(&mut bytes[g]).cast(), groups[g]) };
+                unsafe { _mm512_store_si512(std::ptr::from_mut(&mut bytes[g]).cast(), signed) };
             }
         }
     }
 
-    /// Dot products of the one or two tiles of rows that were made ready with sixteen tokens.
+    /// Dot products of a tile of rows, the `at`-th of those made ready, with sixteen tokens.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2")]
     #[inline]
     pub fn dots<const WIDE: bool, C: Codes>(
         &mut self,
         w: &Packed,
         tile: usize,
-        tiles: usize,
+        at: usize,
         x: &Lanes,
         first: usize,
-    ) -> [Sums<TILE>; 2] {
+    ) -> Sums<TILE> {
         let unit = self.0.as_mut().expect("set up where there are tiles of sixteen");
         let blocks = w.blocks();
         let codes = match C::LINES {
-            4 => &unit.bytes[..],
-            _ => &w.codes[tile * blocks * 8..][..tiles * blocks * 8],
+            4 => &unit.bytes[at * blocks * 8..][..blocks * 8],
+            _ => &w.codes[tile * blocks * 8..][..blocks * 8],
         };
         let block_bytes = TILE * Lanes::block_bytes(x.profile);
         let acts = x.bytes(first * blocks * block_bytes / TILE, blocks * block_bytes);
-        let mut sums = [[_mm512_set1_epi32((blocks / 2) as i32); TILE]; 2];
+        let products = &mut *unit.products;
+        // SAFETY: a run has 8 / RUNS lines of codes, and sixteen tokens of 32 / RUNS bytes that begin 32 bytes apart
+        // (the low ones 512 after the high ones).
+        let multiply = |b: usize| unsafe {
+            let (codes, acts) = (&codes[b * 8..][..8], &acts[b * block_bytes..][..block_bytes]);
+            let [w, x] = [codes.as_ptr().cast(), acts.as_ptr()];
+            multiply::<WIDE, C>(w, x);
+        };
+        let marks = &x.marks[first * blocks..][..TILE * blocks];
+        let mut sums = [_mm512_set1_epi32((blocks / 2) as i32); TILE];
+        // The unit is two blocks ahead, and its results one, so that nothing waits for it.
+        multiply(0);
+        keep::<WIDE, C>(products, 0);
+        multiply(1.min(blocks - 1));
         for b in 0..blocks {
-            let rows = [b, (tiles - 1) * blocks + b].map(|block| &codes[block * 8..][..8]);
-            let acts = &acts[b * block_bytes..][..block_bytes];
-            for run in 0..C::RUNS {
-                // SAFETY: a run has 8 / RUNS lines of codes per tile of rows, sixteen tokens of 32 / RUNS bytes that
-                // begin 32 bytes apart (the low ones 512 after the high ones), and two results of sixteen lines per
-                // tile of rows.
-                unsafe {
-                    let [w0, w1] = rows.map(|codes| codes.as_ptr().add(run * 8 / C::RUNS));
-                    let x = acts.as_ptr().add(run * 32 / C::RUNS);
-                    let y = unit.products.0[0][run].as_mut_ptr();
-                    if WIDE {
-                        wide(w0, w1, x, y)
-                    } else {
-                        narrow(w0, w1, x, y)
-                    }
-                }
-            }
-            for at in 0..tiles {
-                let marks = &x.marks[first * blocks + b * TILE..][..TILE];
-                let block = (tile + at) * blocks + b;
-                add::<WIDE, C>(&mut sums[at], w, block, marks, &unit.products.0[at]);
-            }
+            keep::<WIDE, C>(products, (b + 1) % 2);
+            multiply((b + 2).min(blocks - 1));
+            let marks = marks[b * TILE..][..TILE].try_into().expect("a mark per token");
+            add::<WIDE, C>(&mut sums, w, tile * blocks + b, marks, products, b % 2);
         }
         sums
     }
@@ -196,62 +189,95 @@ impl Drop for Unit {
     }
 }
 
-/// Products of both bytes of sixteen-bit codes with two tiles of rows.
-///
-/// # Safety
-/// The unit is set up; the pointers reach as its shapes say, `y` also [`NEXT`] bytes later.
-#[inline(always)]
-unsafe fn wide(w0: *const Line, w1: *const Line, x: *const u8, y: *mut [Line; TILE]) {
-    // SAFETY: the caller's.
-    unsafe {
+/// Multiplies sixteen tokens with a tile of rows: the products of high and low bytes stay in two of the unit's registers.
+macro_rules! run {
+    ($w:ident, $x:ident, $signed:expr, $wide:expr, $high:literal, $low:literal) => {
+        match ($signed, $wide) {
+            (true, true) => run!(@ $w, $x, "tdpbssd", $high, $low),
+            (false, true) => run!(@ $w, $x, "tdpbsud", $high, $low),
+            (true, false) => run!(@ $w, $x, "tdpbssd", $low),
+            (false, false) => run!(@ $w, $x, "tdpbsud", $low),
+        }
+    };
+    (@ $w:ident, $x:ident, $dot:literal, $high:literal, $low:literal) => {
         asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "tileloadd tmm6, [{w0} + {line}*1]",
+            concat!("tilezero ", $high),
+            concat!("tilezero ", $low),
+            "tileloadd tmm6, [{w} + {line}*1]",
             "tileloadd tmm4, [{x} + {token}*1]",
             "tileloadd tmm5, [{x} + {token}*1 + 512]",
-            "tileloadd tmm7, [{w1} + {line}*1]",
-            "tdpbsud tmm0, tmm4, tmm6",
-            "tdpbsud tmm1, tmm5, tmm6",
-            "tdpbsud tmm2, tmm4, tmm7",
-            "tdpbsud tmm3, tmm5, tmm7",
-            "tilestored [{y} + {line}*1], tmm0",
-            "tilestored [{y} + {line}*1 + 1024], tmm1",
-            "tilestored [{y} + {line}*1 + {next}], tmm2",
-            "tilestored [{y} + {line}*1 + {next} + 1024], tmm3",
-            w0 = in(reg) w0, w1 = in(reg) w1, x = in(reg) x, y = in(reg) y,
-            line = in(reg) 64_usize, token = in(reg) 32_usize, next = const NEXT,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _, options(nostack)
-        );
+            concat!($dot, " ", $high, ", tmm4, tmm6"),
+            concat!($dot, " ", $low, ", tmm5, tmm6"),
+            w = in(reg) $w, x = in(reg) $x, line = in(reg) 64_usize, token = in(reg) 32_usize,
+            options(nostack, readonly)
+        )
+    };
+    (@ $w:ident, $x:ident, $dot:literal, $low:literal) => {
+        asm!(
+            concat!("tilezero ", $low),
+            "tileloadd tmm6, [{w} + {line}*1]",
+            "tileloadd tmm5, [{x} + {token}*1]",
+            concat!($dot, " ", $low, ", tmm5, tmm6"),
+            w = in(reg) $w, x = in(reg) $x, line = in(reg) 64_usize, token = in(reg) 32_usize,
+            options(nostack, readonly)
+        )
+    };
+}
+
+/// Products of a block, which stay in the unit: nothing else uses its registers.
+///
+/// # Safety
+/// The unit is set up; the pointers reach as its shapes say.
+#[inline(always)]
+unsafe fn multiply<const WIDE: bool, C: Codes>(w: *const u8, x: *const u8) {
+    // SAFETY: the caller's.
+    unsafe {
+        run!(w, x, C::LINES == 4, WIDE, "tmm0", "tmm1");
+        if C::RUNS == 2 {
+            let (w, x) = (w.add(256), x.add(16));
+            run!(w, x, C::LINES == 4, WIDE, "tmm2", "tmm3");
+        }
     }
 }
 
-/// Products of eight-bit codes with two tiles of rows.
-///
-/// # Safety
-/// As [`wide`].
+/// Stores a register of the unit.
+macro_rules! store {
+    ($y:ident, $register:literal, $after:literal) => {
+        asm!(concat!("tilestored [{y} + {line}*1", $after, "], ", $register),
+            y = in(reg) $y, line = in(reg) 64_usize, options(nostack))
+    };
+}
+
+/// Brings the products of a block out of the unit.
 #[inline(always)]
-unsafe fn narrow(w0: *const Line, w1: *const Line, x: *const u8, y: *mut [Line; TILE]) {
-    // SAFETY: the caller's.
+fn keep<const WIDE: bool, C: Codes>(products: &mut Products, which: usize) {
+    let y = products.0[0][which % 2].as_mut_ptr();
+    // SAFETY: a block has two results of sixteen lines, and two of another run 4096 bytes on; the unit is set up.
     unsafe {
-        asm!(
-            "tilezero tmm1",
-            "tilezero tmm3",
-            "tileloadd tmm6, [{w0} + {line}*1]",
-            "tileloadd tmm5, [{x} + {token}*1]",
-            "tileloadd tmm7, [{w1} + {line}*1]",
-            "tdpbsud tmm1, tmm5, tmm6",
-            "tdpbsud tmm3, tmm5, tmm7",
-            "tilestored [{y} + {line}*1 + 1024], tmm1",
-            "tilestored [{y} + {line}*1 + {next} + 1024], tmm3",
-            w0 = in(reg) w0, w1 = in(reg) w1, x = in(reg) x, y = in(reg) y,
-            line = in(reg) 64_usize, token = in(reg) 32_usize, next = const NEXT,
-            out("tmm1") _, out("tmm3") _, out("tmm5") _, out("tmm6") _, out("tmm7") _, options(nostack)
-        );
+        if WIDE {
+            store!(y, "tmm0", "");
+        }
+        store!(y, "tmm1", " + 1024");
+        if C::RUNS == 2 {
+            if WIDE {
+                store!(y, "tmm2", " + 4096");
+            }
+            store!(y, "tmm3", " + 5120");
+        }
     }
+}
+
+/// Statements for each of sixteen tokens, written out, so that their sums stay in registers.
+macro_rules! each_token {
+    ($t:ident, $body:block) => {
+        each_token!(@ $t, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $t:ident, $body:block, $($at:literal)*) => {
+        $({
+            const $t: usize = $at;
+            $body
+        })*
+    };
 }
 
 /// Adds a block's terms to the sums of a tile of rows.
@@ -261,30 +287,69 @@ fn add<const WIDE: bool, C: Codes>(
     sums: &mut Sums<TILE>,
     w: &Packed,
     block: usize,
-    marks: &[Mark],
-    products: &[[[Line; TILE]; 2]; 2],
+    marks: &[Mark; TILE],
+    products: &Products,
+    which: usize,
 ) {
-    let marks: &[Mark; TILE] = marks.try_into().expect("a mark per token");
     let first = widen(&w.multipliers[block * C::RUNS]);
     let last = widen(&w.multipliers[block * C::RUNS + C::RUNS - 1]);
+    let factors = factors::<WIDE>(first);
     let offsets = w.offsets.get(block);
-    for t in 0..TILE {
-        let dot = |run: usize| {
-            let start = _mm512_set1_epi32(marks[t].starts[C::START + run]);
-            let low = _mm512_add_epi32(line(&products[run][1][t]), start);
-            if WIDE {
-                join::<C>(line(&products[run][0][t]), low)
+    each_token!(T, {
+        let mut term = if C::LINES == 4 {
+            small::<WIDE>(
+                line(&products.0[0][which][0][T]),
+                line(&products.0[0][which][1][T]),
+                factors,
+            )
+        } else {
+            let dot = |run: usize| {
+                let start = _mm512_set1_epi32(marks[T].starts[C::START + run]);
+                let low = _mm512_add_epi32(line(&products.0[run][which][1][T]), start);
+                if WIDE {
+                    join::<C>(line(&products.0[run][which][0][T]), low)
+                } else {
+                    low
+                }
+            };
+            let term = _mm512_mullo_epi32(dot(0), first);
+            if C::RUNS == 2 {
+                _mm512_add_epi32(term, _mm512_mullo_epi32(dot(1), last))
             } else {
-                low
+                term
             }
         };
-        let mut term = _mm512_mullo_epi32(dot(0), first);
-        if C::RUNS == 2 {
-            term = _mm512_add_epi32(term, _mm512_mullo_epi32(dot(1), last));
-        }
         if let Some(offsets) = offsets {
-            term = _mm512_sub_epi32(term, offset::<WIDE, C>(offsets, &marks[t]));
+            term = _mm512_sub_epi32(term, offset::<WIDE, C>(offsets, &marks[T]));
         }
-        sums[t] = _mm512_add_epi32(sums[t], shifted(term, &marks[t].shift));
+        sums[T] = _mm512_add_epi32(sums[T], shifted(term, &marks[T].shift));
+    });
+}
+
+/// What [`small`] multiplies by: the multiplier, or 8 times it below and itself above.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn factors<const WIDE: bool>(multipliers: __m512i) -> __m512i {
+    let low = _mm512_set1_epi32(0xffff);
+    if !WIDE {
+        return _mm512_and_si512(multipliers, low);
     }
+    let eightfold = _mm512_and_si512(_mm512_slli_epi32::<3>(multipliers), low);
+    _mm512_or_si512(eightfold, _mm512_slli_epi32::<16>(multipliers))
+}
+
+/// The term of a block of signed 4-bit codes: its dot product, round(256 high + low, 5), times the multiplier.
+///
+/// Both halves of 8 high + ((low + 16) >> 5) have 16 bits: high is at most 32 * 8 * 127 in magnitude, the other part
+/// 1024; so has 8 times a multiplier. A dot product with 8-bit codes has 16 bits itself.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn small<const WIDE: bool>(high: __m512i, low: __m512i, factors: __m512i) -> __m512i {
+    if !WIDE {
+        return _mm512_madd_epi16(low, factors);
+    }
+    let up = _mm512_slli_epi32::<11>(_mm512_add_epi32(low, _mm512_set1_epi32(16)));
+    // Bits of `high` where the mask has ones, else of `up`.
+    let both = _mm512_ternarylogic_epi32::<0xd8>(up, high, _mm512_set1_epi32(0xffff));
+    _mm512_madd_epi16(both, factors)
 }

@@ -8,10 +8,10 @@
 use std::arch::x86_64::*;
 
 use super::element::{code, load};
-use super::math::{canon, exp, powers};
+use super::math::{canon, exp};
 use crate::backend::Heads;
 use crate::backend::cpu::{self, Cache, EXACT};
-use crate::math::pow2;
+use crate::math::{pow2, rcp};
 
 /// Thirty-two codes as 16-bit lanes.
 #[target_feature(enable = "avx512f,avx512bw,avx2")]
@@ -85,37 +85,27 @@ fn flush<const PARTS: usize>(sums: &[[__m512i; 2]; PARTS], out: &mut [i64]) {
     }
 }
 
-/// Sixteen positions: dot products and then weights, scores, units of values.
+/// Sixteen positions: dot products and then weights, scores, scales of values.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sixteen {
     weights: [i32; 16],
     scores: [f32; 16],
-    units: [i32; 16],
+    scales: [f32; 16],
 }
 
 impl Sixteen {
     /// [`cpu::weigh`] of the positions of the mask, the others' weights being 0; gives what they add to the total.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn weigh(&mut self, top: __m512, unit: i32, mask: u16) -> i32 {
+    fn weigh(&mut self, top: __m512, inverse: __m512, mask: u16) -> i32 {
         const DOWN: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
         let half = _mm512_set1_ps(0.5);
-        // SAFETY: sixteen numbers are 64 readable bytes.
-        let (scores, units) = unsafe {
-            (
-                _mm512_loadu_ps(self.scores.as_ptr()),
-                _mm512_loadu_si512(self.units.as_ptr().cast()),
-            )
-        };
-        let below = _mm512_min_epi32(
-            _mm512_sub_epi32(_mm512_set1_epi32(unit), units),
-            _mm512_set1_epi32(40),
-        );
         let e = _mm512_mul_ps(
-            exp(canon(_mm512_sub_ps(scores, top))),
+            exp(canon(_mm512_sub_ps(load(&self.scores), top))),
             _mm512_set1_ps(cpu::WEIGHT_ONE),
         );
-        let w = _mm512_mul_ps(e, powers(_mm512_sub_epi32(_mm512_setzero_si512(), below)));
+        let share = canon(_mm512_mul_ps(load(&self.scales), inverse));
+        let w = canon(_mm512_mul_ps(e, share));
         let p = _mm512_cvt_roundps_epi32::<DOWN>(_mm512_add_ps(e, half));
         let w = _mm512_maskz_cvt_roundps_epi32::<DOWN>(mask, _mm512_add_ps(w, half));
         // SAFETY: sixteen numbers are 64 writable bytes.
@@ -127,54 +117,51 @@ impl Sixteen {
 /// [`cpu::score`] of sixteen dot products.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn score(dots: &[i32; 16], units: &[i32; 16], heads: &Heads) -> __m512 {
+fn score(dots: &[i32; 16], scales: &[f32; 16], step: f32, heads: &Heads) -> __m512 {
     if heads.cap != 0.0 {
         let mut scores = [0.0; 16];
         for at in 0..16 {
-            scores[at] = cpu::score(dots[at], units[at], heads);
+            scores[at] = cpu::score(dots[at], scales[at], step, heads);
         }
         return load(&scores);
     }
     // SAFETY: sixteen numbers are 64 readable bytes.
-    let (dots, units) = unsafe {
-        (
-            _mm512_loadu_si512(dots.as_ptr().cast()),
-            _mm512_loadu_si512(units.as_ptr().cast()),
-        )
-    };
-    let score = canon(_mm512_mul_ps(_mm512_cvtepi32_ps(dots), powers(units)));
-    canon(_mm512_mul_ps(score, _mm512_set1_ps(heads.scale)))
+    let dots = unsafe { _mm512_loadu_si512(dots.as_ptr().cast()) };
+    let score = canon(_mm512_mul_ps(_mm512_cvtepi32_ps(dots), load(scales)));
+    canon(_mm512_mul_ps(score, _mm512_set1_ps(step)))
 }
 
 /// [`cpu::attend`] of a head of 32 `PARTS` numbers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
 fn parts<const PARTS: usize>(q: &[f32], cache: &Cache, seen: &[usize], heads: &Heads, out: &mut [f32]) {
-    let q_unit = cpu::unit(cpu::most(q), heads.profile);
-    let q = query::<PARTS>(q, q_unit);
+    let unit = cpu::unit(cpu::most(q), heads.profile);
+    let (q, step) = (query::<PARTS>(q, unit), cpu::step(unit, heads));
     let count = seen.len();
     // In whole sixteens; what is past the last position repeats it, and does not count.
     let place = |at: usize| seen[at.min(count - 1)];
     let mut lanes = vec![Sixteen::default(); count.div_ceil(16)];
-    let (mut top, mut unit) = (_mm512_set1_ps(f32::MIN), i32::MIN);
+    let (mut top, mut most) = (_mm512_set1_ps(f32::MIN), _mm512_setzero_ps());
     for (block, lane) in lanes.iter_mut().enumerate() {
-        let mut units = [0; 16];
+        let mut scales = [0.0; 16];
         for at in 0..16 {
             let place = place(16 * block + at);
-            units[at] = q_unit + i32::from(cache.key_units[place]);
-            lane.units[at] = i32::from(cache.value_units[place]);
-            unit = unit.max(lane.units[at]);
+            scales[at] = cache.key_scales[place];
+            lane.scales[at] = cache.value_scales[place];
         }
+        most = _mm512_max_ps(most, load(&lane.scales));
         for four in 0..4 {
             let keys = [0, 1, 2, 3].map(|at| cache.key(place(16 * block + 4 * four + at)));
             // SAFETY: four of sixteen numbers are sixteen writable bytes.
             unsafe { _mm_storeu_si128(lane.weights[4 * four..].as_mut_ptr().cast(), dots(&q, keys)) };
         }
-        let scores = score(&lane.weights, &units, heads);
+        let scores = score(&lane.weights, &scales, step, heads);
         top = _mm512_max_ps(top, scores);
         // SAFETY: sixteen numbers are 64 writable bytes.
         unsafe { _mm512_storeu_ps(lane.scores.as_mut_ptr(), scores) };
     }
     let top = _mm512_set1_ps(_mm512_reduce_max_ps(top));
+    let most = _mm512_reduce_max_ps(most);
+    let inverse = _mm512_set1_ps(rcp(most));
     let mut total = 0_i64;
     for (block, lane) in lanes.iter_mut().enumerate() {
         let mask = if count - 16 * block < 16 {
@@ -182,7 +169,7 @@ fn parts<const PARTS: usize>(q: &[f32], cache: &Cache, seen: &[usize], heads: &H
         } else {
             u16::MAX
         };
-        total += i64::from(lane.weigh(top, unit, mask));
+        total += i64::from(lane.weigh(top, inverse, mask));
     }
     let mut sums = [0_i64; 512];
     for (lanes, seen) in lanes.chunks(EXACT / 16).zip(seen.chunks(EXACT)) {
@@ -198,7 +185,7 @@ fn parts<const PARTS: usize>(q: &[f32], cache: &Cache, seen: &[usize], heads: &H
         }
         flush(&part, &mut sums);
     }
-    cpu::finish(&sums[..32 * PARTS], total, unit, out);
+    cpu::finish(&sums[..32 * PARTS], total, most, out);
 }
 
 /// [`cpu::attend`].

@@ -253,13 +253,13 @@ impl Product<'_> {
             let pair = step.min(tiles.end - tile);
             unit.load::<C>(w, tile, pair);
             for (first, tokens) in x.tiles() {
-                if tokens == TILE {
-                    let sums = unit.dots::<WIDE, C>(w, tile, pair, x, first);
-                    (0..pair).for_each(|at| self.put(tile + at, first, &sums[at]));
-                    continue;
-                }
-                for tile in tile..tile + pair {
-                    self.few::<WIDE, C>(tile, first, tokens);
+                for at in 0..pair {
+                    if tokens == TILE {
+                        let sums = unit.dots::<WIDE, C>(w, tile + at, at, x, first);
+                        self.put(tile + at, first, &sums);
+                    } else {
+                        self.few::<WIDE, C>(tile + at, first, tokens);
+                    }
                 }
             }
         }
