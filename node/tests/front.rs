@@ -192,6 +192,27 @@ async fn refusals_name_what_is_wrong() {
             "too-long",
         ),
         ("/v1/chat/completions", json!({"model": 1}), 400, "invalid"),
+        ("/v1/chat/completions", json!([]), 400, "invalid"),
+        ("/v1/chat/completions", json!({"messages": []}), 400, "invalid"),
+        (
+            "/v1/chat/completions",
+            chat(json!({"max_tokens": -1})),
+            400,
+            "invalid",
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "tiny", "input": "x"}),
+            404,
+            "no-route",
+        ),
+        ("/v1/models", json!({}), 405, "method"),
+        (
+            "/v1/completions",
+            json!({"model": "tiny", "prompt": "x".repeat(40 << 20)}),
+            413,
+            "body",
+        ),
         ("/v1/completions", json!({"model": "tiny"}), 400, "invalid"),
         (
             "/v1/completions",
@@ -217,9 +238,11 @@ async fn refusals_name_what_is_wrong() {
         assert_eq!(
             (got, answer["error"]["code"].as_str()),
             (status, Some(code)),
-            "{path} {body}: {answer}"
+            "{path} {:.200}: {answer}",
+            body.to_string()
         );
         assert!(answer["error"]["message"].as_str().unwrap().len() > 10);
+        assert_eq!(answer["error"]["type"], "invalid_request_error");
     }
     let bare = Node::start(&folder.path().join("bare"));
     let (status, answer) = ask(&bare, "/v1/chat/completions", chat(json!({}))).await;
@@ -287,7 +310,7 @@ async fn the_openai_client_works() {
         String::from_utf8_lossy(&script.stderr)
     );
     assert!(
-        out.lines().filter(|line| line.starts_with("ok ")).count() >= 6,
+        out.lines().filter(|line| line.starts_with("ok ")).count() >= 10,
         "{out}"
     );
 }
