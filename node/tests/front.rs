@@ -167,11 +167,9 @@ async fn completions_embeddings_and_models() {
     assert_eq!(models["data"][0]["weft"]["loaded"].as_array().unwrap().len(), 2);
 }
 
-#[tokio::test]
-async fn refusals_name_what_is_wrong() {
-    let folder = tempfile::tempdir().unwrap();
-    let node = node(folder.path(), &[]);
-    let cases = [
+/// Requests that are refused, each with status and code.
+fn refused() -> Vec<(&'static str, Value, u16, &'static str)> {
+    vec![
         (
             "/v1/chat/completions",
             chat(json!({"model": "other"})),
@@ -232,8 +230,14 @@ async fn refusals_name_what_is_wrong() {
             400,
             "invalid",
         ),
-    ];
-    for (path, body, status, code) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn refusals_name_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path(), &[]);
+    for (path, body, status, code) in refused() {
         let (got, answer) = ask(&node, path, body.clone()).await;
         assert_eq!(
             (got, answer["error"]["code"].as_str()),
