@@ -526,7 +526,7 @@ const MESSAGES: [Entry; 40] = [
     ),
 ];
 
-const EVALUATION: [Entry; 29] = [
+const EVALUATION: [Entry; 28] = [
     entry(
         "no-module",
         "the process names a module that nothing is known about",
@@ -578,14 +578,9 @@ const EVALUATION: [Entry; 29] = [
         "set `cu.inference.on = true`, or ask a node that does",
     ),
     entry(
-        "inference-device",
-        "the device that is to compute models cannot be read from the configuration",
-        "set `cu.inference.device` to auto, cpu, scalar or vulkan[:N]",
-    ),
-    entry(
         "inference-room",
         "a message asks a model for more memory or positions than this node gives",
-        "raise `cu.inference.memory_bytes_max` or `model_bytes_max`",
+        "raise `infer.service.memory_bytes_max`, `infer.service.positions_max` or `cu.inference.model_bytes_max`",
     ),
     entry(
         "inference-busy",

@@ -4,10 +4,13 @@
 
 mod fakes;
 
+use std::sync::Arc;
+
 use fakes::*;
 use inference::device::Device;
 use inference::encoder::Pooling;
 use inference::package;
+use inference::service::Service;
 use inference::testing::forge::{self, Shape};
 use serde_json::Value;
 use spec::contract::{Compute, Content};
@@ -37,8 +40,8 @@ fn on(device: &str) -> cu::Config {
         threads: 2,
         ..cu::Config::default()
     };
-    config.inference.device = device.into();
-    config.inference.threads = 1;
+    config.inference.service.device = device.parse().unwrap();
+    config.inference.service.threads = 1;
     config
 }
 
@@ -149,14 +152,21 @@ async fn however_it_is_evaluated_the_state_is_one() {
     says(&world, process, MEMORY).await;
     let replies = tell(&world, process).await;
     let root = world.root(process).await;
-    for device in ["scalar", "cpu", "vulkan"] {
+    for (device, name) in [("scalar", "cpu scalar"), ("cpu", "cpu "), ("vulkan", "vulkan ")] {
         if device == "vulkan" && !has_vulkan() {
             continue;
         }
         world.config = on(device);
         world.restart(false).await;
+        let service = shared(&world);
         assert_eq!(told(&world, process).await, replies, "{device}");
         assert_eq!(world.root(process).await, root, "{device}");
+        let computed: Vec<String> = service.loaded().into_iter().map(|one| one.device).collect();
+        assert_eq!(computed.len(), 2, "both models were asked: {computed:?}");
+        assert!(
+            computed.iter().all(|device| device.starts_with(name)),
+            "{computed:?}"
+        );
     }
     // From a checkpoint in the middle.
     let again = put(&world, process, &[("Action", "Tell")], "more");
@@ -182,11 +192,22 @@ async fn told(world: &World, process: ProcessId) -> Vec<Value> {
     replies
 }
 
-/// Whether the program can compute models on a Vulkan device of this machine.
+/// Has the unit ask a service that the test sees, too.
+fn shared(world: &World) -> Service {
+    let runtime = tokio::runtime::Handle::current();
+    let models = cu::ai::WeaveModels::new(world.permanent.clone(), runtime, 1 << 30, None);
+    let service = Service::open(world.config.inference.service.clone(), Arc::new(models));
+    assert!(world.cu.infer_with(service.clone()), "nothing was asked before");
+    service
+}
+
+/// Whether the program can compute models on a Vulkan device of this machine; where there must be one, its absence fails.
 fn has_vulkan() -> bool {
     let all = Device::all(1);
     let there = all.iter().any(|found| matches!(found.device, Device::Vulkan(_)));
     if !there {
+        let must = std::env::var_os("WEFT_NEED_VULKAN").is_some();
+        assert!(!must, "WEFT_NEED_VULKAN is set and there is no Vulkan device");
         eprintln!("SKIPPED: models are computed on no Vulkan device here");
     }
     there

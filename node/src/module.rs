@@ -139,15 +139,22 @@ pub fn item(wasm: Bytes, signer: &Signer) -> Result<DataItem> {
     Ok(DataItem::sign(&parts, signer)?)
 }
 
-/// The format of a file: Lua and packed encoders by their names, others by their shape.
+/// The format of a file: Lua by its name, others by their shape.
 fn recognise(file: &Path, bytes: &[u8], args: &ModuleAddArgs) -> Option<Description> {
     let format = match file.extension().and_then(|extension| extension.to_str()) {
         Some("lua") => ModuleFormat::Lua,
-        Some("safetensors") => return model("safetensors"),
         _ if bytes.starts_with(b"GGUF") => return model("gguf"),
+        Some("safetensors") => return model("safetensors"),
+        _ if packed(bytes) => return model("safetensors"),
         _ => ModuleFormat::detect(bytes)?,
     };
     Some(module(format, args))
+}
+
+/// Whether the bytes begin as a safetensors file does: the length of a JSON object, and the object.
+fn packed(bytes: &[u8]) -> bool {
+    let header = bytes.first_chunk().map(|length| u64::from_le_bytes(*length));
+    header.is_some_and(|length| length < bytes.len() as u64) && bytes.get(8) == Some(&b'{')
 }
 
 fn module(format: ModuleFormat, args: &ModuleAddArgs) -> Description {
@@ -186,7 +193,17 @@ pub fn add(args: &ModuleAddArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let id = runtime.block_on(upload(args, &description, wasm.into()))?;
+    let (bytes, taken) = (wasm.len(), wire::server::Limits::default().body_bytes_max);
+    let id = runtime.block_on(upload(args, &description, wasm.into()));
+    let id = match bytes > taken {
+        true => id.with_context(|| {
+            format!(
+                "{bytes} bytes did not go up; a node takes {taken} unless its `http.body_bytes_max` is raised, and models of \
+                 any size as files ID.gguf in its folder `cu.inference.models`"
+            )
+        })?,
+        false => id?,
+    };
     println!("{id}");
     if args.id.is_some() {
         eprintln!(

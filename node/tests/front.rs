@@ -167,11 +167,9 @@ async fn completions_embeddings_and_models() {
     assert_eq!(models["data"][0]["weft"]["loaded"].as_array().unwrap().len(), 2);
 }
 
-#[tokio::test]
-async fn refusals_name_what_is_wrong() {
-    let folder = tempfile::tempdir().unwrap();
-    let node = node(folder.path(), &[]);
-    let cases = [
+/// Requests that are refused, each with status and code.
+fn refused() -> Vec<(&'static str, Value, u16, &'static str)> {
+    vec![
         (
             "/v1/chat/completions",
             chat(json!({"model": "other"})),
@@ -192,6 +190,27 @@ async fn refusals_name_what_is_wrong() {
             "too-long",
         ),
         ("/v1/chat/completions", json!({"model": 1}), 400, "invalid"),
+        ("/v1/chat/completions", json!([]), 400, "invalid"),
+        ("/v1/chat/completions", json!({"messages": []}), 400, "invalid"),
+        (
+            "/v1/chat/completions",
+            chat(json!({"max_tokens": -1})),
+            400,
+            "invalid",
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "tiny", "input": "x"}),
+            404,
+            "no-route",
+        ),
+        ("/v1/models", json!({}), 405, "method"),
+        (
+            "/v1/completions",
+            json!({"model": "tiny", "prompt": "x".repeat(40 << 20)}),
+            413,
+            "body",
+        ),
         ("/v1/completions", json!({"model": "tiny"}), 400, "invalid"),
         (
             "/v1/completions",
@@ -211,15 +230,23 @@ async fn refusals_name_what_is_wrong() {
             400,
             "invalid",
         ),
-    ];
-    for (path, body, status, code) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn refusals_name_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path(), &[]);
+    for (path, body, status, code) in refused() {
         let (got, answer) = ask(&node, path, body.clone()).await;
         assert_eq!(
             (got, answer["error"]["code"].as_str()),
             (status, Some(code)),
-            "{path} {body}: {answer}"
+            "{path} {:.200}: {answer}",
+            body.to_string()
         );
         assert!(answer["error"]["message"].as_str().unwrap().len() > 10);
+        assert_eq!(answer["error"]["type"], "invalid_request_error");
     }
     let bare = Node::start(&folder.path().join("bare"));
     let (status, answer) = ask(&bare, "/v1/chat/completions", chat(json!({}))).await;
@@ -287,7 +314,7 @@ async fn the_openai_client_works() {
         String::from_utf8_lossy(&script.stderr)
     );
     assert!(
-        out.lines().filter(|line| line.starts_with("ok ")).count() >= 6,
+        out.lines().filter(|line| line.starts_with("ok ")).count() >= 10,
         "{out}"
     );
 }

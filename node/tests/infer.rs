@@ -151,10 +151,23 @@ fn a_wrong_token_is_bisected_to_the_operator() {
         .unwrap();
     wrong[gate.start + 2] ^= 0x40;
     std::fs::write(path("wrong.gguf"), wrong).unwrap();
-    for model in ["m", "wrong"] {
-        let args = format!("trace r.json --model {model}.gguf --token 4 --out {model}.json");
+    // Its maker made the receipt with that file, which it takes for the right one.
+    let mut makers = receipt.clone();
+    makers["model"] = Value::from(blake3::hash(&std::fs::read(path("wrong.gguf")).unwrap()).to_string());
+    std::fs::write(path("makers.json"), makers.to_string()).unwrap();
+    for (receipt, model) in [("r", "m"), ("makers", "wrong")] {
+        let args = format!("trace {receipt}.json --model {model}.gguf --token 4 --out {model}.json");
         assert!(infer(folder.path(), &args).status.success());
     }
+    let told = json(&infer(
+        folder.path(),
+        "trace r.json --model m.gguf --token 4 --json --device scalar",
+    ));
+    assert_eq!(
+        (&told["driver"], told["trace"]["steps"].is_array()),
+        (&Value::from("native"), true)
+    );
+    std::fs::write(path("told.json"), told.to_string()).unwrap();
     let verify = |trace: &str| {
         let output = infer(
             folder.path(),
@@ -174,7 +187,9 @@ fn a_wrong_token_is_bisected_to_the_operator() {
         "this machine is right: {plain}"
     );
     assert!(plain["driver"].is_string());
-    assert!(verify(" --trace m.json")["bisect"]["receipt_wrong_at"].is_null());
+    for right in ["m", "told"] {
+        assert!(verify(&format!(" --trace {right}.json"))["bisect"]["receipt_wrong_at"].is_null());
+    }
     let found = &verify(" --trace wrong.json")["bisect"]["receipt_wrong_at"];
     assert_eq!(
         (&found["layer"], &found["operator"]),
@@ -204,6 +219,119 @@ fn decoders_give_vectors_and_devices_prove_themselves() {
     for line in String::from_utf8(devices.stdout).unwrap().lines() {
         let device: Value = serde_json::from_str(line).unwrap();
         assert_eq!(device["proved"], true, "{device}");
-        assert!(device["name"].is_string() && device["driver"].is_string());
+        assert!(device["name"].is_string());
+        assert!(!device["driver"].as_str().unwrap().is_empty());
+    }
+}
+
+/// What a command that fails says; it must end by itself.
+fn refusal(folder: &Path, args: &str) -> String {
+    let output = infer(folder, args);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{args}: {said}");
+    said
+}
+
+#[test]
+fn refusals_name_the_place_and_the_remedy() {
+    let folder = folder();
+    let whole = std::fs::read(folder.path().join("m.gguf")).unwrap();
+    std::fs::write(folder.path().join("cut.gguf"), &whole[..whole.len() - 9]).unwrap();
+    std::fs::write(folder.path().join("short.gguf"), &whole[..300]).unwrap();
+    for (args, words) in [
+        ("logits --model cut.gguf --tokens 1", ["cut.gguf", "is it whole"]),
+        (
+            "generate --model short.gguf --prompt x",
+            ["short.gguf", "is it whole"],
+        ),
+        ("generate --model . --prompt x", ["infer embed", "GGUF"]),
+        (
+            "bench --model none.gguf",
+            ["cannot read none.gguf", "No such file"],
+        ),
+        (
+            "bench --model m.gguf --prompt-tokens 99999999999",
+            ["100000000063", "together"],
+        ),
+        (
+            "logits --model m.gguf --tokens 1 --threads 100000",
+            ["100000 threads", "to 1024"],
+        ),
+        (
+            "embed --model m.gguf --threads 100000",
+            ["100000 threads", "to 1024"],
+        ),
+        (
+            "generate --model m.gguf --prompt x --max-tokens 60000",
+            ["positions", "--max-tokens"],
+        ),
+        (
+            "generate --model m.gguf --prompt x --temperature -1",
+            ["temperature", "0.001 to 100"],
+        ),
+        (
+            "generate --model m.gguf --prompt x --profile a4",
+            ["a4", "a16 or a8"],
+        ),
+        (
+            "generate --model m.gguf --prompt x --device vulkan:97",
+            ["vulkan", "97"],
+        ),
+        ("embed --model m.gguf --device vulkan:97", ["vulkan", "97"]),
+        ("bench --model m.gguf --device vulkan:97", ["vulkan", "97"]),
+        ("verify m.gguf --model m.gguf", ["m.gguf is no receipt", "line 1"]),
+    ] {
+        let said = refusal(folder.path(), args);
+        assert!(words.iter().all(|word| said.contains(word)), "{args}: {said}");
+    }
+}
+
+#[test]
+fn a_changed_receipt_is_refused_where_it_was_changed() {
+    let folder = folder();
+    let other = forge::model(&Shape::tiny(), "Q8_0", 9);
+    std::fs::write(folder.path().join("other.gguf"), other).unwrap();
+    let args = "generate --model m.gguf --prompt Once --max-tokens 5 --profile a8 --receipt r.json --json";
+    let answer = json(&infer(folder.path(), args));
+    assert!(
+        infer(folder.path(), "verify r.json --model m.gguf")
+            .status
+            .success(),
+        "in its own profile"
+    );
+    let said = refusal(folder.path(), "verify r.json --model m.gguf --profile a16");
+    assert!(said.contains("--profile"), "{said}");
+    let id = answer["receipt"]["model"].as_str().unwrap();
+    for command in ["verify", "trace"] {
+        let said = refusal(folder.path(), &format!("{command} r.json --model other.gguf"));
+        assert!(
+            said.contains("receipt, model") && said.contains(id) && said.contains("--model"),
+            "{said}"
+        );
+    }
+    let said = refusal(folder.path(), "verify r.json --model m.gguf --trace none.json");
+    assert!(said.contains("cannot read none.json"), "{said}");
+    type Change = fn(&mut Value);
+    let changes: [(Change, &str); 6] = [
+        (|r| r["gas"] = Value::from(1), "receipt, gas"),
+        (|r| r["finish"] = Value::from("stop"), "receipt, finish"),
+        (|r| r["seed"] = r["head"].clone(), "receipt, head"),
+        (|r| r["tokens"] = Value::from([1]), "receipt, chain"),
+        (|r| r["chain"][3] = r["chain"][2].clone(), "receipt, token 3"),
+        (|r| r["format"] = Value::from("weft-receipt-2"), "weft-receipt-1"),
+    ];
+    for (change, place) in changes {
+        let mut forged = answer["receipt"].clone();
+        change(&mut forged);
+        std::fs::write(folder.path().join("f.json"), forged.to_string()).unwrap();
+        let said = refusal(folder.path(), "verify f.json --model m.gguf");
+        assert!(said.contains(place), "{place}: {said}");
+        let told = infer(folder.path(), "verify f.json --model m.gguf --json");
+        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert!(
+            told["ok"] == false && told["error"].as_str().unwrap().contains(place),
+            "{told}"
+        );
+        assert!(told["device"].is_string() && told["driver"].is_string());
     }
 }

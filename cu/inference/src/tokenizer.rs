@@ -3,10 +3,13 @@
 //! Not here: what tokens mean to a model. Invariant: the same file and text give the same tokens on every machine, and
 //! a text never yields a special token, whatever it spells.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use kitoken::{Kitoken, SpecialTokenKind};
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::vocabulary::PATTERNS;
 
 /// Bytes of a text that is tokenized at once.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -38,8 +41,12 @@ impl Tokenizer {
         for part in ["padding", "truncation", "post_processor"] {
             fields.insert(part.to_owned(), Value::Null);
         }
-        let library = Kitoken::from_tokenizers_slice(file.to_string().as_bytes());
-        let library = library.map_err(|error| broken(format!("{error:?}")))?;
+        known(&file)?;
+        let text = file.to_string();
+        let library = guarded(
+            || Kitoken::from_tokenizers_slice(text.as_bytes()).map_err(|error| broken(format!("{error:?}"))),
+            || broken("its parts do not fit together"),
+        )?;
         Ok(Tokenizer {
             library,
             before,
@@ -54,9 +61,15 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
         limited("a text, in bytes", text.len(), TEXT_BYTES_MAX)?;
         let specials: &[SpecialTokenKind] = &[];
-        self.library
-            .encode(text, specials)
-            .map_err(|error| Error::Invalid(format!("a text: {error}")))
+        let encode = || self.library.encode(text, specials);
+        guarded(
+            || encode().map_err(|error| Error::Invalid(format!("a text: {error}"))),
+            || {
+                Error::Invalid(
+                    "a text that cannot be cut into words, as very many blanks in a row".to_owned(),
+                )
+            },
+        )
     }
 
     /// The tokens of a text between those that the file puts around one, at most `most` in all: what is too much is cut
@@ -76,9 +89,72 @@ impl Tokenizer {
     /// A token outside the vocabulary.
     pub fn decode(&self, tokens: &[u32]) -> Result<Vec<u8>, Error> {
         let specials: &[SpecialTokenKind] = &[];
-        self.library
-            .decode(tokens, specials)
-            .map_err(|error| Error::Invalid(format!("tokens: {error}")))
+        let decode = || self.library.decode(tokens, specials);
+        guarded(
+            || decode().map_err(|error| Error::Invalid(format!("tokens: {error}"))),
+            || Error::Invalid("tokens that have no text".to_owned()),
+        )
+    }
+}
+
+/// The library panics where its own bounds are passed, which are counts and so the same everywhere: that is a refusal. It has
+/// no state that could stay half changed.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Error>, refusal: impl FnOnce() -> Error) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(refusal()))
+}
+
+/// Lets through what encoders and vocabularies here have. The library takes more, and trusts it: a pattern of a file's own can
+/// cost more than there is, a list without a word ends the program.
+fn known(file: &Value) -> Result<(), Error> {
+    let model = &file["model"];
+    if !matches!(model["type"].as_str(), None | Some("WordPiece" | "BPE")) || model["vocab"].is_array() {
+        let kind = &model["type"];
+        return Err(Error::Unsupported(format!(
+            "a tokenizer of kind {kind}: WordPiece and BPE are read"
+        )));
+    }
+    if model["vocab"].as_object().is_none_or(serde_json::Map::is_empty) {
+        return Err(broken("its vocabulary has no token"));
+    }
+    let forms = [
+        "BertNormalizer",
+        "NFC",
+        "NFD",
+        "NFKC",
+        "NFKD",
+        "Lowercase",
+        "StripAccents",
+    ];
+    steps(&file["normalizer"], "normalizers", &forms)?;
+    steps(
+        &file["pre_tokenizer"],
+        "pretokenizers",
+        &["BertPreTokenizer", "ByteLevel", "Split"],
+    )?;
+    steps(&file["decoder"], "decoders", &["WordPiece", "ByteLevel"])
+}
+
+/// Refuses a step that is none of the known ones, nor a sequence of those.
+fn steps(step: &Value, list: &str, known: &[&str]) -> Result<(), Error> {
+    let one = |step: &Value| {
+        let pattern = step["pattern"]["Regex"].as_str();
+        let fits = step["type"] != "Split" || pattern.is_some_and(|own| PATTERNS.contains(&own));
+        match step["type"].as_str().is_some_and(|kind| known.contains(&kind)) && fits {
+            true => Ok(()),
+            false => {
+                let why = format!(
+                    "a tokenizer's step {}; known are {}",
+                    step["type"],
+                    known.join(", ")
+                );
+                Err(Error::Unsupported(why))
+            }
+        }
+    };
+    match &step[list] {
+        _ if step.is_null() => Ok(()),
+        Value::Array(inner) if step["type"] == "Sequence" => inner.iter().try_for_each(one),
+        _ => one(step),
     }
 }
 

@@ -347,7 +347,8 @@ fn pairs(file: &Gguf<'_>, pieces: &[Piece]) -> Result<Vec<u8>, Error> {
     Ok(whole.to_string().into_bytes())
 }
 
-/// How families cut a text into words before byte pairs are merged.
+/// How families cut a text into words before byte pairs are merged; no file's own pattern is run.
+pub(crate) const PATTERNS: [&str; 3] = [GPT_2, LLAMA_3, QWEN_2];
 const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";

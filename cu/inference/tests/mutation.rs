@@ -7,6 +7,7 @@
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use inference::Profile;
@@ -16,11 +17,14 @@ use inference::encoder::{Config, Encoder, Pooling};
 use inference::gguf::Gguf;
 use inference::safetensors::Safetensors;
 use inference::tokenizer::Tokenizer;
+use inference::vocabulary::Vocabulary;
+use serde_json::{Map, Value};
 use support::Random;
 use support::forge::{self, Shape};
 
-/// Bytes held at most, by all tests of this file together: hundreds of times the files, far from what they may claim.
-const BYTES_MAX: usize = 64 << 20;
+/// Bytes held at most, by all tests of this file together: far from what files may claim. A text of a mebibyte that is
+/// cut into words takes most of it.
+const BYTES_MAX: usize = 160 << 20;
 
 /// The system's allocator, counting.
 struct Counting;
@@ -50,6 +54,22 @@ static ALLOCATOR: Counting = Counting;
 fn bounded() {
     let most = MOST.load(Ordering::Relaxed);
     assert!(most < BYTES_MAX, "{most} bytes held at once");
+}
+
+/// The library's panics are refusals, so nobody needs to read of them.
+fn quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let told = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !panic
+                .location()
+                .is_some_and(|place| place.file().contains("kitoken"))
+            {
+                told(panic);
+            }
+        }));
+    });
 }
 
 fn tries() -> usize {
@@ -171,12 +191,250 @@ fn broken_tokenizers_load_or_are_refused() {
         mutate(&mut bytes, whole.len(), random);
         if let Ok(tokenizer) = Tokenizer::read(&bytes) {
             loaded += 1;
-            // What it does with a text is its own business, as long as it ends in tokens or a refusal.
-            let _ = tokenizer.encode_whole("Ab [CLS] b\u{e9}", 16);
+            cuts(&tokenizer);
         }
     }
     println!("{loaded} loaded");
     assert!(loaded > 0);
+    bounded();
+}
+
+/// What a tokenizer does with a text is its own business, as long as it ends in tokens or a refusal.
+fn cuts(tokenizer: &Tokenizer) {
+    for text in TEXTS {
+        if let Ok(tokens) = tokenizer.encode_whole(text, 16) {
+            let _ = tokenizer.decode(&tokens);
+        }
+    }
+}
+
+const TEXTS: [&str; 3] = [
+    "Ab [CLS] b\u{e9}",
+    "",
+    " aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa! \u{30c6}1  \n",
+];
+
+/// Something odd that is JSON: of another type, too large, empty, or a part of another tokenizer.
+fn odd(random: &mut Random) -> Value {
+    const ODD: [&str; 25] = [
+        r#"{"type":"NFD"}"#,
+        "null",
+        "true",
+        "0",
+        "-1",
+        "18446744073709551615",
+        "4294967295",
+        "1e308",
+        "0.5",
+        r#""""#,
+        r#""a""#,
+        r#""[UNK]""#,
+        r#""\u0000""#,
+        r#""(((""#,
+        r#""(a|aa)+$""#,
+        "[]",
+        "{}",
+        "[[[]]]",
+        r#"["a",0]"#,
+        r#"{"String":""}"#,
+        r#"{"Regex":"(?=a)(a|aa)+$"}"#,
+        r#"{"type":"Split","pattern":{"String":""},"behavior":"Isolated","invert":false}"#,
+        r#"{"type":"Replace","pattern":{"Regex":""},"content":"a"}"#,
+        r#"{"type":"Strip","content":"a","start":99999999999,"stop":9}"#,
+        r#"{"type":"Precompiled","precompiled_charsmap":"AAAA"}"#,
+    ];
+    serde_json::from_str(ODD[random.below(ODD.len())]).unwrap()
+}
+
+/// Changes one place of a JSON value, whatever lies there.
+fn disturb(value: &mut Value, random: &mut Random) {
+    let (here, what) = (random.below(5) == 0, random.below(3));
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            let key = map.keys().nth(random.below(map.len())).unwrap().clone();
+            match (here, what) {
+                (true, 0) => drop(map.remove(&key)),
+                (true, 1) => map[&key] = Value::Object(Map::new()),
+                (true, _) => map[&key] = odd(random),
+                _ => disturb(&mut map[&key], random),
+            }
+        }
+        Value::Array(list) if !list.is_empty() => {
+            let at = random.below(list.len());
+            match (here, what) {
+                (true, 0) => drop(list.remove(at)),
+                (true, 1) => list.clear(),
+                (true, _) => list[at] = odd(random),
+                _ => disturb(&mut list[at], random),
+            }
+        }
+        other => *other = odd(random),
+    }
+}
+
+/// Tokenizers of kinds that files have.
+fn kinds() -> [Value; 3] {
+    let texts = [
+        r####"{"version":"1.0","added_tokens":[{"id":0,"content":"[UNK]","special":true,"single_word":false,
+        "lstrip":false,"rstrip":false,"normalized":false}],"normalizer":{"type":"BertNormalizer","clean_text":true,
+        "handle_chinese_chars":true,"strip_accents":null,"lowercase":true},"pre_tokenizer":{"type":"BertPreTokenizer"},
+        "post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"[CLS]","type_id":0}},
+        {"Sequence":{"id":"A","type_id":0}}],"pair":[],"special_tokens":{"[CLS]":{"id":"[CLS]","ids":[1],"tokens":["[CLS]"]}}},
+        "decoder":{"type":"WordPiece","prefix":"##","cleanup":true},"model":{"type":"WordPiece","unk_token":"[UNK]",
+        "continuing_subword_prefix":"##","max_input_chars_per_word":100,"vocab":{"[UNK]":0,"[CLS]":1,"[SEP]":2,"a":3,
+        "##b":4,"b":5,"##a":6}}}"####,
+        r####"{"version":"1.0","added_tokens":[{"id":4,"content":"<s>","special":true,"single_word":false,
+        "lstrip":false,"rstrip":false,"normalized":false}],"normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"Sequence",
+        "pretokenizers":[{"type":"Split","pattern":{"Regex":"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"},"behavior":"Isolated","invert":false},
+        {"type":"ByteLevel","add_prefix_space":false,"trim_offsets":false,"use_regex":false}]},"post_processor":null,
+        "decoder":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true},"model":{"type":"BPE",
+        "dropout":null,"unk_token":null,"continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":false,
+        "byte_fallback":false,"vocab":{"a":0,"b":1,"ab":2,"aa":3,"<s>":4,"A":5},"merges":["a b","a a"]}}"####,
+        r####"{"version":"1.0","added_tokens":[{"id":0,"content":"<unk>","special":true,"single_word":false,
+        "lstrip":false,"rstrip":false,"normalized":false}],"normalizer":{"type":"Sequence","normalizers":[{"type":"Nmt"},
+        {"type":"NFKC"},{"type":"Replace","pattern":{"Regex":" {2,}"},"content":" "}]},"pre_tokenizer":{"type":"Metaspace",
+        "replacement":"\u2581","add_prefix_space":true,"prepend_scheme":"always"},"post_processor":null,
+        "decoder":{"type":"Metaspace","replacement":"\u2581","add_prefix_space":true,"prepend_scheme":"always"},
+        "model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0.0],["\u2581",-2.0],["a",-1.5],["b",-3.0],["ab",-2.5]]}}"####,
+    ];
+    texts.map(|text| serde_json::from_str(text).unwrap())
+}
+
+/// Files that are JSON of a tokenizer's form, with parts that do not belong there.
+#[test]
+fn odd_tokenizers_load_or_are_refused() {
+    quiet();
+    let (random, kinds) = (&mut Random(95), kinds());
+    let read = |kind: &Value| Tokenizer::read(kind.to_string().as_bytes()).is_ok();
+    assert_eq!(kinds.each_ref().map(read), [true, true, false]);
+    let (mut refused, mut loaded) = (0, 0);
+    for n in 0..tries() {
+        let mut value = kinds[n % kinds.len()].clone();
+        for _ in 0..=random.below(3) {
+            disturb(&mut value, random);
+        }
+        match Tokenizer::read(value.to_string().as_bytes()) {
+            Ok(tokenizer) => {
+                loaded += 1;
+                cuts(&tokenizer);
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().len() < 4096, "a refusal that does not end");
+            }
+        }
+    }
+    println!("{refused} refused, {loaded} loaded");
+    assert!(refused > 0 && loaded > 0);
+    bounded();
+}
+
+/// A file of entries alone: a vocabulary of byte pairs.
+fn pairs() -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let entry =
+        |key: &str, kind: u32, value: Vec<u8>| [text(key), kind.to_le_bytes().to_vec(), value].concat();
+    let list = |items: &[&str]| {
+        let head = [&8_u32.to_le_bytes()[..], &(items.len() as u64).to_le_bytes()].concat();
+        [head, items.iter().flat_map(|item| text(item)).collect()].concat()
+    };
+    let types: Vec<u8> = [3_i32, 1, 1, 1, 1, 1]
+        .iter()
+        .flat_map(|kind| kind.to_le_bytes())
+        .collect();
+    let entries = [
+        entry("tokenizer.ggml.model", 8, text("gpt2")),
+        entry("tokenizer.ggml.pre", 8, text("qwen2")),
+        entry(
+            "tokenizer.ggml.tokens",
+            9,
+            list(&["<s>", "a", "b", "ab", "aa", "A"]),
+        ),
+        entry(
+            "tokenizer.ggml.token_type",
+            9,
+            [&5_u32.to_le_bytes()[..], &6_u64.to_le_bytes(), &types].concat(),
+        ),
+        entry("tokenizer.ggml.merges", 9, list(&["a b", "a a"])),
+        entry("tokenizer.ggml.bos_token_id", 4, vec![0; 4]),
+    ];
+    let count = (entries.len() as u64).to_le_bytes();
+    [
+        &b"GGUF"[..],
+        &3_u32.to_le_bytes(),
+        &[0; 8],
+        &count,
+        &entries.concat(),
+    ]
+    .concat()
+}
+
+/// Texts that patterns go back and forth over.
+#[test]
+fn long_texts_end_in_tokens_or_a_refusal() {
+    quiet();
+    let file = pairs();
+    let mut whole = file.clone();
+    for pre in ["qwen2", "gpt-2"] {
+        let at = file.windows(5).position(|five| five == b"qwen2").unwrap();
+        whole[at..at + 5].copy_from_slice(pre.as_bytes());
+        let vocabulary = Vocabulary::read(&Gguf::parse(&whole).unwrap()).unwrap();
+        for (part, times) in [
+            (" ", 1 << 20),
+            ("\n", 1 << 20),
+            ("a ", 1 << 19),
+            (" \t", 1 << 19),
+            ("a", 1 << 20),
+        ] {
+            for end in ["", "a"] {
+                let mut text = part.repeat(times);
+                text.truncate((1 << 20) - end.len());
+                text.push_str(end);
+                let refused = vocabulary.encode(&text).err();
+                assert!(
+                    refused.is_none_or(|error| error.to_string().contains("a text")),
+                    "{pre} {part:?}"
+                );
+            }
+        }
+    }
+    bounded();
+}
+
+#[test]
+fn broken_vocabularies_load_or_are_refused() {
+    let random = &mut Random(94);
+    let scored = Shape {
+        layers: 1,
+        width: 32,
+        inner: 32,
+        heads: [2, 1, 16],
+        vocabulary: 260,
+        ..Shape::tiny()
+    };
+    let whole = [forge::model(&scored, "Q8_0", 8), pairs()];
+    let (mut refused, mut loaded) = ([0; 2], [0; 2]);
+    for n in 0..tries() {
+        let mut bytes = whole[n % 2].clone();
+        mutate(&mut bytes, 7000, random);
+        match Gguf::parse(&bytes).and_then(|file| Vocabulary::read(&file)) {
+            Ok(vocabulary) => {
+                loaded[n % 2] += 1;
+                for text in TEXTS {
+                    let _ = vocabulary
+                        .encode(text)
+                        .and_then(|tokens| vocabulary.decode(&tokens));
+                }
+                let _ = vocabulary.special("<s>");
+            }
+            Err(error) => {
+                refused[n % 2] += 1;
+                assert!(error.to_string().len() < 4096, "a refusal that does not end");
+            }
+        }
+    }
+    println!("{refused:?} refused, {loaded:?} loaded");
+    assert!(refused.iter().chain(&loaded).all(|count| *count > 0));
     bounded();
 }
 

@@ -77,7 +77,28 @@ fn forge_bit(receipt: &mut Receipt, random: &mut Random) -> String {
         text.replace_range(at..=at, &format!("{digit:x}"));
     };
     let (token, bit) = (random.below(receipt.tokens.len()), random.below(32));
-    match random.below(9) {
+    let ascii = |text: &mut String, random: &mut Random| {
+        let mut bytes = std::mem::take(text).into_bytes();
+        let at = random.below(bytes.len());
+        bytes[at] ^= 1 << random.below(7);
+        *text = String::from_utf8(bytes).unwrap();
+    };
+    match random.below(15) {
+        9 => receipt.top_p_bits ^= 1 << bit,
+        10 => receipt.tokens_max ^= 1 << bit,
+        11 => receipt.stops[0] ^= 1 << bit,
+        12 => {
+            receipt.finish = Finish::Stop;
+            return "receipt, finish".to_owned();
+        }
+        13 => {
+            ascii(&mut receipt.format, random);
+            return "receipt, format".to_owned();
+        }
+        14 => {
+            ascii(&mut receipt.profile, random);
+            return "receipt, profile".to_owned();
+        }
         0 => receipt.prompt[random.below(4)] ^= 1 << bit,
         1 => receipt.temperature_bits ^= 1 << bit,
         2 => receipt.top_k ^= 1 << bit,
@@ -110,7 +131,9 @@ fn every_changed_bit_is_caught_and_located() {
         .and_then(|n| n.parse().ok())
         .unwrap_or(300);
     let mut engine = engine(Host::new(Level::best(), 1), &forge::llama(&Shape::tiny(), "Q8_0"));
-    let (honest, random) = (ask(&mut engine, &request(0.9, vec![])), &mut Random(5));
+    // A token that ends, which this answer does not reach.
+    let (honest, random) = (ask(&mut engine, &request(0.9, vec![2])), &mut Random(5));
+    assert_eq!(honest.finish, Finish::Length);
     for _ in 0..tries {
         let mut forged = honest.clone();
         let place = forge_bit(&mut forged, random);
@@ -119,5 +142,18 @@ fn every_changed_bit_is_caught_and_located() {
             .to_string();
         assert!(error.starts_with(&place), "{place}: {error}");
     }
+    // Bits of the file itself: no reader takes it for another receipt that passes, or for this one.
+    let file = serde_json::to_vec(&honest).unwrap();
+    let mut read = 0;
+    for _ in 0..tries {
+        let mut forged = file.clone();
+        forged[random.below(file.len())] ^= 1 << random.below(8);
+        if let Ok(forged) = serde_json::from_slice::<Receipt>(&forged) {
+            let error = verify(&mut engine, &blake3::hash(b"model"), &forged).unwrap_err();
+            assert!(error.to_string().starts_with("receipt, "), "{error}");
+            read += 1;
+        }
+    }
+    assert!(read > 0);
     assert_eq!(engine.free(), 256);
 }

@@ -40,12 +40,9 @@ const QUESTION_BYTES_MAX: usize = 4 << 20;
 pub struct Settings {
     /// Whether this node answers at all. Where it does not, a message that asks waits.
     pub on: bool,
-    /// What computes, where nobody hands in a service: `auto`, `cpu`, `scalar` or `vulkan[:N]`.
-    pub device: String,
-    /// Threads of the processor that compute; 0 takes one per core.
-    pub threads: usize,
-    /// Bytes that loaded models take together.
-    pub memory_bytes_max: u64,
+    /// What computes, where nobody hands in a service. A node does, by its table `[infer]`.
+    #[serde(skip)]
+    pub service: ServiceConfig,
     /// Folder of model files named by their ids, looked into before the weave.
     pub models: Option<std::path::PathBuf>,
     /// Largest model, in bytes.
@@ -60,12 +57,9 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        let service = ServiceConfig::default();
         Settings {
             on: true,
-            device: "auto".into(),
-            threads: 0,
-            memory_bytes_max: service.memory_bytes_max,
+            service: ServiceConfig::default(),
             models: None,
             model_bytes_max: 16 << 30,
             gas_max: 100_000_000_000_000,
@@ -130,15 +124,6 @@ impl Ai {
         if let Some(service) = self.service.get() {
             return Ok(service);
         }
-        let device = self.settings.device.parse().map_err(|error: inference::Error| {
-            Refusal::limit("inference-device", format!("`cu.inference.device`: {error}"))
-        })?;
-        let config = ServiceConfig {
-            device,
-            threads: self.settings.threads,
-            memory_bytes_max: self.settings.memory_bytes_max,
-            ..ServiceConfig::default()
-        };
         let models = WeaveModels::new(
             self.permanent.clone(),
             self.runtime.clone(),
@@ -147,7 +132,7 @@ impl Ai {
         );
         Ok(self
             .service
-            .get_or_init(|| Service::open(config, Arc::new(models))))
+            .get_or_init(|| Service::open(self.settings.service.clone(), Arc::new(models))))
     }
 }
 

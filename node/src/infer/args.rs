@@ -43,15 +43,15 @@ Examples:
 /// Which model, and what computes it.
 #[derive(Args, Debug)]
 pub struct ModelArgs {
-    /// The model: a GGUF file.
+    /// The model: a GGUF file of a decoder.
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
     /// What computes: auto, cpu, scalar or vulkan[:N]. One that is named never falls back to another.
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// How fine activations are: a16 or a8. They give different answers.
-    #[arg(long, default_value = "a16")]
-    pub profile: String,
+    /// How fine activations are: a16 or a8. They give different answers. Default: a receipt's own, else a16.
+    #[arg(long)]
+    pub profile: Option<String>,
     /// Threads; 0 for one per processor. Never changes an answer.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -75,13 +75,13 @@ pub struct GenerateArgs {
     #[arg(long, default_value_t = 128)]
     pub max_tokens: usize,
     /// 0 takes the likeliest token; larger is more varied.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     pub temperature: f32,
     /// Only this many of the likeliest tokens; 0 for all.
     #[arg(long, default_value_t = 0)]
     pub top_k: u32,
     /// Only the likeliest tokens with this share of the probability.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub top_p: f32,
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
@@ -123,7 +123,7 @@ pub struct TraceArgs {
     /// Which token of the answer, from 0. Default: the first.
     #[arg(long, value_name = "N")]
     pub token: Option<usize>,
-    /// Write the trace here instead of to standard output.
+    /// Write the trace here instead of to standard output. With `--json` the device stands beside it.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }

@@ -2,9 +2,10 @@
 
 use std::io::Write;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use inference::Profile;
 use inference::engine::{Sequence, Wanted};
-use inference::generate::{self, Request, logits_hash};
+use inference::generate::{self, Receipt, Request, TOKENS_MAX, logits_hash};
 use inference::rope::POSITIONS_MAX;
 use inference::sample::Settings;
 use serde_json::json;
@@ -19,14 +20,33 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
         .prompt
         .as_ref()
         .map_or(args.tokens.len(), |text| text.len() + 8);
-    let mut loaded = load(&args.model, (prompt + args.max_tokens).min(POSITIONS_MAX))?;
+    let positions = prompt.saturating_add(args.max_tokens).min(POSITIONS_MAX);
+    let mut loaded = load(&args.model, Profile::A16, positions)?;
     let request = request(args, &loaded)?;
-    let mut out = std::io::stdout().lock();
+    fits(&request, loaded.engine.free())?;
     let receipt = generate::generate(loaded.engine.as_mut(), &loaded.id, &request, &mut |_| ())?;
-    if let Some(path) = &args.receipt {
-        let text = serde_json::to_vec_pretty(&receipt)?;
-        write(path, &text)?;
+    told(args, &loaded, &receipt)?;
+    match &args.receipt {
+        Some(path) => write(path, &serde_json::to_vec_pretty(&receipt)?),
+        None => Ok(()),
     }
+}
+
+/// Refuses at once what would be refused in the middle of the answer.
+fn fits(request: &Request, positions: usize) -> Result<()> {
+    let wanted = request.prompt.len().saturating_add(request.tokens_max);
+    ensure!(
+        wanted <= positions || !(1..=TOKENS_MAX).contains(&request.tokens_max),
+        "a prompt of {} tokens and an answer of {} do not fit: the model has {positions} positions; lower --max-tokens",
+        request.prompt.len(),
+        request.tokens_max
+    );
+    Ok(())
+}
+
+/// Prints an answer.
+fn told(args: &GenerateArgs, loaded: &Loaded, receipt: &Receipt) -> Result<()> {
+    let mut out = std::io::stdout().lock();
     let text = loaded
         .vocabulary
         .as_ref()
@@ -50,7 +70,9 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
 fn request(args: &GenerateArgs, loaded: &Loaded) -> Result<Request> {
     let prompt = match (&args.prompt, &loaded.vocabulary) {
         (None, _) => args.tokens.clone(),
-        (Some(text), Some(vocabulary)) => vocabulary.encode(text)?,
+        (Some(text), Some(vocabulary)) => vocabulary
+            .encode(text)
+            .context("the prompt has no tokens; give it by --tokens")?,
         (Some(_), None) => {
             bail!("the model has no vocabulary that is supported; give the prompt by --tokens")
         }
@@ -72,7 +94,7 @@ fn request(args: &GenerateArgs, loaded: &Loaded) -> Result<Request> {
 
 /// `weft infer logits`
 pub fn logits(args: &LogitsArgs) -> Result<()> {
-    let mut loaded = load(&args.model, args.tokens.len())?;
+    let mut loaded = load(&args.model, Profile::A16, args.tokens.len())?;
     let logits = loaded
         .engine
         .extend(&mut Sequence::default(), &args.tokens, Wanted::Last)?;

@@ -3,12 +3,12 @@
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use inference::service::{Blob, Config, Embed, ModelRef, Models, Refusal, Service};
 use serde_json::json;
 
 use super::args::EmbedArgs;
-use super::{bytes, computed, device, profile};
+use super::{computed, device, profile, shelf, threads};
 
 /// Lines evaluated together.
 const LINES: usize = 256;
@@ -26,11 +26,11 @@ impl Models for One {
 pub fn run(args: &EmbedArgs) -> Result<()> {
     let config = Config {
         device: device(&args.device)?,
-        threads: args.threads,
+        threads: threads(args.threads)?,
         memory_bytes_max: u64::MAX,
         ..Config::default()
     };
-    let service = Service::open(config, Arc::new(One(bytes(&args.model)?)));
+    let service = Service::open(config, Arc::new(One(shelf::open(&args.model)?)));
     let model = ModelRef {
         id: "model".to_owned(),
         profile: profile(&args.profile)?,
@@ -38,15 +38,19 @@ pub fn run(args: &EmbedArgs) -> Result<()> {
     // A model that cannot be used is told before anything is read.
     service.facts(&model)?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let (mut lines, mut input) = (vec![], std::io::stdin().lock().lines());
+    let (mut lines, mut input, mut before) = (vec![], std::io::stdin().lock().lines(), 0);
     loop {
-        let line = input.next().transpose()?;
+        let line = input.next().transpose();
+        let line = line.with_context(|| format!("line {} of the input", before + lines.len() + 1))?;
         let over = line.is_none();
         lines.extend(line);
         if lines.len() == LINES || over && !lines.is_empty() {
-            for vector in vectors(&service, &model, std::mem::take(&mut lines))? {
+            let (first, last) = (before + 1, before + lines.len());
+            let vectors = vectors(&service, &model, std::mem::take(&mut lines));
+            for vector in vectors.with_context(|| format!("in lines {first} to {last} of the input"))? {
                 told(args, &service, &vector, &mut out)?;
             }
+            before = last;
         }
         if over {
             return Ok(out.flush()?);

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use inference::Profile;
 use inference::engine::{Sequence, Wanted};
+use inference::rope::POSITIONS_MAX;
 use serde_json::json;
 
 use super::args::BenchInferArgs;
@@ -14,10 +16,15 @@ use super::{Loaded, computed, load, threads};
 pub fn run(args: &BenchInferArgs) -> Result<()> {
     ensure!(
         args.prompt_tokens > 0 && args.answer_tokens > 0 && args.rounds > 0,
-        "at least one of each"
+        "--prompt-tokens, --answer-tokens and --rounds are at least 1"
+    );
+    let positions = args.prompt_tokens.saturating_add(args.answer_tokens);
+    ensure!(
+        positions <= POSITIONS_MAX,
+        "prompt and answer of {positions} tokens: to {POSITIONS_MAX} together"
     );
     let start = Instant::now();
-    let mut loaded = load(&args.model, args.prompt_tokens + args.answer_tokens)?;
+    let mut loaded = load(&args.model, Profile::A16, positions)?;
     let load_ms = start.elapsed().as_millis() as u64;
     let (mut prefill, mut decode) = (0.0_f64, 0.0_f64);
     for _ in 0..args.rounds {
@@ -30,7 +37,7 @@ pub fn run(args: &BenchInferArgs) -> Result<()> {
         true => {
             let answer = json!({"prefill_tokens_per_s": prefill, "decode_tokens_per_s": decode, "load_ms": load_ms,
                                 "prompt_tokens": args.prompt_tokens, "answer_tokens": args.answer_tokens,
-                                "threads": threads(args.model.threads), "profile": loaded.engine.profile().name()});
+                                "threads": threads(args.model.threads)?, "profile": loaded.engine.profile().name()});
             writeln!(out, "{}", computed(answer, &device))?;
         }
         false => writeln!(

@@ -17,13 +17,13 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use inference::Profile;
+use anyhow::{Context, Result, bail, ensure};
 use inference::device::{Device, Room};
 use inference::generate::Decode;
 use inference::gguf::Gguf;
 use inference::service::{Blob, Models, Service};
 use inference::vocabulary::Vocabulary;
+use inference::{Error, Profile};
 use serde_json::{Value, json};
 
 pub use args::InferCommand;
@@ -31,6 +31,11 @@ use args::{DevicesArgs, ModelArgs, PackArgs};
 use front::Front;
 pub use settings::Settings;
 use shelf::Shelf;
+
+/// Threads that one model is computed on at most.
+const THREADS_MAX: usize = 1024;
+/// The driver of what needs none.
+const NATIVE: &str = "native";
 
 /// Runs one of the commands.
 pub fn run(command: &InferCommand) -> Result<()> {
@@ -67,12 +72,16 @@ struct Loaded {
     id: blake3::Hash,
 }
 
-fn load(args: &ModelArgs, positions: usize) -> Result<Loaded> {
-    let blob = bytes(&args.model)?;
+/// Loads a decoder in the profile asked for, else in the other one given.
+fn load(args: &ModelArgs, otherwise: Profile, positions: usize) -> Result<Loaded> {
+    let (device, threads) = (device(&args.device)?, threads(args.threads)?);
+    let profile = asked_profile(args, otherwise)?;
+    let blob = decoder_bytes(&args.model)?;
     let bytes = (*blob).as_ref();
-    let file = Gguf::parse(bytes)?;
-    let (threads, room) = (threads(args.threads), Room::one(positions));
-    let engine = device(&args.device)?.decoder(threads, &file, profile(&args.profile)?, room)?;
+    let file = Gguf::parse(bytes).map_err(|error| of_file(&args.model, error))?;
+    let engine = device
+        .decoder(threads, &file, profile, Room::one(positions))
+        .map_err(|error| of_file(&args.model, error))?;
     // A model without a vocabulary can still be asked by tokens.
     Ok(Loaded {
         engine,
@@ -81,9 +90,24 @@ fn load(args: &ModelArgs, positions: usize) -> Result<Loaded> {
     })
 }
 
-/// A model's file or folder; what it is called is said where it cannot be read.
-fn bytes(path: &Path) -> Result<Blob> {
+/// A decoder's file; what it is called is said where it cannot be read.
+fn decoder_bytes(path: &Path) -> Result<Blob> {
+    ensure!(
+        !path.is_dir(),
+        "{} is a folder, as encoders have it: they give vectors (`weft infer embed`), no answers; give a GGUF file",
+        path.display()
+    );
     shelf::open(path)
+}
+
+/// A refusal of a model's file names the file; one of the device or the request has nothing to do with it.
+fn of_file(path: &Path, error: Error) -> anyhow::Error {
+    let remedy = match &error {
+        Error::Device { .. } | Error::Invalid(_) => return error.into(),
+        Error::Format { .. } => ": is it whole, and a model?",
+        _ => "",
+    };
+    anyhow::Error::new(error).context(format!("{} cannot be used{remedy}", path.display()))
 }
 
 fn device(name: &str) -> Result<Device> {
@@ -98,12 +122,21 @@ fn profile(name: &str) -> Result<Profile> {
     }
 }
 
+/// The profile asked for by name, else the other one given.
+fn asked_profile(args: &ModelArgs, otherwise: Profile) -> Result<Profile> {
+    args.profile.as_deref().map_or(Ok(otherwise), profile)
+}
+
 /// Threads asked for, or one per processor.
-fn threads(asked: usize) -> usize {
-    match asked {
+fn threads(asked: usize) -> Result<usize> {
+    ensure!(
+        asked <= THREADS_MAX,
+        "{asked} threads: to {THREADS_MAX}, or 0 for one per processor"
+    );
+    Ok(match asked {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         asked => asked,
-    }
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -117,19 +150,25 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// An answer with what computed it.
 fn computed(mut answer: Value, device: &str) -> Value {
     answer["device"] = json!(device);
-    answer["driver"] = json!(device.split_once(" / ").map_or("native", |(_, driver)| driver));
+    answer["driver"] = json!(device.split_once(" / ").map_or(NATIVE, |(_, driver)| driver));
     answer
 }
 
 fn devices(args: &DevicesArgs) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    for found in Device::all(threads(0)) {
+    let threads = threads(0)?;
+    for found in Device::all(threads) {
         let device = found.device.to_string();
         let proved = args
             .prove
-            .then(|| found.device.prove(threads(0)).map_err(|error| error.to_string()));
+            .then(|| found.device.prove(threads).map_err(|error| error.to_string()));
         if args.json {
-            let mut line = json!({"device": device, "name": found.name, "driver": found.driver,
+            let driver = if found.driver.is_empty() {
+                NATIVE
+            } else {
+                &*found.driver
+            };
+            let mut line = json!({"device": device, "name": found.name, "driver": driver,
                                   "processor": found.processor});
             if let Some(proved) = proved {
                 line["proved"] = json!(proved.is_ok());

@@ -7,7 +7,8 @@ use inference::generate::TOKENS_MAX;
 use inference::sample::Settings;
 use inference::service::{Generate, LIKELIEST_MAX, ModelRef, Prompt, Turn};
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::error::Error;
 
@@ -40,17 +41,28 @@ pub struct Body {
     response_format: Option<Value>,
     tools: Option<Vec<Value>>,
     functions: Option<Vec<Value>>,
+    tool_choice: Option<Value>,
+    function_call: Option<Value>,
+    modalities: Option<Vec<String>>,
+    audio: Option<Value>,
+    web_search_options: Option<Value>,
+    /// Of other servers, as the two that follow.
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    repeat_penalty: Option<f32>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Message {
     role: String,
     content: Option<Content>,
+    #[serde(default)]
+    tool_calls: Option<Vec<Value>>,
 }
 
 /// What was said: a text, or parts.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`content` is a text or a list of parts")]
 enum Content {
     Text(String),
     Parts(Vec<ContentPart>),
@@ -65,7 +77,7 @@ struct ContentPart {
 
 /// One text or token list, or several.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it is a text, tokens, or a list of either")]
 pub enum Input {
     Text(String),
     Texts(Vec<String>),
@@ -74,7 +86,7 @@ pub enum Input {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it is a text or a list of texts")]
 enum Texts {
     One(String),
     Several(Vec<String>),
@@ -82,7 +94,10 @@ enum Texts {
 
 /// A flag in one route, a number in the other.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "it is true or false for a conversation, a number for a completion"
+)]
 enum Logprobs {
     Flag(bool),
     Count(usize),
@@ -107,9 +122,9 @@ const COMPLETION_TOKENS: usize = 16;
 impl Body {
     /// Reads a request.
     pub fn read(bytes: &[u8]) -> Result<Body, Error> {
-        let body: Body = serde_json::from_slice(bytes)
-            .map_err(|error| Error::form(format!("the request's body cannot be read: {error}")))?;
+        let body: Body = read(bytes)?;
         body.supported()?;
+        body.plain()?;
         Ok(body)
     }
 
@@ -148,13 +163,41 @@ impl Body {
                 "only text",
             ),
         ];
-        match checks.into_iter().find(|(good, ..)| !good) {
-            Some((_, param, why)) => Err(Error::invalid(
-                param,
-                format!("`{param}` is not supported here: {why}"),
-            )),
-            None => Ok(()),
-        }
+        refused(&checks)
+    }
+
+    /// Refuses what later clients and other servers have.
+    fn plain(&self) -> Result<(), Error> {
+        let free = |v: &Option<Value>| {
+            let word = v.as_ref().map(|v| v.as_str().unwrap_or_default());
+            word.is_none_or(|word| matches!(word, "none" | "auto"))
+        };
+        let text = |v: &Option<Vec<String>>| v.iter().flatten().all(|kind| kind == "text");
+        let is = |v: Option<f32>, neutral: f32| v.is_none_or(|v| v == neutral);
+        let checks = [
+            (free(&self.tool_choice), "tool_choice", "no tools"),
+            (free(&self.function_call), "function_call", "no functions"),
+            (text(&self.modalities), "modalities", "only text"),
+            (self.audio.is_none(), "audio", "only text"),
+            (
+                self.web_search_options.is_none(),
+                "web_search_options",
+                "no search",
+            ),
+            (is(self.min_p, 0.0), "min_p", "top_p and top_k are"),
+            (
+                is(self.repetition_penalty, 1.0),
+                "repetition_penalty",
+                "no penalties",
+            ),
+            (is(self.repeat_penalty, 1.0), "repeat_penalty", "no penalties"),
+            (
+                self.top_logprobs.is_none_or(|n| n == 0) || self.logprobs.is_some(),
+                "top_logprobs",
+                "it needs `logprobs`",
+            ),
+        ];
+        refused(&checks)
     }
 
     /// Whether the stream ends with the counts.
@@ -180,9 +223,11 @@ impl Body {
             top_k: self.top_k.unwrap_or(0),
             seed: seed(self.seed)?,
         };
-        settings
-            .check()
-            .map_err(|error| Error::invalid("temperature", error))?;
+        settings.check().map_err(|error| {
+            let text = error.to_string();
+            let param = text.split(' ').next().unwrap_or_default();
+            Error::invalid(param, &text)
+        })?;
         let stop_texts = match self.stop {
             None => vec![],
             Some(Texts::One(text)) => vec![text],
@@ -223,6 +268,41 @@ impl Body {
     }
 }
 
+/// Refuses the first thing that is not good, by name.
+fn refused(checks: &[(bool, &str, &str)]) -> Result<(), Error> {
+    match checks.iter().find(|(good, ..)| !good) {
+        Some((_, param, why)) => {
+            let text = format!("`{param}` is not supported here: {why}");
+            Err(Error::invalid(param, text))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Reads a request's body.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::form("the request's body is no JSON object"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| unread::<T>(bytes, &error))
+}
+
+/// Which field made a body unreadable: the first that cannot be read alone.
+fn unread<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Error {
+    let fields: Map<String, Value> = serde_json::from_slice(bytes).unwrap_or_default();
+    for (name, value) in fields {
+        let alone = Value::Object(Map::from_iter([(name.clone(), value)]));
+        if let Err(error) = serde_json::from_value::<T>(alone) {
+            let why = error
+                .to_string()
+                .replace("expected usize", "expected a whole number from 0");
+            let why = why.replace("expected i64", "expected a whole number of 64 bits");
+            return Error::invalid(&name, format!("`{name}` cannot be read: {why}"));
+        }
+    }
+    Error::form(format!("the request's body cannot be read: {error}"))
+}
+
 /// The key of the draws: of the client's number, or new.
 fn seed(asked: Option<i64>) -> Result<[u8; 32], Error> {
     match asked {
@@ -257,10 +337,20 @@ fn turn(message: Message) -> Result<Turn, Error> {
             parts.into_iter().map(text).collect::<Result<String, Error>>()?
         }
     };
+    if message.tool_calls.is_some_and(|calls| !calls.is_empty()) {
+        return Err(Error::invalid(
+            "messages",
+            "`tool_calls` is not supported here: no tools",
+        ));
+    }
     // The newer name of the same role.
     let role = match message.role.as_str() {
         "developer" => "system".to_owned(),
-        _ => message.role,
+        "system" | "user" | "assistant" | "tool" => message.role,
+        other => {
+            let text = format!("no role `{other}`: system, developer, user, assistant, tool");
+            return Err(Error::invalid("messages", text));
+        }
     };
     Ok(Turn { role, content })
 }
@@ -283,10 +373,11 @@ fn prompts(input: Option<Input>) -> Result<Vec<Prompt>, Error> {
 }
 
 /// `POST /v1/embeddings`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct EmbedBody {
     pub model: String,
-    input: Input,
+    input: Option<Input>,
     encoding_format: Option<String>,
     dimensions: Option<usize>,
 }
@@ -294,8 +385,7 @@ pub struct EmbedBody {
 impl EmbedBody {
     /// Reads a request: itself, its texts, and whether vectors are wanted in base64.
     pub fn read(bytes: &[u8]) -> Result<(String, Vec<String>, bool), Error> {
-        let body: EmbedBody = serde_json::from_slice(bytes)
-            .map_err(|error| Error::form(format!("the request's body cannot be read: {error}")))?;
+        let body: EmbedBody = read(bytes)?;
         if body.dimensions.is_some() {
             return Err(Error::invalid(
                 "dimensions",
@@ -313,8 +403,8 @@ impl EmbedBody {
             }
         };
         let texts = match body.input {
-            Input::Text(text) => vec![text],
-            Input::Texts(texts) => texts,
+            Some(Input::Text(text)) => vec![text],
+            Some(Input::Texts(texts)) => texts,
             _ => {
                 return Err(Error::invalid(
                     "input",
@@ -374,7 +464,20 @@ mod tests {
             ("logit_bias", r#"{"1":5}"#),
             ("response_format", r#"{"type":"json_object"}"#),
             ("max_tokens", "0"),
+            ("max_tokens", "-1"),
             ("temperature", "-1"),
+            ("top_p", "1.5"),
+            ("seed", r#""x""#),
+            ("stop", "[1]"),
+            ("stream", r#""yes""#),
+            ("top_logprobs", "3"),
+            ("tool_choice", r#""required""#),
+            ("modalities", r#"["text","audio"]"#),
+            ("min_p", "0.1"),
+            ("repetition_penalty", "1.2"),
+            ("messages", r#"[{"role":"root","content":"a"}]"#),
+            ("messages", r#"[{"role":"user","content":7}]"#),
+            ("messages", r#"[{"role":"assistant","tool_calls":[{"id":"1"}]}]"#),
             (
                 "messages",
                 r#"[{"role":"user","content":[{"type":"image_url"}]}]"#,
@@ -391,9 +494,9 @@ mod tests {
                 &format!(r#"{{"model":"m","{field}":{value}{rest}}}"#),
             )
             .unwrap_err();
-            assert_eq!(error.param, Some(field), "{error:?}");
+            assert_eq!(error.param.as_deref(), Some(field), "{error:?}");
         }
-        let plain = r#"{"model":"m","n":1,"tools":[],"presence_penalty":0,"response_format":{"type":"text"},"messages":[{"role":"user","content":"a"}]}"#;
+        let plain = r#"{"model":"m","n":1,"tools":[],"tool_choice":"none","modalities":["text"],"min_p":0,"logprobs":true,"top_logprobs":2,"audio":null,"presence_penalty":0,"response_format":{"type":"text"},"messages":[{"role":"user","content":"a"}]}"#;
         assert!(asks(Route::Chat, plain).is_ok());
     }
 }

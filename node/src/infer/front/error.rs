@@ -2,6 +2,7 @@
 //! Invariant: what may be asked again later has a status that such clients ask again on.
 
 use axum::Json;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use inference::service::{Refusal, Unavailable};
@@ -13,26 +14,26 @@ pub struct Error {
     pub status: StatusCode,
     pub code: &'static str,
     /// The field of the request that is at fault.
-    pub param: Option<&'static str>,
+    pub param: Option<String>,
     pub text: String,
 }
 
 impl Error {
     /// A request that is wrong.
-    pub fn invalid(param: &'static str, text: impl ToString) -> Error {
+    pub fn invalid(param: &str, text: impl ToString) -> Error {
         Error {
-            status: StatusCode::BAD_REQUEST,
-            code: "invalid",
-            param: Some(param),
-            text: text.to_string(),
+            param: Some(param.to_owned()),
+            ..Error::form(text)
         }
     }
 
     /// A request that is no JSON of the right form.
     pub fn form(text: impl ToString) -> Error {
         Error {
+            status: StatusCode::BAD_REQUEST,
+            code: "invalid",
             param: None,
-            ..Error::invalid("", text)
+            text: text.to_string(),
         }
     }
 
@@ -53,6 +54,22 @@ impl Error {
             false => "server_error",
         };
         json!({"error": {"message": self.text, "type": kind, "param": self.param, "code": self.code}})
+    }
+}
+
+impl From<BytesRejection> for Error {
+    fn from(rejection: BytesRejection) -> Error {
+        let text = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                "the request's body is larger than this node accepts: send less at once"
+            }
+            _ => "the request's body did not arrive whole: send it again",
+        };
+        Error {
+            status: rejection.status(),
+            code: "body",
+            ..Error::form(text)
+        }
     }
 }
 

@@ -13,10 +13,11 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body as HttpBody;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -88,6 +89,12 @@ impl Front {
     }
 
     fn unknown(&self, name: &str) -> Error {
+        if name.is_empty() {
+            return Error::invalid(
+                "model",
+                "`model` is missing; `GET /v1/models` lists those of this node",
+            );
+        }
         let text = match self.names.is_empty() {
             true => format!("no model `{name}`: this node was given none; start it with `--model NAME=PATH`"),
             false => {
@@ -98,7 +105,7 @@ impl Front {
         Error {
             status: StatusCode::NOT_FOUND,
             code: "model_not_found",
-            param: Some("model"),
+            param: Some("model".to_owned()),
             text,
         }
     }
@@ -153,7 +160,29 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/v1/completions", post(completions))
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/watch/{process}", get(watch))
+        .route("/v1/{*rest}", any(no_route))
+        .method_not_allowed_fallback(no_method)
         .with_state(front)
+}
+
+async fn no_route(uri: Uri) -> Error {
+    let text = format!(
+        "there is no {}: models are asked at /v1/chat/completions, /v1/completions and /v1/embeddings",
+        uri.path()
+    );
+    Error {
+        status: StatusCode::NOT_FOUND,
+        code: "no-route",
+        ..Error::form(text)
+    }
+}
+
+async fn no_method(method: Method, uri: Uri) -> Error {
+    Error {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        code: "method",
+        ..Error::form(format!("{} does not take {method}", uri.path()))
+    }
 }
 
 async fn models(State(front): State<Arc<Front>>) -> Json<Value> {
@@ -167,16 +196,19 @@ async fn model(State(front): State<Arc<Front>>, Path(name): Path<String>) -> Ans
     Ok(Json(all["data"][0].take()).into_response())
 }
 
-async fn chat(State(front): State<Arc<Front>>, peer: Option<Extension<Peer>>, body: Bytes) -> Answer {
-    front.answer(Route::Chat, peer, body).await
+/// A request's body, whole.
+type Sent = Result<Bytes, BytesRejection>;
+
+async fn chat(State(front): State<Arc<Front>>, peer: Option<Extension<Peer>>, body: Sent) -> Answer {
+    front.answer(Route::Chat, peer, body?).await
 }
 
-async fn completions(State(front): State<Arc<Front>>, peer: Option<Extension<Peer>>, body: Bytes) -> Answer {
-    front.answer(Route::Completions, peer, body).await
+async fn completions(State(front): State<Arc<Front>>, peer: Option<Extension<Peer>>, body: Sent) -> Answer {
+    front.answer(Route::Completions, peer, body?).await
 }
 
-async fn embeddings(State(front): State<Arc<Front>>, peer: Option<Extension<Peer>>, body: Bytes) -> Answer {
-    let (name, texts, base64) = EmbedBody::read(&body)?;
+async fn embeddings(State(front): State<Arc<Front>>, peer: Option<Extension<Peer>>, body: Sent) -> Answer {
+    let (name, texts, base64) = EmbedBody::read(&body?)?;
     let (model, _place) = (front.model(&name)?, front.place()?);
     let ask = Embed {
         model: model.clone(),

@@ -117,10 +117,12 @@ impl Head {
             }
             Route::Completions => {
                 let top = |logprob: &Logprob| -> Value {
-                    let pairs = logprob
-                        .likeliest
-                        .iter()
-                        .map(|(token, value)| (spell(*token), json!(value)));
+                    // Tokens that are parts of characters are spelled alike: they go by their numbers.
+                    let name = |token| Some(spell(token)).filter(|text| !text.contains('\u{fffd}'));
+                    let pairs = logprob.likeliest.iter().map(|(token, value)| {
+                        let name = name(*token).unwrap_or_else(|| format!("token:{token}"));
+                        (name, json!(value))
+                    });
                     Value::Object(pairs.collect())
                 };
                 json!({"tokens": tokens.iter().map(|token| spell(*token)).collect::<Vec<_>>(),
@@ -134,7 +136,9 @@ impl Head {
 /// One token with its probability.
 fn one(token: u32, logprob: f32, spell: Spell<'_>) -> Value {
     let text = spell(token);
-    json!({"token": text, "logprob": logprob, "bytes": text.as_bytes()})
+    // Of a part of a character the text does not tell the bytes.
+    let bytes = (!text.contains('\u{fffd}')).then(|| text.as_bytes().to_vec());
+    json!({"token": text, "logprob": logprob, "bytes": bytes})
 }
 
 fn usage(answers: &[Generated]) -> Value {

@@ -58,3 +58,42 @@ const invalid = await client.chat.completions.create({ ...base, n: 2 }).then(() 
 assert.ok(invalid instanceof OpenAI.BadRequestError)
 assert.equal(invalid.param, 'n')
 ok('refusals')
+
+const fails = async ask => {
+  const error = await ask.then(() => null, error => error)
+  assert.ok(error instanceof OpenAI.APIError && error.error.message.length > 10, String(error))
+  return [error.status, error.type, error.param]
+}
+const kind = 'invalid_request_error'
+assert.deepEqual(await fails(client.chat.completions.create({ ...base, max_tokens: -1 })), [400, kind, 'max_tokens'])
+assert.deepEqual(await fails(client.chat.completions.create({ ...base, top_p: 2 })), [400, kind, 'top_p'])
+assert.deepEqual(await fails(client.chat.completions.create({ ...base, tool_choice: 'required' })), [400, kind, 'tool_choice'])
+assert.deepEqual(await fails(client.completions.create({ model: 'tiny', prompt: ['a', 1] })), [400, kind, 'prompt'])
+assert.deepEqual(await fails(client.completions.create({ model: 'tiny', prompt: 'x'.repeat(40 << 20) })), [413, kind, null])
+assert.deepEqual(await fails(client.embeddings.create({ model: 'tiny' })), [400, kind, 'input'])
+assert.deepEqual(await fails(client.responses.create({ model: 'tiny', input: 'x' })), [404, kind, null])
+ok('errors name the field')
+
+const long = { model: 'tiny', prompt: 'Once', max_tokens: 40, temperature: 0.7, seed: 11 }
+const uncut = (await client.completions.create(long)).choices[0].text
+const letters = [...uncut].filter(letter => letter !== '\ufffd')
+const stop = letters[letters.length >> 1]
+const cut = (await client.completions.create({ ...long, stop })).choices[0]
+assert.equal(cut.finish_reason, 'stop')
+assert.equal(cut.text, uncut.slice(0, uncut.indexOf(stop)))
+let streamed = ''
+for await (const part of await client.completions.create({ ...long, stop: [stop], stream: true })) streamed += part.choices[0].text
+assert.equal(streamed, cut.text)
+ok('stop')
+
+// A reader that leaves in the middle: nothing is computed for it any more.
+const endless = await client.chat.completions.create({ ...base, max_tokens: 1000, temperature: 1.5, stream: true })
+let pieces = 0
+for await (const _ of endless) if (++pieces === 3) break
+const start = Date.now()
+const running = async () => (await client.models.retrieve('tiny')).weft.loaded.some(one => one.running + one.waiting > 0)
+while (await running()) assert.ok(Date.now() - start < 20000, 'the answer goes on')
+const aborted = await client.chat.completions.create({ ...base, max_tokens: 1000 }, { timeout: 1 }).then(() => null, error => error)
+assert.ok(aborted === null || aborted instanceof OpenAI.APIConnectionTimeoutError)
+while (await running()) assert.ok(Date.now() - start < 20000, 'the answer goes on')
+ok('cancelled')
