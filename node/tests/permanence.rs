@@ -108,7 +108,8 @@ fn told(output: &Output) -> String {
 fn what_the_readme_says_of_permanence_is_so() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("quick.toml"), QUICK).unwrap();
-    // After what the README says: a key follows the node's, and then all is lost but the gateway.
+    // After what the README says: a key follows the node's, and then all is lost but the gateway. `wait` tells that the
+    // node was killed, which is no failure here.
     let more = r#"
         kill %2 && wait %2 || true
         weft keys succeed --data ./kept > /dev/null

@@ -110,15 +110,11 @@ impl Follower {
         }
         let named = spawn.item().and_then(|item| item.tag("Scheduler"));
         let named = named.and_then(|named| named.parse().ok());
-        let is_named = match named {
-            Some(named) => store.begins_by(named).await?,
-            None => false,
+        let scheduler = match scheduler {
+            Some(scheduler) => Some(scheduler),
+            None => store.begun_by(named.into_iter().chain(own)).await?.or(named),
         };
-        let own = match own {
-            Some(own) if !is_named && store.begins_by(own).await? => Some(own),
-            _ => None,
-        };
-        let scheduler = scheduler.or(own).or(named).ok_or_else(|| {
+        let scheduler = scheduler.ok_or_else(|| {
             Refusal::invalid(
                 "no-scheduler",
                 "the process names no scheduler by its address; name the one that signs its log with --scheduler",

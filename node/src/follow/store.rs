@@ -79,11 +79,16 @@ impl Store {
         Ok(held)
     }
 
-    /// Whether the log begins on this disk by this scheduler's signature.
-    pub async fn begins_by(&self, signer: Address) -> Answer<bool> {
+    /// The first of these accounts by whose signature the log begins on this disk.
+    pub async fn begun_by(&self, accounts: impl Iterator<Item = Address>) -> Answer<Option<Address>> {
         let process = self.process.to_string();
         let tags = [("Process", &*process), ("Type", "Assignment"), ("Nonce", "0")];
-        Ok(!self.own(&[signer], &tags).await?.is_empty())
+        for account in accounts {
+            if !self.own(&[account], &tags).await?.is_empty() {
+                return Ok(Some(account));
+            }
+        }
+        Ok(None)
     }
 
     /// What a scheduler's key says of itself, by items on this disk.

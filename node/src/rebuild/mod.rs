@@ -261,7 +261,10 @@ async fn log_of(
         Err(error) if !args.process.is_empty() => match error.downcast_ref() {
             Some(retrieve::Error::TwoNodes { ours, other, .. }) => match of(Some(*ours)).await {
                 Ok(brought) => Ok(brought),
-                Err(_) => of(Some(*other)).await,
+                Err(first) => {
+                    let second = of(Some(*other)).await;
+                    second.map_err(|second| second.context(format!("the log of {ours}: {first:#}")))
+                }
             },
             _ => Err(error),
         },

@@ -3,7 +3,7 @@
 //! Not here: slots. The invariant: the segments answered with follow each other by `Sequence` and `Prev-Segment` from
 //! the first on, without a gap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -155,13 +155,13 @@ impl<I: Inspector> Collector<I> {
         all: &[Claim],
         wallets: &[Address],
     ) -> Result<()> {
-        let is_in = |claim: &&Claim| {
-            segments
-                .iter()
-                .any(|one| one.stands_for(Some(claim.tags.segment_item)))
-        };
+        let log: HashSet<ItemId> = segments
+            .iter()
+            .flat_map(|one| one.replaces.iter().chain([&one.segment_item]))
+            .copied()
+            .collect();
         let mut last: BTreeMap<u64, &Claim> = BTreeMap::new();
-        for claim in all.iter().filter(|claim| !is_in(claim)) {
+        for claim in all.iter().filter(|claim| !log.contains(&claim.tags.segment_item)) {
             let known = last.entry(claim.tags.epoch).or_insert(claim);
             if known.tags.sequence < claim.tags.sequence {
                 *known = claim;
