@@ -6,6 +6,7 @@
 pub mod client;
 pub mod compute;
 pub mod events;
+mod linger;
 pub mod messenger;
 pub mod permanent;
 pub mod scheduler;

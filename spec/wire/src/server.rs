@@ -24,6 +24,8 @@ use tokio::sync::Semaphore;
 use tower::{Layer, ServiceExt};
 use tower_http::cors::CorsLayer;
 
+use crate::linger::Lingering;
+
 /// Bounds of a listener. At a bound new work waits or is refused; nothing grows.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -332,6 +334,8 @@ pub async fn serve(
         let service = service.clone();
         let handler = hyper::service::service_fn(move |mut request: Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(Peer(Some(peer)));
+            let asks_first = request.headers().contains_key(header::EXPECT);
+            let request = request.map(|body| Lingering::new(body, asks_first));
             service.clone().oneshot(request)
         });
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), handler));
@@ -358,6 +362,82 @@ mod tests {
         assert_eq!(params.number::<u64>("absent"), Ok(None));
         assert_eq!(decode("%zz%4%+f"), "%zz%4% f");
         assert_eq!(decode(&encode("a b/ü=&")), "a b/ü=&");
+    }
+
+    /// What a client reads that sends `chunks` mebibytes, whatever the node says meanwhile.
+    fn refused_upload(address: SocketAddr, head: &str, mebibytes: usize) -> String {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(address).expect("the listener is up");
+        let chunk = vec![b'x'; 1 << 20];
+        write!(stream, "POST /in HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n").expect("the head is taken");
+        for _ in 0..mebibytes {
+            if head.contains("chunked") {
+                write!(stream, "{:x}\r\n", chunk.len()).expect("the node still reads");
+            }
+            stream.write_all(&chunk).expect("the node still reads");
+            if head.contains("chunked") {
+                stream.write_all(b"\r\n").expect("the node still reads");
+            }
+        }
+        // The connection lives on: a second request is answered on it.
+        if head.contains("chunked") {
+            stream.write_all(b"0\r\n\r\n").expect("the node still reads");
+        }
+        write!(
+            stream,
+            "GET /gone HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        )
+        .expect("it still reads");
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).expect("no reset");
+        answers
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_refused_upload_hears_why() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let limits = Limits {
+            body_bytes_max: 1 << 20,
+            ..Limits::default()
+        };
+        let routes = Router::new().route("/in", axum::routing::post(async |_: bytes::Bytes| "taken"));
+        let served = serve(listener, harden(routes, &limits), limits, std::future::pending());
+        tokio::spawn(served);
+        let mebibytes = 40;
+        for head in [
+            format!("content-length: {}", mebibytes << 20),
+            "transfer-encoding: chunked".to_owned(),
+        ] {
+            let sent = head.clone();
+            let answers = tokio::task::spawn_blocking(move || refused_upload(address, &sent, mebibytes));
+            let answers = answers.await.expect("the client heard both answers");
+            assert!(answers.starts_with("HTTP/1.1 413"), "{head}: {answers}");
+            assert!(
+                answers.contains("larger than this node accepts"),
+                "{head}: {answers}"
+            );
+            assert!(answers.contains("HTTP/1.1 404"), "{head}: {answers}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_asks_first_is_not_told_to_send() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let limits = Limits::default();
+        let served = serve(
+            listener,
+            harden(Router::new(), &limits),
+            limits,
+            std::future::pending(),
+        );
+        tokio::spawn(served);
+        let head = "expect: 100-continue\r\nconnection: close\r\ncontent-length: 99999999";
+        let answers = tokio::task::spawn_blocking(move || refused_upload(address, head, 0));
+        let answers = answers.await.expect("answered");
+        assert!(answers.starts_with("HTTP/1.1 404"), "{answers}");
+        assert!(!answers.contains("100 Continue"), "{answers}");
     }
 
     #[test]
