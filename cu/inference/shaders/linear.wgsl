@@ -6,7 +6,7 @@ var<private> WIDE: u32 = 0x57470005u; // 1 for A16
 // indices into scales, `offsets` 0 where there are none.
 struct Args {
   blocks: u32, rows: u32, tokens: u32, columns: u32, column: u32,
-  offsets: u32, exponents: u32, exponent: i32, biased: u32,
+  offsets: u32, exponents: u32, biased: u32,
 }
 @group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
@@ -26,12 +26,14 @@ fn dot16(w: vec4<u32>, x: vec4<u32>) -> i32 {
 // Signed 16-bit number i of a section that starts at a word.
 fn half(word: u32, i: u32) -> i32 { return i32(scales[word + (i >> 1u)] << (16u - 16u * (i & 1u))) >> 16u; }
 
-fn rounded(n: i32) -> i32 {
-  if (WIDE == 0u) { return n; }
-  if (WIDTH == 8u) { return (n + 128) >> 8u; }
-  if (WIDTH == 6u) { return (n + 64) >> 7u; }
-  if (WIDTH == 5u) { return (n + 32) >> 6u; }
-  return (n + 16) >> 5u;
+// high * 2^20 + low, with 0 <= low < 2^20.
+struct Sum { high: i32, low: i32 }
+
+// The sum and a * b, for |a| < 2^27 and |b| < 2^15.
+fn plus(s: Sum, a: i32, b: i32) -> Sum {
+  let upper = (a >> 12u) * b;
+  let low = s.low + (a & 4095) * b + ((upper & 255) << 12u);
+  return Sum(s.high + (upper >> 8u) + (low >> 20u), low & 0xfffff);
 }
 
 fn load(block: u32) -> Block {
@@ -54,19 +56,24 @@ fn load(block: u32) -> Block {
   return w;
 }
 
-fn term(w: Block, x: u32, sum: i32) -> i32 {
+// The sum and a block's term; `fact` is where its activations' sum and shift stand.
+fn term(s: Sum, w: Block, x: u32, fact: u32) -> Sum {
   var c = dot16(w.a, low[2u * x]);
   var d = dot16(w.b, low[2u * x + 1u]);
   if (WIDE == 1u) {
     c += 256 * dot16(w.a, high[2u * x]);
     d += 256 * dot16(w.b, high[2u * x + 1u]);
+  } else {
+    let shift = u32(facts[fact + 1u]);
+    c = c << shift;
+    d = d << shift;
   }
-  if (WIDTH == 6u) { return rounded(c) * w.m + rounded(d) * w.n; }
+  if (WIDTH == 6u) { return plus(plus(s, c, w.m), d, w.n); }
   var all = c + d;
-  if (WIDTH == 4u) { all -= 8 * sum; }
-  var t = rounded(all) * w.m;
-  if (args.offsets != 0u) { t -= rounded(sum) * w.offset; }
-  return t;
+  if (WIDTH == 4u) { all -= 8 * facts[fact]; }
+  let t = plus(s, all, w.m);
+  if (args.offsets == 0u) { return t; }
+  return plus(t, -facts[fact], w.offset);
 }
 
 @compute @workgroup_size(1)
@@ -75,21 +82,22 @@ fn main(here: Here) {
   let row = min(row_of(here), args.rows - 1u);
   let first = here.group.y * TOKENS;
   let stride = 1u + 2u * args.blocks;
-  var sums: array<i32, 8>;
+  var sums: array<Sum, 8>;
   for (var b = lane(here); b < args.blocks; b += lanes(here)) {
     let w = load(row * args.blocks + b);
     for (var t = 0u; t < TOKENS; t++) {
       let token = min(first + t, args.tokens - 1u);
-      let fact = token * stride + 1u + 2u * b;
-      sums[t] += term(w, token * args.blocks + b, facts[fact]) >> u32(facts[fact + 1u]);
+      sums[t] = term(sums[t], w, token * args.blocks + b, token * stride + 1u + 2u * b);
     }
   }
   for (var t = 0u; t < TOKENS; t++) {
-    let sum = team_sum(here, sums[t]) + i32(args.blocks >> 1u);
+    let low = team_sum(here, sums[t].low);
+    let high = team_sum(here, sums[t].high) + (low >> 20u);
     let token = min(first + t, args.tokens - 1u);
     if (lane(here) == 0u) {
-      let unit = args.exponent + facts[token * stride] + i32(scales[args.exponents + row]);
-      var v = product(real(sum), pow2(unit));
+      let unit = facts[token * stride] + i32(scales[args.exponents + row]);
+      let lower = ((high & 15) << 20u) | (low & 0xfffff);
+      var v = product(add(mul(real(high >> 4u), 16777216.0), real(lower)), pow2(unit));
       if (args.biased == 1u) { v = canon(add(v, bias[args.column + row])); }
       y[token * args.columns + args.column + row] = v;
     }

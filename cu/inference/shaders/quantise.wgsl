@@ -1,7 +1,7 @@
 // Activations to codes, one workgroup a row: spec/inference.md, "Activations".
 // A 16-bit code is stored as high * 256 + low, both signed bytes, so that the packed dot product takes it.
 var<private> WIDE: u32 = 0x57470005u; // 1 for A16
-struct Args { blocks: u32, headroom: i32 }
+struct Args { blocks: u32 }
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> high: array<u32>;
 @group(0) @binding(2) var<storage, read_write> low: array<u32>;
@@ -9,13 +9,13 @@ struct Args { blocks: u32, headroom: i32 }
 @group(0) @binding(3) var<storage, read_write> facts: array<i32>;
 var<immediate> args: Args;
 
-fn unit_of(block: u32) -> i32 {
+fn most_of(block: u32) -> u32 {
   var most = 0u;
   for (var k = 0u; k < 32u; k++) { most = max(most, size(x[block * 32u + k])); }
-  if (WIDE == 1u) { return unit16(most); }
-  return unit8(most);
+  return most;
 }
 
+// The sum of a block's codes before its shift.
 fn put(block: u32, scale: f32) -> i32 {
   var sum = 0;
   for (var j = 0u; j < 8u; j++) {
@@ -37,14 +37,17 @@ fn put(block: u32, scale: f32) -> i32 {
 fn main(here: Here) {
   let row = here.group.x;
   let first = row * args.blocks;
-  var top = 0u;
-  for (var b = here.local.x; b < args.blocks; b += WG) { top = max(top, u32(unit_of(first + b) + 1024)); }
-  let unit = i32(group_max(here, top)) - 1024;
+  var most = 0u;
+  for (var b = here.local.x; b < args.blocks; b += WG) { most = max(most, most_of(first + b)); }
+  most = group_max(here, most);
+  var unit = unit16(most);
+  if (WIDE == 0u) { unit = unit8(most) - 8; }
   let base = row * (1u + 2u * args.blocks);
   if (here.local.x == 0u) { facts[base] = unit; }
   for (var b = here.local.x; b < args.blocks; b += WG) {
-    let u = unit_of(first + b);
-    facts[base + 1u + 2u * b] = put(first + b, pow2(-u));
-    facts[base + 2u + 2u * b] = min(args.headroom + unit - u, 31);
+    var shift = 0;
+    if (WIDE == 0u) { shift = max(unit8(most_of(first + b)) - unit, 0); }
+    facts[base + 1u + 2u * b] = put(first + b, pow2(-unit - shift)) << u32(shift);
+    facts[base + 2u + 2u * b] = shift;
   }
 }

@@ -117,6 +117,12 @@ pub fn wide(s: i64) -> f32 {
     (s >> 15) as i32 as f32 * 32768.0 + (s & 0x7fff) as f32
 }
 
+/// The f32 of an integer below 2^55 in magnitude: its upper part rounded, plus its lower 24 bits, which are exact.
+#[inline(always)]
+pub fn wider(s: i64) -> f32 {
+    (s >> 24) as i32 as f32 * 16_777_216.0 + (s & 0xff_ffff) as f32
+}
+
 /// A number whose order as an integer is the order of the value: the largest is the maximum on the grid.
 #[inline(always)]
 pub fn key(v: f32) -> u32 {

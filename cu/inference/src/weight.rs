@@ -13,12 +13,12 @@ pub const BLOCK: usize = 32;
 pub const MULTIPLIER_MAX: i64 = 4095;
 /// The largest offset.
 pub const OFFSET_MAX: i64 = 32767;
-/// Columns a matrix may have; with it the headroom shift is at most 11.
+/// Columns a matrix may have; with them a dot product stays below 2^50: weights have 19 bits, activations 15.
 pub const COLUMNS_MAX: usize = 65536;
 /// Rows a matrix may have.
 pub const ROWS_MAX: usize = 1 << 20;
 
-/// The width of a code, which fixes its range and the shift that a 16-bit dot product gets.
+/// The width of a code, which fixes its range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Width {
     /// -127 to 127, a byte each.
@@ -40,16 +40,6 @@ impl Width {
     /// Multipliers a block has.
     pub fn multipliers(self) -> usize {
         if self == Width::Six { 2 } else { 1 }
-    }
-
-    /// Bits dropped, rounding, from a dot product with 16-bit activations; with 8-bit ones none are.
-    pub fn drop_bits(self) -> u32 {
-        match self {
-            Width::Eight => 8,
-            Width::Six => 7,
-            Width::Five => 6,
-            Width::Four => 5,
-        }
     }
 }
 
@@ -99,11 +89,6 @@ impl Matrix {
     /// Blocks in a row.
     pub fn blocks(&self) -> usize {
         self.cols / BLOCK
-    }
-
-    /// Bits of headroom: the sum over a row's blocks stays inside i32 when each term is shifted by at least this.
-    pub fn headroom(&self) -> u32 {
-        headroom(self.cols)
     }
 
     /// Appends one row's scales: integers in units of 2^-24, one per multiplier, and offsets, one per block or none.
@@ -190,11 +175,6 @@ impl Matrix {
             false => Err(Error::format("a weight matrix", "sizes or codes out of bounds")),
         }
     }
-}
-
-/// ceil(log2(blocks)) for that many columns.
-pub fn headroom(cols: usize) -> u32 {
-    (cols / BLOCK).next_power_of_two().trailing_zeros()
 }
 
 /// The smallest shift that brings every number to at most `most`, rounding included.

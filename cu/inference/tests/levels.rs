@@ -116,6 +116,59 @@ fn dot_products_equal_the_definition() {
     println!("{compared} outputs compared");
 }
 
+/// A matrix of one code, multiplier and offset: dot products as large as they can be.
+fn uniform(rows: usize, cols: usize, width: Width, code: i8, offset: Option<i16>) -> Matrix {
+    let mut w = Matrix::new(rows, cols, width).unwrap();
+    let blocks = rows * cols / 32;
+    let byte = match width {
+        Width::Four => (code + 8) as u8 * 17,
+        _ => code as u8,
+    };
+    w.codes = vec![byte; blocks * width.bytes()];
+    w.multipliers = vec![4095; blocks * width.multipliers()];
+    w.offsets = offset.map_or(vec![], |offset| vec![offset; blocks]);
+    w.exponents = vec![-30; rows];
+    w.check().unwrap();
+    w
+}
+
+/// Codes, and offsets, at which weights of a width are largest.
+fn extremes(width: Width) -> Vec<(i8, Option<i16>)> {
+    match width {
+        Width::Eight => vec![(-127, None), (127, None)],
+        Width::Six => vec![(-32, None), (31, None)],
+        Width::Five => vec![(-16, Some(32767)), (15, Some(-32767)), (-16, None)],
+        Width::Four => vec![(-8, Some(32767)), (7, Some(-32767)), (-8, None)],
+    }
+}
+
+#[test]
+fn long_rows_of_extremes_equal_the_definition() {
+    let (scalar, hosts) = (Host::scalar(), hosts());
+    // Past 32768 columns a matrix unit's sums would not have room.
+    for (cols, width) in [64, 32736, 32768, 32800, 65536]
+        .into_iter()
+        .flat_map(|cols| WIDTHS.map(|width| (cols, width)))
+    {
+        for (code, offset) in extremes(width) {
+            let w = uniform(2, cols, width, code, offset);
+            // Codes of 32639 and its negative, and 32512 - 128, whose lower byte is the least.
+            for (v, profile) in [1.992_126_5, -1.992_126_5, 1.976_562_5]
+                .into_iter()
+                .flat_map(|v| [Profile::A16, Profile::A8].map(|profile| (v, profile)))
+            {
+                let x = scalar.rows(cols, vec![v; 9 * cols]);
+                let truth = scalar.linear(&scalar.matrix(&w).unwrap(), &scalar.quantise(&x, profile), None);
+                for host in hosts.iter().step_by(2) {
+                    let y = host.linear(&host.matrix(&w).unwrap(), &host.quantise(&x, profile), None);
+                    let what = format!("{} {width:?} {code} {offset:?} {cols} {v}", host.name());
+                    same(&y.values, &truth.values, &what);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn element_wise_operators_equal_the_definition() {
     let (random, scalar) = (&mut Random(12), Host::scalar());

@@ -6,10 +6,12 @@
 
 use crate::Profile;
 use crate::backend::{Activation, CacheShape, Heads, PAGE};
-use crate::math::{TINY, canon, exp, gelu_erf, gelu_tanh, pow2, rcp, rsqrt, silu, soft_cap, wide};
+use crate::math::{TINY, canon, exp, gelu_erf, gelu_tanh, pow2, rcp, rsqrt, silu, soft_cap, wide, wider};
 use crate::rope::Pairs;
-use crate::weight::{BLOCK, Matrix, headroom};
+use crate::weight::{BLOCK, Matrix};
 
+/// The most by which a block's unit is above its row's.
+pub const A8_SHIFT_MAX: i32 = 8;
 /// The largest vector that a norm takes; with it its sums stay inside 46 bits.
 pub const NORM_MAX: usize = 32768;
 /// The scale of attention weights: the largest weight is this.
@@ -17,21 +19,19 @@ pub const WEIGHT_ONE: f32 = 32767.0;
 /// Positions whose weighted values add up inside i32: 512 * 32767 * 127 < 2^31.
 pub const EXACT: usize = 512;
 
-/// Rows quantised block by block: value = code * 2^(exponent - (shift - headroom)).
+/// Quantised rows: value = code * 2^exponent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acts {
     /// Rows.
     pub rows: usize,
     /// Columns, a multiple of [`BLOCK`].
     pub cols: usize,
-    /// Which codes: to 32639, or to 127.
+    /// How many bits of a code count.
     pub profile: Profile,
-    /// Codes.
+    /// Codes, to 32639; with [`Profile::A8`] those of a block are numbers to 127 times a power of two.
     pub codes: Vec<i16>,
     /// The sum of each block's codes.
     pub sums: Vec<i32>,
-    /// The right shift of each block's term: headroom plus how far the block's unit is below the row's, at most 31.
-    pub shifts: Vec<u8>,
     /// The unit of each row, a power of two.
     pub exponents: Vec<i32>,
 }
@@ -57,22 +57,35 @@ pub fn code(v: f32, scale: f32) -> i16 {
     (v * scale + 0.5).floor() as i16
 }
 
+/// The power of two that a whole row counts in: under [`Profile::A8`] its largest block has codes of 15 bits, of which 8
+/// count.
+#[inline(always)]
+pub fn row_unit(most: u32, profile: Profile) -> i32 {
+    unit(most, profile) - if profile == Profile::A8 { A8_SHIFT_MAX } else { 0 }
+}
+
+/// The power of two by which a block's unit is above its row's.
+#[inline(always)]
+pub fn block_shift(most: u32, row: i32, profile: Profile) -> i32 {
+    match profile {
+        Profile::A16 => 0,
+        Profile::A8 => (unit(most, profile) - row).max(0),
+    }
+}
+
 /// Quantises rows of `cols` numbers.
 #[inline(always)]
 pub fn quantise(x: &[f32], cols: usize, profile: Profile) -> Acts {
     assert!(cols.is_multiple_of(BLOCK) && x.len().is_multiple_of(cols));
-    let headroom = headroom(cols) as i32;
-    let (mut codes, mut sums, mut shifts, mut exponents) = (vec![], vec![], vec![], vec![]);
+    let (mut codes, mut sums, mut exponents) = (vec![], vec![], vec![]);
     for row in x.chunks_exact(cols) {
-        let units: Vec<i32> = row.chunks_exact(BLOCK).map(|b| unit(most(b), profile)).collect();
-        let top = units.iter().fold(i32::MIN, |top, u| top.max(*u));
-        for (block, unit) in row.chunks_exact(BLOCK).zip(units) {
-            let start = codes.len();
-            codes.extend(block.iter().map(|v| code(*v, pow2(-unit))));
+        let unit = row_unit(most(row), profile);
+        for block in row.chunks_exact(BLOCK) {
+            let (start, shift) = (codes.len(), block_shift(most(block), unit, profile));
+            codes.extend(block.iter().map(|v| code(*v, pow2(-unit - shift)) << shift));
             sums.push(codes[start..].iter().map(|c| i32::from(*c)).sum());
-            shifts.push((headroom + top - unit).min(31) as u8);
         }
-        exponents.push(top);
+        exponents.push(unit);
     }
     let rows = x.len() / cols;
     Acts {
@@ -81,76 +94,41 @@ pub fn quantise(x: &[f32], cols: usize, profile: Profile) -> Acts {
         profile,
         codes,
         sums,
-        shifts,
         exponents,
     }
 }
 
-/// Bits dropped from a block's dot product.
-#[inline(always)]
-pub fn drop_bits(w: &Matrix, profile: Profile) -> u32 {
-    if profile == Profile::A16 {
-        w.width.drop_bits()
-    } else {
-        0
-    }
-}
-
-/// n / 2^bits, rounded half up.
-#[inline(always)]
-pub fn round(n: i32, bits: u32) -> i32 {
-    if bits == 0 {
-        n
-    } else {
-        (n + (1 << (bits - 1))) >> bits
-    }
-}
-
-/// The dot product of a matrix row with a quantised row, in units of 2^[`dot_exponent`].
-pub fn dot(w: &Matrix, row: usize, x: &Acts, at: usize) -> i32 {
-    let drop = drop_bits(w, x.profile);
-    // Shifts round down, by half a unit a block in the mean.
-    let mut sum = (w.blocks() / 2) as i32;
+/// The dot product of a matrix row with a quantised row, exact.
+pub fn dot(w: &Matrix, row: usize, x: &Acts, at: usize) -> i64 {
+    let runs = w.width.multipliers();
+    let mut sum = 0;
     for b in 0..w.blocks() {
         let block = row * w.blocks() + b;
         let codes = &x.codes[at * x.cols + b * BLOCK..][..BLOCK];
-        let part = |from: usize, to: usize| {
-            let products = (from..to).map(|k| w.code(row, b * BLOCK + k) * i32::from(codes[k]));
-            round(products.sum(), drop)
-        };
-        let mut term = match w.width.multipliers() {
-            1 => part(0, 32) * i32::from(w.multipliers[block]),
-            _ => {
-                part(0, 16) * i32::from(w.multipliers[2 * block])
-                    + part(16, 32) * i32::from(w.multipliers[2 * block + 1])
-            }
-        };
-        if let Some(offset) = w.offsets.get(block) {
-            term -= round(x.sums[at * w.blocks() + b], drop) * i32::from(*offset);
+        for run in 0..runs {
+            let columns = run * BLOCK / runs..(run + 1) * BLOCK / runs;
+            let products = columns.map(|k| w.code(row, b * BLOCK + k) * i32::from(codes[k]));
+            sum += i64::from(products.sum::<i32>()) * i64::from(w.multipliers[block * runs + run]);
         }
-        sum += term >> x.shifts[at * w.blocks() + b];
+        if let Some(offset) = w.offsets.get(block) {
+            sum -= i64::from(x.sums[at * w.blocks() + b]) * i64::from(*offset);
+        }
     }
     sum
-}
-
-/// The power of two that [`dot`] counts in.
-#[inline(always)]
-pub fn dot_exponent(w: &Matrix, row: usize, x: &Acts, at: usize) -> i32 {
-    (w.headroom() + drop_bits(w, x.profile)) as i32 + x.exponents[at] + i32::from(w.exponents[row])
 }
 
 /// Matrix times row `at`, plus the bias.
 pub fn linear(w: &Matrix, x: &Acts, at: usize, bias: Option<&[f32]>, y: &mut [f32]) {
     for (row, y) in y.iter_mut().enumerate() {
-        let exponent = dot_exponent(w, row, x, at);
+        let exponent = x.exponents[at] + i32::from(w.exponents[row]);
         *y = finish_dot(dot(w, row, x, at), exponent, bias.map(|bias| bias[row]));
     }
 }
 
-/// The output of a dot product.
+/// The output of a dot product: its one rounding.
 #[inline(always)]
-pub fn finish_dot(sum: i32, exponent: i32, bias: Option<f32>) -> f32 {
-    let value = canon(sum as f32 * pow2(exponent));
+pub fn finish_dot(sum: i64, exponent: i32, bias: Option<f32>) -> f32 {
+    let value = canon(wider(sum) * pow2(exponent));
     bias.map_or(value, |bias| canon(value + bias))
 }
 

@@ -82,13 +82,9 @@ impl Packed {
         bias(self.width)
     }
 
-    /// Bits dropped from a block's dot product.
-    pub fn drop_bits(&self, profile: Profile) -> u32 {
-        if profile == Profile::A16 {
-            self.width.drop_bits()
-        } else {
-            0
-        }
+    /// Whether every weight, multiplier times code, has 16 bits; those with offsets and of wider codes have up to 20.
+    pub fn is_short(&self) -> bool {
+        self.width == Width::Four && self.offsets.is_empty()
     }
 }
 
@@ -137,114 +133,155 @@ pub fn lines(width: Width) -> usize {
 
 /// Tokens in the largest tile that is multiplied in vector registers.
 pub const TOKENS: usize = 8;
+/// Columns that a matrix unit multiplies at a time: two blocks.
+pub const STEP: usize = 64;
+/// Lines of a step of a tile of sixteen: the high bytes of each token's codes, then the low ones.
+const STEP_LINES: usize = 2 * TILE;
+/// Columns of activations that a matrix unit takes; the sums of products of bytes over them have 32 bits.
+const UNIT_COLUMNS_MAX: usize = 32768;
 
-/// Activations in tiles of tokens: sixteen where a matrix unit multiplies them, else 8, 4, 2 and 1.
+/// Activations in tiles of tokens: of sixteen as far as a matrix unit multiplies them, then of 8, 4, 2 and 1.
 ///
-/// A tile begins where its first token's share would, and every token of it takes as much: per block 64 bytes, or 32
-/// where codes have 8 bits. In a tile of sixteen a block holds the high bytes of the codes of each token, then the low
-/// ones (code = 256 high + low), or the codes. In others it holds, group of four columns by group, token by token, a
-/// lane of four high bytes, where there are any, and a lane of four low ones.
+/// A code is 256 high + low, both signed bytes. Tiles of sixteen hold them [`STEP`] columns at a time. In the others a
+/// block holds, group of four columns by group, token by token, a lane of four high bytes and one of four low ones;
+/// under [`Profile::A8`] one of four bytes, the code before its block's shift.
 #[derive(Debug, Clone)]
 pub struct Lanes {
     /// Rows.
     pub rows: usize,
     /// Columns.
     pub cols: usize,
-    /// Whether codes have 16 bits or 8.
+    /// How many bits of a code count.
     pub profile: Profile,
-    /// Whether there are tiles of sixteen.
-    pub sixteens: bool,
     /// The unit of each row, a power of two.
     pub exponents: Vec<i32>,
-    /// The codes of all tiles; those of tokens that a last tile of sixteen lacks are zero.
-    pub codes: Vec<Line>,
-    /// Tile by tile, block by block, token by token.
-    pub marks: Vec<Mark>,
+    /// Tokens in tiles of sixteen, those included that the last one lacks.
+    sixteens: usize,
+    /// Codes of the tiles of sixteen; what a last step or tile lacks is zero.
+    steps: Vec<Line>,
+    /// Codes of the other tiles.
+    codes: Vec<Line>,
+    /// Tile by tile, block by block, token by token, of the other tiles.
+    marks: Vec<Mark>,
 }
 
-/// What a block of a token's activations adds to its dot products.
+/// What a block of a token's activations adds to its dot products outside a matrix unit.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
 pub struct Mark {
-    /// What sums begin with: the rounding of the dropped bits less what stored codes are too large, for widths 8, 5, 4
-    /// and the halves of a block of width 6.
-    pub starts: [i32; 5],
-    /// The sum of the codes.
+    /// What sums begin with: by how much stored codes are too large, for widths of a byte, of a nibble, and the halves
+    /// of a block of width 6; before the block's shift.
+    pub starts: [i32; 4],
+    /// The sum of the codes, after the shift.
     pub sum: i32,
-    /// The right shift of the block's term.
+    /// The block's shift to the left.
     pub shift: i32,
 }
 
 impl Mark {
-    /// A mark from the sums of the codes of both halves of a block.
+    /// A mark from the sums of the codes of both halves of a block, before its shift.
     #[inline(always)]
-    pub fn new(halves: [i32; 2], shift: i32, profile: Profile) -> Mark {
+    pub fn new(halves: [i32; 2], shift: i32) -> Mark {
         let sum = halves[0] + halves[1];
-        let start = |width: Width, sum: i32| {
-            let round = if profile == Profile::A16 {
-                1 << width.drop_bits() >> 1
-            } else {
-                0
-            };
-            round - bias(width) * sum
-        };
+        let start = |width: Width, sum: i32| -bias(width) * sum;
         let six = halves.map(|sum| start(Width::Six, sum));
-        let [eight, five, four] = [Width::Eight, Width::Five, Width::Four].map(|width| start(width, sum));
         Mark {
-            starts: [eight, five, four, six[0], six[1]],
-            sum,
+            starts: [start(Width::Eight, sum), start(Width::Four, sum), six[0], six[1]],
+            sum: sum << shift,
             shift,
         }
     }
 }
 
-/// Tokens of the tile that begins at `first`; a tile of sixteen may have fewer.
+/// Tokens of tiles of sixteen, which take as long as two or three of a few tokens.
+fn in_sixteens(tokens: usize) -> usize {
+    let (whole, left) = (tokens / TILE * TILE, tokens % TILE);
+    let pays = left > TOKENS || whole > 0 && left > TOKENS / 2;
+    whole + if pays { TILE } else { 0 }
+}
+
+/// Tokens of the tile that begins with the first of so many.
 #[inline(always)]
-pub fn tile_tokens(first: usize, tokens: usize, sixteens: bool) -> usize {
-    match tokens - first {
-        TILE.. if sixteens => TILE,
-        // A tile of sixteen takes as long as two or three of a few tokens.
-        left if sixteens && (left > TOKENS || first > 0 && left > TOKENS / 2) => TILE,
+pub fn few_tokens(left: usize) -> usize {
+    match left {
         TOKENS.. => TOKENS,
         left => 1 << left.ilog2(),
     }
 }
 
 impl Lanes {
-    /// First token and tokens of each tile.
+    /// Activations of zero; `sixteens` where a matrix unit is to have as many as pay.
+    pub fn new(rows: usize, cols: usize, profile: Profile, sixteens: bool) -> Lanes {
+        assert!(cols.is_multiple_of(BLOCK));
+        let sixteens = if sixteens && cols <= UNIT_COLUMNS_MAX {
+            in_sixteens(rows)
+        } else {
+            0
+        };
+        let few = rows.saturating_sub(sixteens) * (cols / BLOCK);
+        let lines = (few * Lanes::block_bytes(profile)).div_ceil(size_of::<Line>());
+        Lanes {
+            rows,
+            cols,
+            profile,
+            exponents: vec![0; rows],
+            sixteens,
+            steps: vec![Line([0; 64]); sixteens / TILE * cols.div_ceil(STEP) * STEP_LINES],
+            codes: vec![Line([0; 64]); lines],
+            marks: vec![Mark::default(); few],
+        }
+    }
+
+    /// First token and tokens of each tile; a tile of sixteen may have fewer.
     pub fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let mut first = 0;
         std::iter::from_fn(move || {
-            let tokens = (first < self.rows).then(|| tile_tokens(first, self.rows, self.sixteens))?;
+            let tokens = match first < self.sixteens {
+                true => TILE,
+                false => few_tokens((first < self.rows).then(|| self.rows - first)?),
+            };
             first += tokens;
             Some((first - tokens, tokens))
         })
     }
 
-    /// Bytes of a block of one token.
+    /// Whether there are tiles of sixteen.
     #[inline(always)]
-    pub fn block_bytes(profile: Profile) -> usize {
+    pub fn has_sixteens(&self) -> bool {
+        self.sixteens > 0
+    }
+
+    /// The steps of the tile of sixteen that begins with token `first`.
+    #[inline(always)]
+    pub fn sixteen(&self, first: usize) -> &[Line] {
+        let lines = self.cols.div_ceil(STEP) * STEP_LINES;
+        &self.steps[first / TILE * lines..][..lines]
+    }
+
+    /// The marks of the tile of `tokens` that begins with token `first`, which is none of sixteen.
+    #[inline(always)]
+    pub fn marks(&self, first: usize, tokens: usize) -> &[Mark] {
+        let blocks = self.cols / BLOCK;
+        &self.marks[(first - self.sixteens) * blocks..][..tokens * blocks]
+    }
+
+    /// Bytes of a block of one token outside tiles of sixteen.
+    #[inline(always)]
+    fn block_bytes(profile: Profile) -> usize {
         if profile == Profile::A16 { 2 * BLOCK } else { BLOCK }
     }
 }
 
-#[allow(unsafe_code, reason = "lines seen as their bytes and lanes")]
+#[allow(unsafe_code, reason = "lines seen as lanes")]
 impl Lanes {
-    /// Some bytes of the codes.
+    /// The lanes of the tile of `tokens` that begins with token `first`, which is none of sixteen.
     #[inline(always)]
-    pub fn bytes(&self, from: usize, count: usize) -> &[u8] {
-        let all = self.codes.len() * size_of::<Line>();
-        // SAFETY: a line is 64 initialised bytes and lines are side by side.
-        let bytes = unsafe { std::slice::from_raw_parts(self.codes.as_ptr().cast::<u8>(), all) };
-        &bytes[from..from + count]
-    }
-
-    /// Some lanes of four bytes.
-    #[inline(always)]
-    pub fn words(&self, from: usize, count: usize) -> &[i32] {
-        let bytes = self.bytes(4 * from, 4 * count);
-        // SAFETY: aligned to 4 as lines are aligned to 64, and any bytes are a number.
-        unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), count) }
+    pub fn few(&self, first: usize, tokens: usize) -> &[i32] {
+        let per_token = self.cols / BLOCK * Lanes::block_bytes(self.profile) / 4;
+        let lanes = self.codes.len() * (size_of::<Line>() / 4);
+        // SAFETY: a line is sixteen initialised lanes, any bytes are a number, and lines are side by side.
+        let lanes = unsafe { std::slice::from_raw_parts(self.codes.as_ptr().cast::<i32>(), lanes) };
+        &lanes[(first - self.sixteens) * per_token..][..tokens * per_token]
     }
 }
 
@@ -254,10 +291,12 @@ pub struct Filling<'a> {
     pub cols: usize,
     /// The profile.
     pub profile: Profile,
+    sixteens: usize,
     exponents: *mut i32,
+    steps: *mut Line,
     codes: *mut i32,
     marks: *mut Mark,
-    lengths: [usize; 3],
+    lengths: [usize; 4],
     lanes: std::marker::PhantomData<&'a mut Lanes>,
 }
 
@@ -275,51 +314,61 @@ impl Filling<'_> {
         unsafe { self.exponents.add(row).write(exponent) };
     }
 
-    /// Sets a mark.
+    /// Sets the bytes of a block of a token in a tile of sixteen.
     #[inline(always)]
-    pub fn mark(&self, at: usize, mark: Mark) {
-        assert!(at < self.lengths[2]);
-        // SAFETY: inside the vector, and this token's alone.
-        unsafe { self.marks.add(at).write(mark) };
+    pub fn sixteen(&self, token: usize, block: usize, bytes: [[i32; 8]; 2]) {
+        let step = token / TILE * self.cols.div_ceil(STEP) + block / 2;
+        for (half, bytes) in bytes.into_iter().enumerate() {
+            let line = step * STEP_LINES + half * TILE + token % TILE;
+            assert!(line < self.lengths[1]);
+            // SAFETY: inside the vector, half of a line, and this token's alone.
+            unsafe {
+                self.steps
+                    .add(line)
+                    .cast::<[i32; 8]>()
+                    .add(block % 2)
+                    .write(bytes)
+            };
+        }
     }
 
-    /// Sets lanes of codes.
+    /// Sets the mark of a block of the `at`-th token of another tile, which begins with token `first`.
     #[inline(always)]
-    pub fn words<const N: usize>(&self, at: usize, words: [i32; N]) {
-        assert!(at + N <= self.lengths[1]);
+    pub fn mark(&self, (first, tokens): (usize, usize), at: usize, block: usize, mark: Mark) {
+        let place = (first - self.sixteens) * (self.cols / BLOCK) + block * tokens + at;
+        assert!(place < self.lengths[3]);
         // SAFETY: inside the vector, and this token's alone.
-        unsafe { self.codes.add(at).cast::<[i32; N]>().write(words) };
+        unsafe { self.marks.add(place).write(mark) };
+    }
+
+    /// Sets a group's lanes of the `at`-th token of such a tile.
+    #[inline(always)]
+    pub fn few<const N: usize>(
+        &self,
+        (first, tokens): (usize, usize),
+        at: usize,
+        group: usize,
+        lanes: [i32; N],
+    ) {
+        let groups = self.cols / 4;
+        let place = N * ((first - self.sixteens) * groups + group * tokens + at);
+        assert!(place + N <= self.lengths[2]);
+        // SAFETY: inside the vector, and this token's alone.
+        unsafe { self.codes.add(place).cast::<[i32; N]>().write(lanes) };
     }
 }
 
 impl Lanes {
-    /// Activations of zero.
-    pub fn new(rows: usize, cols: usize, profile: Profile, sixteens: bool) -> Lanes {
-        assert!(cols.is_multiple_of(BLOCK));
-        let mut padded = 0;
-        while padded < rows {
-            padded += tile_tokens(padded, rows, sixteens);
-        }
-        let places = padded * (cols / BLOCK);
-        let lines = (places * Lanes::block_bytes(profile)).div_ceil(size_of::<Line>());
-        Lanes {
-            rows,
-            cols,
-            profile,
-            sixteens,
-            exponents: vec![0; rows],
-            codes: vec![Line([0; 64]); lines],
-            marks: vec![Mark::default(); places],
-        }
-    }
-
     /// Their places, to be written.
     pub fn filling(&mut self) -> Filling<'_> {
+        let lanes = self.codes.len() * (size_of::<Line>() / 4);
         Filling {
             cols: self.cols,
             profile: self.profile,
-            lengths: [self.exponents.len(), self.codes.len() * 16, self.marks.len()],
+            sixteens: self.sixteens,
+            lengths: [self.exponents.len(), self.steps.len(), lanes, self.marks.len()],
             exponents: self.exponents.as_mut_ptr(),
+            steps: self.steps.as_mut_ptr(),
             codes: self.codes.as_mut_ptr().cast(),
             marks: self.marks.as_mut_ptr(),
             lanes: std::marker::PhantomData,

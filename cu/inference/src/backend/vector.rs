@@ -16,15 +16,13 @@ use crate::backend::cpu;
 #[cfg(target_arch = "x86_64")]
 use crate::backend::pack::TILE;
 use crate::backend::pack::{Filling, Packed};
-use crate::backend::pack::{Lanes, tile_tokens};
+use crate::backend::pack::{Lanes, few_tokens};
 use crate::backend::rows::{Acts, Rows};
 #[cfg(target_arch = "x86_64")]
 use crate::backend::x86;
 use crate::backend::{Activation, Heads};
 use crate::math::canon;
 use crate::rope::Pairs;
-#[cfg(target_arch = "x86_64")]
-use crate::weight::headroom;
 
 /// Instructions that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -206,16 +204,15 @@ pub fn quantise(level: Level, x: &Rows, profile: Profile, share: &impl Share) ->
 }
 
 /// Quantises the tokens of one tile.
-fn fill(level: Level, x: &[f32], (first, tokens): (usize, usize), filling: &Filling<'_>) {
+fn fill(level: Level, x: &[f32], tile: (usize, usize), filling: &Filling<'_>) {
     assert!(level <= Level::best());
-    let mut units = vec![0; filling.cols / crate::weight::BLOCK];
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the level, which was checked above, is at least VNNI.
     unsafe {
-        x86::element::quantise(x, first, tokens, &mut units, filling)
+        x86::element::quantise(x, tile, filling)
     };
     #[cfg(not(target_arch = "x86_64"))]
-    unreachable!("no level with lanes: {first} {tokens} {}", x.len() + units.len());
+    unreachable!("no level with lanes: {tile:?} {} {}", x.len(), filling.cols);
 }
 
 /// Outputs of a product, of which threads write disjoint places.
@@ -320,36 +317,36 @@ fn part_of(level: Level, w: &Packed, x: &Acts, bias: Option<&[f32]>, tiles: Rang
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn avx2(w: &Packed, x: &cpu::Acts, bias: Option<&[f32]>, tile: usize, y: &Grid<'_>) {
-    let base = (headroom(w.cols) + w.drop_bits(x.profile)) as i32;
     let rows = tile * TILE..((tile + 1) * TILE).min(w.rows);
     let mut first = 0;
     while first < x.rows {
-        let put = |sums: &[[i32; TILE]]| {
+        let put = |sums: &[[i64; TILE]]| {
             for (t, sums) in sums.iter().enumerate() {
-                let common = base + x.exponents[first + t];
                 let bias = bias.map(|bias| &bias[rows.clone()]);
                 let mut out = [0.0; TILE];
                 let out = &mut out[..rows.len()];
-                finish(Level::Avx2, sums, common, &w.exponents[tile * TILE..], bias, out);
+                let exponents = &w.exponents[tile * TILE..];
+                finish(Level::Avx2, sums, x.exponents[first + t], exponents, bias, out);
                 y.set(first + t, rows.start, out);
             }
         };
-        match tile_tokens(first, x.rows, false) {
+        let tokens = few_tokens(x.rows - first);
+        match tokens {
             8 => put(&x86::avx2::avx2::<8>(w, tile, x, first)),
             4 => put(&x86::avx2::avx2::<4>(w, tile, x, first)),
             2 => put(&x86::avx2::avx2::<2>(w, tile, x, first)),
             _ => put(&x86::avx2::avx2::<1>(w, tile, x, first)),
         }
-        first += tile_tokens(first, x.rows, false);
+        first += tokens;
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 levels! {
     /// One tile's outputs of a token: [`cpu::finish_dot`] of each sum.
-    finish(sums: &[i32; TILE], common: i32, exponents: &[i16], bias: Option<&[f32]>, y: &mut [f32]) {
+    finish(sums: &[i64; TILE], unit: i32, exponents: &[i16], bias: Option<&[f32]>, y: &mut [f32]) {
         for (row, y) in y.iter_mut().enumerate() {
-            *y = cpu::finish_dot(sums[row], common + i32::from(exponents[row]), bias.map(|bias| bias[row]));
+            *y = cpu::finish_dot(sums[row], unit + i32::from(exponents[row]), bias.map(|bias| bias[row]));
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::backend::vulkan::{Cache, Matrix, Vulkan};
 use crate::backend::{Activation, Backend, Batch, CacheShape, Heads, Table};
 use crate::error::Error;
 use crate::rope::Pairs;
-use crate::weight::{self, BLOCK, headroom};
+use crate::weight::{self, BLOCK};
 
 /// Workgroups along the first axis where vectors are more than one axis may count.
 const AXIS: usize = 32768;
@@ -178,7 +178,7 @@ impl Backend for Vulkan {
         };
         let high = acts.high.as_ref().map_or(&self.nothing, |slot| &slot.words);
         let bound = [&x.slot.words, high, &acts.low.words, &acts.facts.words];
-        let args = [blocks as u32, headroom(x.cols)];
+        let args = [blocks as u32];
         if x.rows > 0 {
             self.run("quantise", &[wide], &bound, &args, [x.rows as u32, 1, 1]);
         }

@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use crate::Profile;
-use crate::backend::cpu::drop_bits;
 use crate::backend::vulkan::Vulkan;
 use crate::backend::vulkan::gpu::Words;
 use crate::backend::vulkan::operators::{Acts, Rows, Vector, wide};
@@ -27,8 +25,6 @@ pub struct Matrix {
     cols: usize,
     width: Width,
     offsets: bool,
-    /// Headroom plus dropped bits, for 16-bit and for 8-bit activations.
-    exponents: [u32; 2],
     slabs: Vec<Slab>,
 }
 
@@ -66,7 +62,6 @@ impl Matrix {
             cols: w.cols,
             width: w.width,
             offsets: !w.offsets.is_empty(),
-            exponents: [Profile::A16, Profile::A8].map(|profile| w.headroom() + drop_bits(w, profile)),
             slabs: slabs.collect::<Result<_, _>>()?,
         })
     }
@@ -139,7 +134,6 @@ impl Vulkan {
             offsets_at,
             slab.exponents_at,
         ];
-        let exponent = w.exponents[usize::from(x.profile == Profile::A8)];
         let values = [(TOKENS, tile), (KIND, w.width.bits()), wide(x.profile)];
         let bound = [
             &slab.codes.words,
@@ -150,11 +144,7 @@ impl Vulkan {
             bias_words,
             &out,
         ];
-        let args = [
-            &numbers.map(|n| n as u32)[..],
-            &[exponent, u32::from(bias.is_some())],
-        ]
-        .concat();
+        let args = [&numbers.map(|n| n as u32)[..], &[u32::from(bias.is_some())]].concat();
         let groups = [
             (slab.rows as u32).div_ceil(self.shaders.teams()),
             (tokens as u32).div_ceil(tile),

@@ -1,7 +1,9 @@
 //! Dot products by AMX: sixteen matrix rows with sixteen tokens at a time.
 //!
-//! Not here: who may call, what becomes of the sums. Invariant: that of `x86.rs`; a thread's tiles are set up and given
-//! back within one product.
+//! A weight, multiplier times code less offset, has up to 20 bits: three bytes, the upper one signed. A code has two. So
+//! a dot product is four sums of products of bytes, in units of 2^24, 2^16, 2^8 and 1, which the unit adds up over all
+//! columns. Not here: who may call, what becomes of the sums. Invariant: that of `x86.rs`; a thread's tiles are set up
+//! and given back within one product.
 #![allow(unsafe_code, reason = "instructions that have no safe form")]
 #![allow(
     clippy::needless_range_loop,
@@ -11,8 +13,8 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::vnni::{Codes, Sums, groups, join, line, offset, shifted, widen};
-use crate::backend::pack::{Lanes, Line, Mark, Packed, TILE};
+use super::vnni::{Codes, groups, line, widen};
+use crate::backend::pack::{Line, Packed, STEP, TILE};
 
 /// Whether the processor has the unit and the system lends it to this process, which it is asked for once.
 pub fn lent() -> bool {
@@ -72,23 +74,27 @@ struct Shapes {
     rows: [u8; 16],
 }
 
-/// Dot products of two blocks: per run, per block those of the high bytes, then of the low ones, a line per token. Within
-/// a run the two blocks are less than 4 KiB apart: a load waits for a store before it whose place differs by just that.
+/// Lines of one byte of the weights of a tile of rows in a step: sixteen groups of four columns.
+const BYTE_LINES: usize = STEP / 4;
+
+/// Sums of products in units of 2^24, 2^16, 2^8 and 1: a line per token.
 #[repr(C, align(64))]
-struct Products([[[[Line; TILE]; 2]; 2]; 2]);
+struct Products([[Line; TILE]; 4]);
 
 /// The unit, set up for a matrix, or nothing.
 pub struct Unit(Option<Tiles>);
 
 struct Tiles {
-    /// The codes of two tiles of rows as signed bytes, where they are stored as nibbles.
-    bytes: Vec<Line>,
+    /// Bytes of a weight: those of short ones leave out the first of three.
+    bytes: usize,
+    /// A tile of rows made ready: step by step, the upper bytes first.
+    weights: Vec<Line>,
     products: Box<Products>,
 }
 
 impl Unit {
-    /// Sets the unit up where it is wanted.
-    pub fn new<C: Codes>(wanted: bool, blocks: usize) -> Unit {
+    /// Sets the unit up for products with a matrix where it is wanted.
+    pub fn new(w: &Packed, wanted: bool) -> Unit {
         if !wanted {
             return Unit(None);
         }
@@ -100,83 +106,93 @@ impl Unit {
             bytes: [0; 16],
             rows: [0; 16],
         };
-        // 0 to 3 products, 4 and 5 activations, 6 weights.
-        for at in 0..4 {
+        // 0 to 3 products, 4 and 7 weights, 5 and 6 activations.
+        for at in 0..8 {
             (shapes.rows[at], shapes.bytes[at]) = (16, 64);
         }
-        for at in 4..6 {
-            (shapes.rows[at], shapes.bytes[at]) = (16, (32 / C::RUNS) as u16);
-        }
-        (shapes.rows[6], shapes.bytes[6]) = ((8 / C::RUNS) as u8, 64);
         // SAFETY: the unit is there; the shapes are valid for its palette and stand in memory.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
-        let bytes = if C::LINES == 4 { 2 * blocks * 8 } else { 0 };
+        let bytes = if w.is_short() { 2 } else { 3 };
+        let lines = w.cols.div_ceil(STEP) * bytes * BYTE_LINES;
         Unit(Some(Tiles {
-            bytes: vec![Line([0; 64]); bytes],
-            products: Box::new(Products([[[[Line([0; 64]); TILE]; 2]; 2]; 2])),
+            bytes,
+            weights: vec![Line([0; 64]); lines],
+            products: Box::new(Products([[Line([0; 64]); TILE]; 4])),
         }))
     }
 
-    /// Makes one or two tiles of rows ready.
-    #[target_feature(enable = "avx512f,avx512bw")]
+    /// Makes a tile of rows ready.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
     #[inline]
-    pub fn load<C: Codes>(&mut self, w: &Packed, tile: usize, tiles: usize) {
+    pub fn load<C: Codes>(&mut self, w: &Packed, tile: usize) {
         let Some(unit) = &mut self.0 else { return };
-        if C::LINES == 8 {
-            return;
-        }
-        let codes = &w.codes[tile * w.blocks() * 4..][..tiles * w.blocks() * 4];
-        let bias = _mm512_set1_epi8(w.bias() as i8);
-        for (codes, bytes) in codes.chunks_exact(4).zip(unit.bytes.chunks_exact_mut(8)) {
-            let groups = groups::<C>(codes);
+        let blocks = w.blocks();
+        for b in 0..blocks {
+            let block = tile * blocks + b;
+            let codes = groups::<C>(&w.codes[block * C::LINES..][..C::LINES]);
+            let at = b / 2 * unit.bytes * BYTE_LINES + b % 2 * (BYTE_LINES / 2);
+            let out = &mut unit.weights[at..];
+            let bias = _mm512_set1_epi16(w.bias() as i16);
+            let first = twice(&w.multipliers[block * C::RUNS]);
+            let last = twice(&w.multipliers[block * C::RUNS + C::RUNS - 1]);
             for g in 0..8 {
-                let signed = _mm512_sub_epi8(groups[g], bias);
-                // SAFETY: a line is 64 writable bytes, aligned to 64.
-                unsafe { _mm512_store_si512(std::ptr::from_mut(&mut bytes[g]).cast(), signed) };
+                let by = if g < 4 { first } else { last };
+                if unit.bytes == 2 {
+                    short(codes[g], bias, by, &mut out[g..]);
+                } else {
+                    long(codes[g], bias, by, w.offsets.get(block), &mut out[g..]);
+                }
             }
         }
     }
 
-    /// Dot products of a tile of rows, the `at`-th of those made ready, with sixteen tokens.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2")]
-    #[inline]
-    pub fn dots<const WIDE: bool, C: Codes>(
-        &mut self,
-        w: &Packed,
-        tile: usize,
-        at: usize,
-        x: &Lanes,
-        first: usize,
-    ) -> Sums<TILE> {
+    /// Multiplies the tile of rows that was made ready with a tile of sixteen tokens.
+    pub fn multiply(&mut self, tokens: &[Line]) {
         let unit = self.0.as_mut().expect("set up where there are tiles of sixteen");
-        let blocks = w.blocks();
-        let codes = match C::LINES {
-            4 => &unit.bytes[at * blocks * 8..][..blocks * 8],
-            _ => &w.codes[tile * blocks * 8..][..blocks * 8],
-        };
-        let block_bytes = TILE * Lanes::block_bytes(x.profile);
-        let acts = x.bytes(first * blocks * block_bytes / TILE, blocks * block_bytes);
-        let products = &mut *unit.products;
-        // SAFETY: a run has 8 / RUNS lines of codes, and sixteen tokens of 32 / RUNS bytes that begin 32 bytes apart
-        // (the low ones 512 after the high ones).
-        let multiply = |b: usize| unsafe {
-            let (codes, acts) = (&codes[b * 8..][..8], &acts[b * block_bytes..][..block_bytes]);
-            let [w, x] = [codes.as_ptr().cast(), acts.as_ptr()];
-            multiply::<WIDE, C>(w, x);
-        };
-        let marks = &x.marks[first * blocks..][..TILE * blocks];
-        let mut sums = [_mm512_set1_epi32((blocks / 2) as i32); TILE];
-        // The unit is two blocks ahead, and its results one, so that nothing waits for it.
-        multiply(0);
-        keep::<WIDE, C>(products, 0);
-        multiply(1.min(blocks - 1));
-        for b in 0..blocks {
-            keep::<WIDE, C>(products, (b + 1) % 2);
-            multiply((b + 2).min(blocks - 1));
-            let marks = marks[b * TILE..][..TILE].try_into().expect("a mark per token");
-            add::<WIDE, C>(&mut sums, w, tile * blocks + b, marks, products, b % 2);
+        let lines = unit.bytes * BYTE_LINES;
+        assert_eq!(tokens.len() / (2 * TILE), unit.weights.len() / lines);
+        let steps = tokens
+            .chunks_exact(2 * TILE)
+            .zip(unit.weights.chunks_exact(lines));
+        // SAFETY: the unit is set up; a step of activations is two of its registers, one of weights two or three.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                options(nostack, nomem)
+            );
+            for (x, w) in steps {
+                match unit.bytes {
+                    2 => step_short(w.as_ptr().cast(), x.as_ptr().cast()),
+                    _ => step_long(w.as_ptr().cast(), x.as_ptr().cast()),
+                }
+            }
+            asm!(
+                "tilestored [{y} + {line}*1], tmm0",
+                "tilestored [{y} + {line}*1 + 1024], tmm1",
+                "tilestored [{y} + {line}*1 + 2048], tmm2",
+                "tilestored [{y} + {line}*1 + 3072], tmm3",
+                y = in(reg) &raw mut *unit.products, line = in(reg) 64_usize, options(nostack)
+            );
         }
-        sums
+    }
+
+    /// Upper parts and lower 24 bits of the last products with the `at`-th of sixteen tokens.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub fn sums(&self, at: usize) -> [__m512i; 2] {
+        let unit = self.0.as_ref().expect("set up where there are tiles of sixteen");
+        let [tops, highs, middles, lows] = &unit.products.0;
+        let (top, high) = (line(&tops[at]), line(&highs[at]));
+        let (middle, low) = (line(&middles[at]), line(&lows[at]));
+        let middle = _mm512_add_epi32(middle, _mm512_srai_epi32::<8>(low));
+        let high = _mm512_add_epi32(high, _mm512_srai_epi32::<8>(middle));
+        let upper = _mm512_add_epi32(top, _mm512_srai_epi32::<8>(high));
+        let lower = select(_mm512_set1_epi32(0xff), low, _mm512_slli_epi32::<8>(middle));
+        let lower = select(_mm512_set1_epi32(0xffff), lower, _mm512_slli_epi32::<16>(high));
+        [upper, _mm512_and_si512(lower, _mm512_set1_epi32(0xff_ffff))]
     }
 }
 
@@ -189,167 +205,132 @@ impl Drop for Unit {
     }
 }
 
-/// Multiplies sixteen tokens with a tile of rows: the products of high and low bytes stay in two of the unit's registers.
-macro_rules! run {
-    ($w:ident, $x:ident, $signed:expr, $wide:expr, $high:literal, $low:literal) => {
-        match ($signed, $wide) {
-            (true, true) => run!(@ $w, $x, "tdpbssd", $high, $low),
-            (false, true) => run!(@ $w, $x, "tdpbsud", $high, $low),
-            (true, false) => run!(@ $w, $x, "tdpbssd", $low),
-            (false, false) => run!(@ $w, $x, "tdpbsud", $low),
-        }
-    };
-    (@ $w:ident, $x:ident, $dot:literal, $high:literal, $low:literal) => {
-        asm!(
-            concat!("tilezero ", $high),
-            concat!("tilezero ", $low),
-            "tileloadd tmm6, [{w} + {line}*1]",
-            "tileloadd tmm4, [{x} + {token}*1]",
-            "tileloadd tmm5, [{x} + {token}*1 + 512]",
-            concat!($dot, " ", $high, ", tmm4, tmm6"),
-            concat!($dot, " ", $low, ", tmm5, tmm6"),
-            w = in(reg) $w, x = in(reg) $x, line = in(reg) 64_usize, token = in(reg) 32_usize,
-            options(nostack, readonly)
-        )
-    };
-    (@ $w:ident, $x:ident, $dot:literal, $low:literal) => {
-        asm!(
-            concat!("tilezero ", $low),
-            "tileloadd tmm6, [{w} + {line}*1]",
-            "tileloadd tmm5, [{x} + {token}*1]",
-            concat!($dot, " ", $low, ", tmm5, tmm6"),
-            w = in(reg) $w, x = in(reg) $x, line = in(reg) 64_usize, token = in(reg) 32_usize,
-            options(nostack, readonly)
-        )
-    };
-}
-
-/// Products of a block, which stay in the unit: nothing else uses its registers.
+/// Multiplies a step of weights of two bytes.
 ///
 /// # Safety
-/// The unit is set up; the pointers reach as its shapes say.
+/// The unit is set up; `w` reaches two registers far, as does `x`.
 #[inline(always)]
-unsafe fn multiply<const WIDE: bool, C: Codes>(w: *const u8, x: *const u8) {
-    // SAFETY: the caller's.
+unsafe fn step_short(w: *const u8, x: *const u8) {
+    // SAFETY: the caller's. The upper bytes of weights are signed, as are both of activations.
     unsafe {
-        run!(w, x, C::LINES == 4, WIDE, "tmm0", "tmm1");
-        if C::RUNS == 2 {
-            let (w, x) = (w.add(256), x.add(16));
-            run!(w, x, C::LINES == 4, WIDE, "tmm2", "tmm3");
-        }
+        asm!(
+            "tileloadd tmm5, [{x} + {line}*1]",
+            "tileloadd tmm4, [{w} + {line}*1]",
+            "tdpbssd tmm1, tmm5, tmm4",
+            "tileloadd tmm6, [{x} + {line}*1 + 1024]",
+            "tdpbssd tmm2, tmm6, tmm4",
+            "tileloadd tmm7, [{w} + {line}*1 + 1024]",
+            "tdpbsud tmm3, tmm6, tmm7",
+            "tdpbsud tmm2, tmm5, tmm7",
+            w = in(reg) w, x = in(reg) x, line = in(reg) 64_usize, options(nostack, readonly)
+        );
     }
 }
 
-/// Stores a register of the unit.
-macro_rules! store {
-    ($y:ident, $register:literal, $after:literal) => {
-        asm!(concat!("tilestored [{y} + {line}*1", $after, "], ", $register),
-            y = in(reg) $y, line = in(reg) 64_usize, options(nostack))
-    };
-}
-
-/// Brings the products of a block out of the unit.
+/// Multiplies a step of weights of three bytes.
+///
+/// # Safety
+/// The unit is set up; `w` reaches three registers far, `x` two.
 #[inline(always)]
-fn keep<const WIDE: bool, C: Codes>(products: &mut Products, which: usize) {
-    let y = products.0[0][which % 2].as_mut_ptr();
-    // SAFETY: a block has two results of sixteen lines, and two of another run 4096 bytes on; the unit is set up.
+unsafe fn step_long(w: *const u8, x: *const u8) {
+    // SAFETY: the caller's. The upper bytes of weights are signed, as are both of activations.
     unsafe {
-        if WIDE {
-            store!(y, "tmm0", "");
-        }
-        store!(y, "tmm1", " + 1024");
-        if C::RUNS == 2 {
-            if WIDE {
-                store!(y, "tmm2", " + 4096");
-            }
-            store!(y, "tmm3", " + 5120");
-        }
+        asm!(
+            "tileloadd tmm5, [{x} + {line}*1]",
+            "tileloadd tmm4, [{w} + {line}*1]",
+            "tdpbssd tmm0, tmm5, tmm4",
+            "tileloadd tmm6, [{x} + {line}*1 + 1024]",
+            "tdpbssd tmm1, tmm6, tmm4",
+            "tileloadd tmm7, [{w} + {line}*1 + 1024]",
+            "tdpbsud tmm2, tmm6, tmm7",
+            "tdpbsud tmm1, tmm5, tmm7",
+            "tileloadd tmm4, [{w} + {line}*1 + 2048]",
+            "tdpbsud tmm3, tmm6, tmm4",
+            "tdpbsud tmm2, tmm5, tmm4",
+            w = in(reg) w, x = in(reg) x, line = in(reg) 64_usize, options(nostack, readonly)
+        );
     }
 }
 
-/// Statements for each of sixteen tokens, written out, so that their sums stay in registers.
-macro_rules! each_token {
-    ($t:ident, $body:block) => {
-        each_token!(@ $t, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
-    };
-    (@ $t:ident, $body:block, $($at:literal)*) => {
-        $({
-            const $t: usize = $at;
-            $body
-        })*
-    };
-}
-
-/// Adds a block's terms to the sums of a tile of rows.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
-#[inline]
-fn add<const WIDE: bool, C: Codes>(
-    sums: &mut Sums<TILE>,
-    w: &Packed,
-    block: usize,
-    marks: &[Mark; TILE],
-    products: &Products,
-    which: usize,
-) {
-    let first = widen(&w.multipliers[block * C::RUNS]);
-    let last = widen(&w.multipliers[block * C::RUNS + C::RUNS - 1]);
-    let factors = factors::<WIDE>(first);
-    let offsets = w.offsets.get(block);
-    each_token!(T, {
-        let mut term = if C::LINES == 4 {
-            small::<WIDE>(
-                line(&products.0[0][which][0][T]),
-                line(&products.0[0][which][1][T]),
-                factors,
-            )
-        } else {
-            let dot = |run: usize| {
-                let start = _mm512_set1_epi32(marks[T].starts[C::START + run]);
-                let low = _mm512_add_epi32(line(&products.0[run][which][1][T]), start);
-                if WIDE {
-                    join::<C>(line(&products.0[run][which][0][T]), low)
-                } else {
-                    low
-                }
-            };
-            let term = _mm512_mullo_epi32(dot(0), first);
-            if C::RUNS == 2 {
-                _mm512_add_epi32(term, _mm512_mullo_epi32(dot(1), last))
-            } else {
-                term
-            }
-        };
-        if let Some(offsets) = offsets {
-            term = _mm512_sub_epi32(term, offset::<WIDE, C>(offsets, &marks[T]));
-        }
-        sums[T] = _mm512_add_epi32(sums[T], shifted(term, &marks[T].shift));
-    });
-}
-
-/// What [`small`] multiplies by: the multiplier, or 8 times it below and itself above.
+/// Bits of `a` where the mask has ones, else of `b`.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn factors<const WIDE: bool>(multipliers: __m512i) -> __m512i {
-    let low = _mm512_set1_epi32(0xffff);
-    if !WIDE {
-        return _mm512_and_si512(multipliers, low);
-    }
-    let eightfold = _mm512_and_si512(_mm512_slli_epi32::<3>(multipliers), low);
-    _mm512_or_si512(eightfold, _mm512_slli_epi32::<16>(multipliers))
+fn select(mask: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    _mm512_ternarylogic_epi32::<0xca>(mask, a, b)
 }
 
-/// The term of a block of signed 4-bit codes: its dot product, round(256 high + low, 5), times the multiplier.
-///
-/// Both halves of 8 high + ((low + 16) >> 5) have 16 bits: high is at most 32 * 8 * 127 in magnitude, the other part
-/// 1024; so has 8 times a multiplier. A dot product with 8-bit codes has 16 bits itself.
+/// Sixteen 16-bit numbers, each twice.
+#[target_feature(enable = "avx512f,avx2")]
+#[inline]
+fn twice(lanes: &[i16; TILE]) -> __m512i {
+    let wide = widen(lanes);
+    select(_mm512_set1_epi32(0xffff), wide, _mm512_slli_epi32::<16>(wide))
+}
+
+/// The even and the odd codes of four columns of a tile of rows, as 16-bit numbers.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn small<const WIDE: bool>(high: __m512i, low: __m512i, factors: __m512i) -> __m512i {
-    if !WIDE {
-        return _mm512_madd_epi16(low, factors);
+fn signed(codes: __m512i, bias: __m512i) -> [__m512i; 2] {
+    let even = _mm512_and_si512(codes, _mm512_set1_epi16(0xff));
+    let odd = _mm512_srli_epi16::<8>(codes);
+    [_mm512_sub_epi16(even, bias), _mm512_sub_epi16(odd, bias)]
+}
+
+/// Sets a line of weights' bytes from those in the lower halves of even and of odd ones.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn lower([even, odd]: [__m512i; 2], out: &mut Line) {
+    set(
+        select(_mm512_set1_epi16(0xff), even, _mm512_slli_epi16::<8>(odd)),
+        out,
+    );
+}
+
+/// As [`lower`] from the upper halves.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn upper([even, odd]: [__m512i; 2], out: &mut Line) {
+    set(
+        select(_mm512_set1_epi16(0xff), _mm512_srli_epi16::<8>(even), odd),
+        out,
+    );
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn set(bytes: __m512i, out: &mut Line) {
+    // SAFETY: a line is 64 writable bytes, aligned to 64.
+    unsafe { _mm512_store_si512(std::ptr::from_mut(out).cast(), bytes) };
+}
+
+/// Two bytes of the weights of four columns.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn short(codes: __m512i, bias: __m512i, by: __m512i, out: &mut [Line]) {
+    let [even, odd] = signed(codes, bias);
+    let low = [_mm512_mullo_epi16(even, by), _mm512_mullo_epi16(odd, by)];
+    upper(low, &mut out[0]);
+    lower(low, &mut out[BYTE_LINES]);
+}
+
+/// Three bytes of the weights of four columns.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn long(codes: __m512i, bias: __m512i, by: __m512i, offsets: Option<&[i16; TILE]>, out: &mut [Line]) {
+    let [even, odd] = signed(codes, bias);
+    let mut low = [_mm512_mullo_epi16(even, by), _mm512_mullo_epi16(odd, by)];
+    let mut high = [_mm512_mulhi_epi16(even, by), _mm512_mulhi_epi16(odd, by)];
+    if let Some(offsets) = offsets {
+        let offsets = twice(offsets);
+        for at in 0..2 {
+            let borrows = _mm512_cmplt_epu16_mask(low[at], offsets);
+            let signs = _mm512_srai_epi16::<15>(offsets);
+            let one = _mm512_maskz_set1_epi16(borrows, 1);
+            high[at] = _mm512_sub_epi16(_mm512_sub_epi16(high[at], signs), one);
+            low[at] = _mm512_sub_epi16(low[at], offsets);
+        }
     }
-    let up = _mm512_slli_epi32::<11>(_mm512_add_epi32(low, _mm512_set1_epi32(16)));
-    // Bits of `high` where the mask has ones, else of `up`.
-    let both = _mm512_ternarylogic_epi32::<0xd8>(up, high, _mm512_set1_epi32(0xffff));
-    _mm512_madd_epi16(both, factors)
+    lower(high, &mut out[0]);
+    upper(low, &mut out[BYTE_LINES]);
+    lower(low, &mut out[2 * BYTE_LINES]);
 }

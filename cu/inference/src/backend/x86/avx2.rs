@@ -3,15 +3,9 @@
 
 use std::arch::x86_64::*;
 
-use crate::backend::cpu::{self, Acts};
+use crate::backend::cpu::Acts;
 use crate::backend::pack::{Line, Packed, TILE, lines};
 use crate::weight::{BLOCK, Width};
-
-/// What a block's sums begin with: the rounding of the dropped bits less what the stored codes are too large.
-#[inline(always)]
-fn start(w: &Packed, drop: u32, sum: i32) -> i32 {
-    (1_i32 << drop >> 1) - w.bias() * sum
-}
 
 #[inline(always)]
 fn half_sums(codes: &[i16]) -> [i32; 2] {
@@ -77,38 +71,35 @@ fn pairs(codes: &[Line], width: Width, range: std::ops::Range<usize>, x: &[i16])
     std::array::from_fn(|row| lanes[2 * row] + lanes[2 * row + 1])
 }
 
-/// [`cpu::dot`] of a tile of rows with `N` tokens, by AVX2.
+/// [`crate::backend::cpu::dot`] of a tile of rows with `N` tokens, by AVX2.
 #[target_feature(enable = "avx2")]
-pub fn avx2<const N: usize>(w: &Packed, tile: usize, x: &Acts, first: usize) -> [[i32; TILE]; N] {
+pub fn avx2<const N: usize>(w: &Packed, tile: usize, x: &Acts, first: usize) -> [[i64; TILE]; N] {
     let (blocks, per_block, halves) = (w.blocks(), lines(w.width), w.width.multipliers());
-    let drop = w.drop_bits(x.profile);
-    let mut sums = [[(blocks / 2) as i32; TILE]; N];
+    let mut sums = [[0; TILE]; N];
     for b in 0..blocks {
         let block = tile * blocks + b;
         let codes = &w.codes[block * per_block..][..per_block];
         for (t, sums) in sums.iter_mut().enumerate() {
             let at = (first + t) * blocks + b;
             let acts = &x.codes[at * BLOCK..][..BLOCK];
-            let mut terms = [0; TILE];
             for half in 0..halves {
                 let sum = if halves == 1 {
                     x.sums[at]
                 } else {
                     half_sums(acts)[half]
                 };
-                let start = start(w, drop, sum);
                 let parts = pairs(codes, w.width, half * 4..8 / halves * (half + 1), acts);
                 let multipliers = &w.multipliers[block * halves + half];
                 for row in 0..TILE {
-                    terms[row] += ((parts[row] + start) >> drop) * i32::from(multipliers[row]);
+                    // Stored codes are too large by the bias.
+                    let dot = parts[row] - w.bias() * sum;
+                    sums[row] += i64::from(dot) * i64::from(multipliers[row]);
                 }
             }
             if let Some(offsets) = w.offsets.get(block) {
-                let sum = cpu::round(x.sums[at], drop);
-                (0..TILE).for_each(|row| terms[row] -= sum * i32::from(offsets[row]));
+                let sum = i64::from(x.sums[at]);
+                (0..TILE).for_each(|row| sums[row] -= sum * i64::from(offsets[row]));
             }
-            let shift = x.shifts[at];
-            (0..TILE).for_each(|row| sums[row] += terms[row] >> shift);
         }
     }
     sums

@@ -5,10 +5,10 @@ use std::arch::x86_64::*;
 
 use super::math::{canon, powers};
 use crate::Profile;
-use crate::backend::cpu::unit;
-use crate::backend::pack::{Filling, Lanes, Mark, TILE};
+use crate::backend::cpu::{block_shift, row_unit};
+use crate::backend::pack::{Filling, Mark, TILE};
 use crate::math::pow2;
-use crate::weight::{BLOCK, headroom};
+use crate::weight::BLOCK;
 
 /// Sixteen numbers of a row.
 #[target_feature(enable = "avx512f")]
@@ -19,11 +19,13 @@ pub fn load(x: &[f32]) -> __m512 {
     unsafe { _mm512_loadu_ps(x.as_ptr()) }
 }
 
-/// [`crate::backend::cpu::finish_dot`] of sixteen sums.
+/// [`crate::backend::cpu::finish_dot`] of sixteen sums, each 2^24 times a signed upper part plus 24 lower bits.
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub fn finish(sums: __m512i, exponents: __m512i, bias: Option<&[f32]>) -> __m512 {
-    let value = canon(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), powers(exponents)));
+pub fn finish(upper: __m512i, lower: __m512i, exponents: __m512i, bias: Option<&[f32]>) -> __m512 {
+    let upper = _mm512_mul_ps(_mm512_cvtepi32_ps(upper), _mm512_set1_ps(16_777_216.0));
+    let sum = _mm512_add_ps(upper, _mm512_cvtepi32_ps(lower));
+    let value = canon(_mm512_mul_ps(sum, powers(exponents)));
     match bias {
         Some(bias) => {
             let mask = ((1_u32 << bias.len()) - 1) as __mmask16;
@@ -65,8 +67,8 @@ fn bytes(codes: [__m512i; 2]) -> [[i32; 8]; 2] {
         let high = _mm512_srai_epi32::<8>(_mm512_add_epi32(codes, half));
         // SAFETY: four numbers from `4 * at` on are sixteen writable bytes.
         unsafe {
-            _mm_storeu_si128(out[0][4 * at..].as_mut_ptr().cast(), _mm512_cvtepi32_epi8(codes));
-            _mm_storeu_si128(out[1][4 * at..].as_mut_ptr().cast(), _mm512_cvtepi32_epi8(high));
+            _mm_storeu_si128(out[0][4 * at..].as_mut_ptr().cast(), _mm512_cvtepi32_epi8(high));
+            _mm_storeu_si128(out[1][4 * at..].as_mut_ptr().cast(), _mm512_cvtepi32_epi8(codes));
         }
     }
     out
@@ -74,45 +76,47 @@ fn bytes(codes: [__m512i; 2]) -> [[i32; 8]; 2] {
 
 /// Quantises the tokens of one tile, as [`crate::backend::cpu::quantise`] does.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
-pub fn quantise(x: &[f32], first: usize, tokens: usize, units: &mut [i32], out: &Filling<'_>) {
+pub fn quantise(x: &[f32], (first, tokens): (usize, usize), out: &Filling<'_>) {
     let (cols, profile) = (out.cols, out.profile);
-    let (blocks, headroom) = (cols / BLOCK, headroom(cols) as i32);
-    for t in 0..tokens.min(x.len() / cols - first) {
-        let row = &x[(first + t) * cols..][..cols];
-        let mut top = i32::MIN;
-        for (block, at) in row.chunks_exact(BLOCK).zip(units.iter_mut()) {
-            *at = unit(most([load(block), load(&block[16..])]), profile);
-            top = top.max(*at);
+    for at in 0..tokens.min(x.len() / cols - first) {
+        let row = &x[(first + at) * cols..][..cols];
+        let mut top = 0;
+        for block in row.chunks_exact(BLOCK) {
+            top = top.max(most([load(block), load(&block[16..])]));
         }
-        out.exponent(first + t, top);
+        let unit = row_unit(top, profile);
+        out.exponent(first + at, unit);
         for (b, block) in row.chunks_exact(BLOCK).enumerate() {
-            let scale = _mm512_set1_ps(pow2(-units[b]));
-            let codes = [code(load(block), scale), code(load(&block[16..]), scale)];
-            let halves = [
-                _mm512_reduce_add_epi32(codes[0]),
-                _mm512_reduce_add_epi32(codes[1]),
-            ];
-            let shift = (headroom + top - units[b]).min(31);
-            out.mark(first * blocks + b * tokens + t, Mark::new(halves, shift, profile));
-            put(bytes(codes), first, tokens, t, b, out);
+            let values = [load(block), load(&block[16..])];
+            let shift = match profile {
+                Profile::A16 => 0,
+                Profile::A8 => block_shift(most(values), unit, profile),
+            };
+            let scale = _mm512_set1_ps(pow2(-unit - shift));
+            let codes = [code(values[0], scale), code(values[1], scale)];
+            if tokens == TILE {
+                let by = _mm_cvtsi32_si128(shift);
+                let codes = [_mm512_sll_epi32(codes[0], by), _mm512_sll_epi32(codes[1], by)];
+                out.sixteen(first + at, b, bytes(codes));
+            } else {
+                let halves = [
+                    _mm512_reduce_add_epi32(codes[0]),
+                    _mm512_reduce_add_epi32(codes[1]),
+                ];
+                out.mark((first, tokens), at, b, Mark::new(halves, shift));
+                put(bytes(codes), (first, tokens), at, b, out);
+            }
         }
     }
 }
 
-/// Puts a block's codes where its tile has them.
+/// Puts a block's codes where a tile of a few tokens has them.
 #[inline(always)]
-fn put(bytes: [[i32; 8]; 2], first: usize, tokens: usize, t: usize, b: usize, out: &Filling<'_>) {
-    let [low, high] = bytes;
-    let wide = out.profile == Profile::A16;
-    let block = Lanes::block_bytes(out.profile) / 4;
-    let start = (first * (out.cols / BLOCK) + b * tokens) * block;
-    match (tokens == TILE, wide) {
-        (true, true) => {
-            out.words(start + 8 * t, high);
-            out.words(start + 8 * (TILE + t), low);
+fn put([high, low]: [[i32; 8]; 2], tile: (usize, usize), at: usize, b: usize, out: &Filling<'_>) {
+    for g in 0..8 {
+        match out.profile {
+            Profile::A16 => out.few(tile, at, 8 * b + g, [high[g], low[g]]),
+            Profile::A8 => out.few(tile, at, 8 * b + g, [low[g]]),
         }
-        (true, false) => out.words(start + 8 * t, low),
-        (false, true) => (0..8).for_each(|g| out.words(start + 2 * (g * tokens + t), [high[g], low[g]])),
-        (false, false) => (0..8).for_each(|g| out.words(start + g * tokens + t, [low[g]])),
     }
 }

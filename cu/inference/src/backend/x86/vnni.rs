@@ -6,17 +6,14 @@
     reason = "closures and iterators are not compiled for vector units here"
 )]
 
-use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::amx;
 use super::element::finish;
 use crate::Profile;
-use crate::backend::cpu;
-use crate::backend::pack::{Lanes, Line, Mark, Packed, TILE};
+use crate::backend::pack::{Lanes, Line, Packed, TILE};
 use crate::backend::vector::Grid;
-use crate::weight::headroom;
 
 /// How far ahead lines are asked for: 8 KiB.
 const AHEAD: usize = 128;
@@ -29,49 +26,35 @@ pub trait Codes {
     const RUNS: usize;
     /// Which start of a mark is that of the first run.
     const START: usize;
-    /// Bits dropped from a dot product with 16-bit codes.
-    const DROP: u32;
 }
 
-/// Width 8: a byte each, plus 128.
-pub enum Eight {}
+/// Widths 8 and 5: a byte each, plus 128.
+pub enum Byte {}
 /// Width 6: a byte each, plus 128, two multipliers a block.
 pub enum Six {}
-/// Width 5: a byte each, plus 128.
-pub enum Five {}
 /// Width 4: a nibble each, plus 8.
 pub enum Four {}
 
-impl Codes for Eight {
+impl Codes for Byte {
     const LINES: usize = 8;
     const RUNS: usize = 1;
     const START: usize = 0;
-    const DROP: u32 = 8;
 }
 
 impl Codes for Six {
     const LINES: usize = 8;
     const RUNS: usize = 2;
-    const START: usize = 3;
-    const DROP: u32 = 7;
-}
-
-impl Codes for Five {
-    const LINES: usize = 8;
-    const RUNS: usize = 1;
-    const START: usize = 1;
-    const DROP: u32 = 6;
+    const START: usize = 2;
 }
 
 impl Codes for Four {
     const LINES: usize = 4;
     const RUNS: usize = 1;
-    const START: usize = 2;
-    const DROP: u32 = 5;
+    const START: usize = 1;
 }
 
-/// The sums of a tile: a vector of sixteen matrix rows per token.
-pub type Sums<const N: usize> = [__m512i; N];
+/// The sums of a tile of sixteen matrix rows: per token those of the even rows, and of the odd ones, 64 bits each.
+type Sums<const N: usize> = [[__m512i; 2]; N];
 
 /// A line of codes.
 #[target_feature(enable = "avx512f")]
@@ -107,38 +90,21 @@ pub fn groups<C: Codes>(codes: &[Line]) -> [__m512i; 8] {
     out
 }
 
-/// The part of a block's term that comes from its offset.
+/// Adds the products of lanes, the even ones and the odd ones; `by` holds those of `b` in the even places of both.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn add(sums: &mut [__m512i; 2], a: __m512i, by: [__m512i; 2]) {
+    let odd = _mm512_srli_epi64::<32>(a);
+    sums[0] = _mm512_add_epi64(sums[0], _mm512_mul_epi32(a, by[0]));
+    sums[1] = _mm512_add_epi64(sums[1], _mm512_mul_epi32(odd, by[1]));
+}
+
+/// Sixteen 16-bit numbers in the even lanes of two vectors.
 #[target_feature(enable = "avx512f,avx2")]
 #[inline]
-pub fn offset<const WIDE: bool, C: Codes>(offsets: &[i16; TILE], mark: &Mark) -> __m512i {
-    let sum = cpu::round(mark.sum, if WIDE { C::DROP } else { 0 });
-    _mm512_mullo_epi32(_mm512_set1_epi32(sum), widen(offsets))
-}
-
-/// Lanes shifted right by a number in memory: one instruction, of which the compiler would make five.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub fn shifted(v: __m512i, by: &i32) -> __m512i {
-    let out;
-    // SAFETY: reads one number.
-    unsafe {
-        asm!("vpsravd {out}, {v}, dword ptr [{by}]{{1to16}}", out = lateout(zmm_reg) out, v = in(zmm_reg) v,
-            by = in(reg) by, options(pure, readonly, nostack, preserves_flags));
-    }
-    out
-}
-
-/// Dot products from those of the high and of the low bytes: joined, and the dropped bits gone.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub fn join<C: Codes>(high: __m512i, low: __m512i) -> __m512i {
-    match C::DROP {
-        // The high part has no bits below the eighth.
-        8 => _mm512_add_epi32(high, _mm512_srai_epi32::<8>(low)),
-        7 => _mm512_srai_epi32::<7>(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low)),
-        6 => _mm512_srai_epi32::<6>(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low)),
-        _ => _mm512_srai_epi32::<5>(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low)),
-    }
+fn spread(lanes: &[i16; TILE]) -> [__m512i; 2] {
+    let all = widen(lanes);
+    [all, _mm512_srli_epi64::<32>(all)]
 }
 
 /// Asks for a block's lines some blocks ahead: a single token's product waits for memory alone.
@@ -163,18 +129,14 @@ fn dots<const N: usize, const WIDE: bool, C: Codes>(
     let (blocks, per_group) = (w.blocks(), if WIDE { 2 } else { 1 });
     let codes = &w.codes[tile * blocks * C::LINES..][..blocks * C::LINES];
     let multipliers = &w.multipliers[tile * blocks * C::RUNS..][..blocks * C::RUNS];
-    let marks = &x.marks[first * blocks..][..N * blocks];
-    let mut lanes = x
-        .words(first * blocks * 8 * per_group, N * blocks * 8 * per_group)
-        .as_ptr();
-    let mut sums = [_mm512_set1_epi32((blocks / 2) as i32); N];
+    let (marks, mut lanes) = (x.marks(first, N), x.few(first, N).as_ptr());
+    let mut sums = [[_mm512_setzero_si512(); 2]; N];
     for b in 0..blocks {
         if N < 4 {
             ahead::<C>(&codes[b * C::LINES]);
         }
         let marks = &marks[b * N..][..N];
         let groups = groups::<C>(&codes[b * C::LINES..][..C::LINES]);
-        let mut terms = [_mm512_setzero_si512(); N];
         for run in 0..C::RUNS {
             let (mut high, mut low) = ([_mm512_setzero_si512(); N], [_mm512_setzero_si512(); N]);
             for t in 0..N {
@@ -182,7 +144,7 @@ fn dots<const N: usize, const WIDE: bool, C: Codes>(
             }
             for g in run * (8 / C::RUNS)..(run + 1) * (8 / C::RUNS) {
                 for t in 0..N {
-                    // SAFETY: per block there are 8 groups of N tokens of `per_group` lanes, as `words` has checked.
+                    // SAFETY: per block there are 8 groups of N tokens of `per_group` lanes, as `few` has checked.
                     let lane = |at| _mm512_set1_epi32(unsafe { *lanes.add((g * N + t) * per_group + at) });
                     if WIDE {
                         high[t] = _mm512_dpbusd_epi32(high[t], groups[g], lane(0));
@@ -190,29 +152,39 @@ fn dots<const N: usize, const WIDE: bool, C: Codes>(
                     low[t] = _mm512_dpbusd_epi32(low[t], groups[g], lane(per_group - 1));
                 }
             }
-            let multipliers = widen(&multipliers[b * C::RUNS + run]);
+            let by = spread(&multipliers[b * C::RUNS + run]);
             for t in 0..N {
-                let dot = if WIDE { join::<C>(high[t], low[t]) } else { low[t] };
-                let term = _mm512_mullo_epi32(dot, multipliers);
-                terms[t] = if run == 0 {
-                    term
+                let dot = if WIDE {
+                    _mm512_add_epi32(_mm512_slli_epi32::<8>(high[t]), low[t])
                 } else {
-                    _mm512_add_epi32(terms[t], term)
+                    _mm512_sll_epi32(low[t], _mm_cvtsi32_si128(marks[t].shift))
                 };
+                add(&mut sums[t], dot, by);
             }
         }
         if let Some(offsets) = w.offsets.get(tile * blocks + b) {
+            let by = spread(offsets);
             for t in 0..N {
-                terms[t] = _mm512_sub_epi32(terms[t], offset::<WIDE, C>(offsets, &marks[t]));
+                add(&mut sums[t], _mm512_set1_epi32(-marks[t].sum), by);
             }
-        }
-        for t in 0..N {
-            sums[t] = _mm512_add_epi32(sums[t], shifted(terms[t], &marks[t].shift));
         }
         // SAFETY: at most one past the last block.
         lanes = unsafe { lanes.add(8 * N * per_group) };
     }
     sums
+}
+
+/// Upper parts and lower 24 bits of sums, in row order.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn parts([even, odd]: [__m512i; 2]) -> [__m512i; 2] {
+    let bits = _mm512_set1_epi64(0xff_ffff);
+    let upper = _mm512_slli_epi64::<32>(_mm512_srai_epi64::<24>(odd));
+    let lower = _mm512_slli_epi64::<32>(_mm512_and_si512(odd, bits));
+    [
+        _mm512_mask_mov_epi32(_mm512_srai_epi64::<24>(even), 0xaaaa, upper),
+        _mm512_or_si512(_mm512_and_si512(even, bits), lower),
+    ]
 }
 
 /// What all tiles of a product share.
@@ -224,42 +196,36 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// The outputs of a tile of rows for some tokens.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2")]
+    /// Sets the outputs of a tile of rows for one token from the upper parts and lower 24 bits of their sums.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
     #[inline]
-    fn put<const N: usize>(&self, tile: usize, first: usize, sums: &Sums<N>) {
+    fn put(&self, tile: usize, token: usize, [upper, lower]: [__m512i; 2]) {
         let (w, x) = (self.w, self.x);
-        let base = (headroom(w.cols) + w.drop_bits(x.profile)) as i32;
         let rows = TILE.min(w.rows - tile * TILE);
         let exponents: &[i16; TILE] = w.exponents[tile * TILE..][..TILE]
             .try_into()
             .expect("a whole tile");
-        let exponents = widen(exponents);
-        for t in 0..N.min(x.rows - first) {
-            let common = _mm512_set1_epi32(base + x.exponents[first + t]);
-            let bias = self.bias.map(|bias| &bias[tile * TILE..][..rows]);
-            let values = finish(sums[t], _mm512_add_epi32(common, exponents), bias);
-            self.y.put(first + t, tile * TILE, rows, values);
-        }
+        let exponents = _mm512_add_epi32(_mm512_set1_epi32(x.exponents[token]), widen(exponents));
+        let bias = self.bias.map(|bias| &bias[tile * TILE..][..rows]);
+        self.y
+            .put(token, tile * TILE, rows, finish(upper, lower, exponents, bias));
     }
 
     /// All tokens of some tiles of rows.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2")]
     fn tiles<const WIDE: bool, C: Codes>(&self, tiles: Range<usize>) {
         let (w, x) = (self.w, self.x);
-        let mut unit = amx::Unit::new::<C>(x.rows > 1 && x.sixteens, w.blocks());
-        let step = if x.rows > 1 && x.sixteens { 2 } else { 1 };
-        for tile in tiles.clone().step_by(step) {
-            let pair = step.min(tiles.end - tile);
-            unit.load::<C>(w, tile, pair);
+        let mut unit = amx::Unit::new(w, x.has_sixteens());
+        for tile in tiles {
+            unit.load::<C>(w, tile);
             for (first, tokens) in x.tiles() {
-                for at in 0..pair {
-                    if tokens == TILE {
-                        let sums = unit.dots::<WIDE, C>(w, tile + at, at, x, first);
-                        self.put(tile + at, first, &sums);
-                    } else {
-                        self.few::<WIDE, C>(tile + at, first, tokens);
+                if tokens == TILE {
+                    unit.multiply(x.sixteen(first));
+                    for token in first..std::cmp::min(x.rows, first + TILE) {
+                        self.put(tile, token, unit.sums(token - first));
                     }
+                } else {
+                    self.few::<WIDE, C>(tile, first, tokens);
                 }
             }
         }
@@ -269,12 +235,21 @@ impl Product<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2")]
     #[inline]
     fn few<const WIDE: bool, C: Codes>(&self, tile: usize, first: usize, tokens: usize) {
-        let (w, x) = (self.w, self.x);
         match tokens {
-            8 => self.put(tile, first, &dots::<8, WIDE, C>(w, tile, x, first)),
-            4 => self.put(tile, first, &dots::<4, WIDE, C>(w, tile, x, first)),
-            2 => self.put(tile, first, &dots::<2, WIDE, C>(w, tile, x, first)),
-            _ => self.put(tile, first, &dots::<1, WIDE, C>(w, tile, x, first)),
+            8 => self.some::<8, WIDE, C>(tile, first),
+            4 => self.some::<4, WIDE, C>(tile, first),
+            2 => self.some::<2, WIDE, C>(tile, first),
+            _ => self.some::<1, WIDE, C>(tile, first),
+        }
+    }
+
+    /// A tile of rows for `N` tokens.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2")]
+    #[inline]
+    fn some<const N: usize, const WIDE: bool, C: Codes>(&self, tile: usize, first: usize) {
+        let sums = dots::<N, WIDE, C>(self.w, tile, self.x, first);
+        for t in 0..N {
+            self.put(tile, first + t, parts(sums[t]));
         }
     }
 }
@@ -285,13 +260,11 @@ pub fn product(w: &Packed, x: &Lanes, bias: Option<&[f32]>, tiles: Range<usize>,
     use crate::weight::Width;
     let product = Product { w, x, bias, y };
     match (x.profile, w.width) {
-        (Profile::A16, Width::Eight) => product.tiles::<true, Eight>(tiles),
+        (Profile::A16, Width::Eight | Width::Five) => product.tiles::<true, Byte>(tiles),
         (Profile::A16, Width::Six) => product.tiles::<true, Six>(tiles),
-        (Profile::A16, Width::Five) => product.tiles::<true, Five>(tiles),
         (Profile::A16, Width::Four) => product.tiles::<true, Four>(tiles),
-        (Profile::A8, Width::Eight) => product.tiles::<false, Eight>(tiles),
+        (Profile::A8, Width::Eight | Width::Five) => product.tiles::<false, Byte>(tiles),
         (Profile::A8, Width::Six) => product.tiles::<false, Six>(tiles),
-        (Profile::A8, Width::Five) => product.tiles::<false, Five>(tiles),
         (Profile::A8, Width::Four) => product.tiles::<false, Four>(tiles),
     }
 }
