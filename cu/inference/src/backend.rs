@@ -115,6 +115,19 @@ pub trait Backend: Send + Sync + 'static {
     /// The device and driver, for people and receipts.
     fn name(&self) -> String;
 
+    /// How many jobs it computes side by side when each has a share of it to itself; 1 where there are no shares.
+    fn shares(&self) -> usize {
+        1
+    }
+
+    /// Runs jobs 0 to `jobs` - 1, which do not wait for each other, each on a share of the backend.
+    ///
+    /// # Panics
+    /// If a job did.
+    fn apart(&self, jobs: usize, job: &(dyn Fn(&Self, usize) + Sync)) {
+        (0..jobs).for_each(|at| job(self, at));
+    }
+
     /// Makes a matrix resident.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 //! Not here: tokenizing. Invariant: a text's vector depends on its own tokens alone; texts are evaluated together
 //! without padding, each seeing its own positions.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde::Deserialize;
 
 use crate::Profile;
@@ -201,6 +203,28 @@ impl<B: Backend> Encoder<B> {
         for text in texts {
             self.admit(text)?;
         }
+        let groups = groups(texts, self.backend.shares());
+        if groups.len() < 2 {
+            return self.passes(&self.backend, texts);
+        }
+        let results: Vec<_> = groups.iter().map(|_| Mutex::new(Ok(vec![]))).collect();
+        self.backend.apart(groups.len(), &|share, at| {
+            let texts: Vec<&[u32]> = groups[at].iter().map(|text| texts[*text]).collect();
+            let vectors = self.passes(share, &texts);
+            *results[at].lock().unwrap_or_else(PoisonError::into_inner) = vectors;
+        });
+        let mut vectors = vec![vec![]; texts.len()];
+        for (group, result) in groups.iter().zip(results) {
+            let result = result.into_inner().unwrap_or_else(PoisonError::into_inner);
+            for (text, vector) in group.iter().zip(result?) {
+                vectors[*text] = vector;
+            }
+        }
+        Ok(vectors)
+    }
+
+    /// The vectors of texts, as many at a time as a pass takes.
+    fn passes(&self, backend: &B, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
         let (mut vectors, mut rest) = (vec![], texts);
         while !rest.is_empty() {
             let mut rows = 0;
@@ -209,7 +233,7 @@ impl<B: Backend> Encoder<B> {
                 rows <= ROWS_MAX
             };
             let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-            vectors.extend(self.pass(now)?);
+            vectors.extend(self.pass(backend, now)?);
             rest = later;
         }
         Ok(vectors)
@@ -236,8 +260,8 @@ impl<B: Backend> Encoder<B> {
         }
     }
 
-    fn pass(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
-        let (width, backend) = (self.config.hidden_size, &self.backend);
+    fn pass(&self, backend: &B, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
+        let width = self.config.hidden_size;
         let batch = batch(texts);
         let pages = batch.tables.iter().map(Vec::len).sum();
         let heads = self.config.num_attention_heads;
@@ -250,7 +274,7 @@ impl<B: Backend> Encoder<B> {
         let rows = backend.rows(width, texts.iter().flat_map(|text| self.words(text)).collect());
         let mut x = backend.layer_norm(&rows, &self.norm.0, &self.norm.1, self.config.layer_norm_eps);
         for layer in &self.layers {
-            x = self.layer(layer, x, &mut cache, &batch);
+            x = self.layer(backend, layer, x, &mut cache, &batch);
         }
         let values = backend.read(&x)?;
         let mut at = 0;
@@ -275,8 +299,15 @@ impl<B: Backend> Encoder<B> {
         text.iter().enumerate().flat_map(row).collect()
     }
 
-    fn layer(&self, layer: &Layer<B>, mut x: B::Rows, cache: &mut B::Cache, batch: &Batch) -> B::Rows {
-        let (backend, config) = (&self.backend, &self.config);
+    fn layer(
+        &self,
+        backend: &B,
+        layer: &Layer<B>,
+        mut x: B::Rows,
+        cache: &mut B::Cache,
+        batch: &Batch,
+    ) -> B::Rows {
+        let config = &self.config;
         let linear = |linear: &Linear<B>, acts: &B::Acts| backend.linear(&linear.0, acts, Some(&linear.1));
         let norm =
             |norm: &Norm<B>, x: &B::Rows| backend.layer_norm(x, &norm.0, &norm.1, config.layer_norm_eps);
@@ -342,6 +373,27 @@ fn unit(sums: &[i64]) -> Vec<f32> {
     numbers.iter().map(|n| canon(*n as f32 * inverse)).collect()
 }
 
+/// Texts, by their places, in as many groups as there are shares, each with about as many tokens: the longest first,
+/// each to the group that has least. One group where the texts are too few or too unlike for that: then the shares do
+/// better together on one operator after the other.
+fn groups(texts: &[&[u32]], shares: usize) -> Vec<Vec<usize>> {
+    let all: usize = texts.iter().map(|text| text.len()).sum();
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|text| std::cmp::Reverse(texts[*text].len()));
+    let mut groups = vec![(0, vec![]); shares.min(texts.len()).max(1)];
+    for text in order {
+        let least = groups.iter_mut().min_by_key(|(tokens, _)| *tokens);
+        let (tokens, group) = least.expect("there is a group");
+        *tokens += texts[text].len();
+        group.push(text);
+    }
+    let most = groups.iter().map(|(tokens, _)| *tokens).max().unwrap_or(0);
+    match 3 * most * shares <= 4 * all {
+        true => groups.into_iter().map(|(_, group)| group).collect(),
+        false => vec![(0..texts.len()).collect()],
+    }
+}
+
 /// Every text a sequence of its own, its tokens seeing each other in both directions.
 fn batch(texts: &[&[u32]]) -> Batch {
     let (mut batch, mut page) = (Batch::default(), 0);
@@ -358,4 +410,34 @@ fn batch(texts: &[&[u32]]) -> Batch {
         page += pages;
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_hold_every_text_once_and_alike_many_tokens() {
+        let texts: Vec<Vec<u32>> = (1..=40).map(|length| vec![7; length]).collect();
+        let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        for shares in [1, 2, 3, 8] {
+            let groups = groups(&texts, shares);
+            assert_eq!(groups.len(), shares);
+            let mut all = groups.concat();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..40));
+            let tokens = groups
+                .iter()
+                .map(|group| group.iter().map(|text| texts[*text].len()).sum::<usize>());
+            assert!(tokens.clone().max().unwrap() - tokens.min().unwrap() <= 40);
+        }
+    }
+
+    #[test]
+    fn few_or_unlike_texts_stay_together() {
+        let (long, short) = (vec![7; 500], vec![7; 5]);
+        assert_eq!(groups(&[&long], 4), [[0]]);
+        assert_eq!(groups(&[&short, &long, &short], 2), [[0, 1, 2]]);
+        assert_eq!(groups(&[], 2), [[0; 0]]);
+    }
 }

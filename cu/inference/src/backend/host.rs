@@ -80,6 +80,20 @@ impl Backend for Host {
         format!("cpu {:?}, {} threads", self.level, self.crew.threads()).to_lowercase()
     }
 
+    fn shares(&self) -> usize {
+        self.crew.threads()
+    }
+
+    fn apart(&self, jobs: usize, job: &(dyn Fn(&Host, usize) + Sync)) {
+        // Of the crew's threads each is now busy with a job of its own, so a job has but the one it runs on.
+        let alone = Host {
+            level: self.level,
+            crew: Arc::new(Crew::new(1)),
+            room: Arc::clone(&self.room),
+        };
+        self.crew.run(jobs, |at| job(&alone, at));
+    }
+
     fn matrix(&self, matrix: &Matrix) -> Result<Weights, Error> {
         matrix.check()?;
         Ok(match self.level {
