@@ -269,13 +269,6 @@ impl Cache {
     pub fn value(&self, at: usize) -> &[i8] {
         &self.values[at * self.shape.dim..][..self.shape.dim]
     }
-
-    /// Quantises one head's key and value into the vector `at`; `put` is [`put`].
-    pub fn store(&mut self, at: usize, key: &[f32], value: &[f32], put: impl Fn(&mut [i8], &[f32]) -> f32) {
-        let dim = self.shape.dim;
-        self.key_scales[at] = put(&mut self.keys[at * dim..][..dim], key);
-        self.value_scales[at] = put(&mut self.values[at * dim..][..dim], value);
-    }
 }
 
 /// What one code of a key or value with that largest magnitude stands for: 1/127 of it, at least 2^-100.

@@ -211,36 +211,13 @@ impl Backend for Host {
     }
 
     fn store(&self, cache: &mut Cache, layer: usize, keys: &Rows, values: &Rows, batch: &Batch) {
-        let CacheShape { heads, dim, .. } = cache.shape;
-        for (row, place) in batch.places.iter().enumerate() {
-            let table = &batch.tables[place.sequence as usize];
-            for head in 0..heads {
-                let from = row * keys.cols + head * dim;
-                let at = cache.at(layer, head, table, place.position as usize);
-                let [key, value] = [keys, values].map(|rows| &rows.values[from..][..dim]);
-                cache.store(at, key, value, |codes, x| vector::put(self.level, codes, x));
-            }
-        }
+        vector::store(self.level, (cache, layer), keys, values, batch, &*self.crew);
     }
 
     fn attend(&self, q: &Rows, cache: &Cache, layer: usize, heads: &Heads, batch: &Batch) -> Rows {
-        let mut out = vec![0.0; q.values.len()];
-        // The query heads of a key head look at the same vectors.
-        let size = heads.query / heads.kv * heads.dim;
-        self.share(&mut out, size, |index, out| {
-            let place = &batch.places[index / heads.kv];
-            let table = &batch.tables[place.sequence as usize];
-            let seen: Vec<usize> = (place.from..place.to)
-                .map(|p| cache.at(layer, index % heads.kv, table, p as usize))
-                .collect();
-            let queries = q.values[index * size..][..size].chunks_exact(heads.dim);
-            for (q, out) in queries.zip(out.chunks_exact_mut(heads.dim)) {
-                vector::attend(self.level, q, cache, &seen, heads, out);
-            }
-        });
         Rows {
             cols: q.cols,
-            values: out,
+            values: vector::attend(self.level, q, (cache, layer), heads, batch, &*self.crew),
         }
     }
 }

@@ -79,10 +79,10 @@ fn rcp(v: __m512) -> __m512 {
     y
 }
 
-/// [`crate::math::silu`].
+/// [`crate::math::sigmoid`].
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub fn silu(x: __m512) -> __m512 {
+fn sigmoid(x: __m512) -> __m512 {
     let below = _mm512_castsi512_ps(_mm512_or_si512(
         _mm512_castps_si512(x),
         _mm512_set1_epi32(i32::MIN),
@@ -90,8 +90,23 @@ pub fn silu(x: __m512) -> __m512 {
     let e = exp(below);
     let r = rcp(_mm512_add_ps(all(1.0), e));
     let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, _mm512_setzero_ps());
-    let sigmoid = _mm512_mask_mul_ps(r, negative, e, r);
-    canon(_mm512_mul_ps(x, canon(sigmoid)))
+    _mm512_mask_mul_ps(r, negative, e, r)
+}
+
+/// [`crate::math::silu`].
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub fn silu(x: __m512) -> __m512 {
+    canon(_mm512_mul_ps(x, canon(sigmoid(x))))
+}
+
+/// [`crate::math::soft_cap`]; `inverse` is the f32 nearest 2 / cap.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub fn soft_cap(x: __m512, cap: f32, inverse: f32) -> __m512 {
+    let share = canon(sigmoid(canon(_mm512_mul_ps(x, all(inverse)))));
+    let both = canon(_mm512_sub_ps(_mm512_mul_ps(all(2.0), share), all(1.0)));
+    canon(_mm512_mul_ps(all(cap), both))
 }
 
 /// [`crate::math::gelu_erf`].
