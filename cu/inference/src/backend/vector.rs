@@ -104,17 +104,13 @@ levels! {
     quantise_plain(x: &[f32], cols: usize, profile: Profile) -> cpu::Acts { cpu::quantise(x, cols, profile) }
 }
 levels! {
-    /// [`cpu::rms_norm`] of each run.
-    rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
-        x.chunks_exact(gain.len()).zip(out.chunks_exact_mut(gain.len())).for_each(|(x, y)| cpu::rms_norm(x, gain, eps, y))
-    }
+    /// [`cpu::rms_norm`] of any length.
+    rms_norm_any(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) { cpu::rms_norm(x, gain, eps, out) }
 }
 levels! {
-    /// [`cpu::layer_norm`] of each row.
-    layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
-        x.chunks_exact(gain.len())
-            .zip(out.chunks_exact_mut(gain.len()))
-            .for_each(|(x, y)| cpu::layer_norm(x, gain, bias, eps, y))
+    /// [`cpu::layer_norm`] of any length.
+    layer_norm_any(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+        cpu::layer_norm(x, gain, bias, eps, out)
     }
 }
 levels! {
@@ -143,6 +139,39 @@ levels! {
     /// [`cpu::rotate`] of each head.
     rotate(row: &mut [f32], dim: usize, angles: &[f32], pairs: Pairs) {
         row.chunks_exact_mut(dim).for_each(|head| cpu::rotate(head, angles, pairs))
+    }
+}
+
+/// Whether a vector is whole sixteens, and the level takes them by hand.
+fn in_sixteens(level: Level, length: usize) -> bool {
+    level >= Level::Vnni && length.is_multiple_of(16)
+}
+
+/// [`cpu::rms_norm`] of each run of the gain's length.
+pub fn rms_norm(level: Level, x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
+    let n = gain.len();
+    for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+        #[cfg(target_arch = "x86_64")]
+        if in_sixteens(level, n) {
+            // SAFETY: the level was checked when it was made.
+            unsafe { x86::norm::rms_norm(x, gain, eps, out) };
+            continue;
+        }
+        rms_norm_any(level, x, gain, eps, out);
+    }
+}
+
+/// [`cpu::layer_norm`] of each row.
+pub fn layer_norm(level: Level, x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    let n = gain.len();
+    for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+        #[cfg(target_arch = "x86_64")]
+        if in_sixteens(level, n) {
+            // SAFETY: the level was checked when it was made.
+            unsafe { x86::norm::layer_norm(x, gain, bias, eps, out) };
+            continue;
+        }
+        layer_norm_any(level, x, gain, bias, eps, out);
     }
 }
 
@@ -377,7 +406,7 @@ pub fn attend(
 /// [`cpu::put`].
 fn put(level: Level, codes: &mut [i8], x: &[f32]) -> f32 {
     #[cfg(target_arch = "x86_64")]
-    if level >= Level::Vnni && x.len().is_multiple_of(16) {
+    if in_sixteens(level, x.len()) {
         // SAFETY: the level was checked when it was made.
         return unsafe { x86::attend::put(codes, x) };
     }
@@ -424,7 +453,7 @@ impl Shelf<'_> {
     }
 }
 
-/// Numbers of keys beyond which threads share their quantising.
+/// Numbers of keys beyond which threads share the heads.
 const STORED: usize = 8192;
 
 /// [`cpu::put`] of each row's keys and values, head by head, at the rows' positions.
@@ -456,18 +485,20 @@ pub fn store(
             Shelf::new(&mut cache.values, &mut cache.value_scales, shape),
         ),
     ];
-    let part = |part: usize| {
-        let ((rows, shelf), head) = (&shelves[part / heads], part % heads);
-        for (row, first) in firsts.iter().enumerate() {
-            let x = &rows.values[row * rows.cols + head * dim..][..dim];
-            // SAFETY: each part is run once, and it alone has this head of these keys, or of these values.
-            unsafe { shelf.put(level, head, first + head * PAGE, x) };
+    let threads = if numbers > STORED { share.threads() } else { 1 };
+    let size = heads.div_ceil(threads);
+    let parts = heads.div_ceil(size);
+    share.run(2 * parts, &|part| {
+        let ((rows, shelf), from) = (&shelves[part / parts], part % parts * size);
+        let own = from..(from + size).min(heads);
+        for (row, first) in rows.values.chunks_exact(rows.cols).zip(&firsts) {
+            for head in own.clone() {
+                let x = &row[head * dim..][..dim];
+                // SAFETY: each part is run once, and it alone has these heads of the keys, or of the values.
+                unsafe { shelf.put(level, head, first + head * PAGE, x) };
+            }
         }
-    };
-    match numbers > STORED {
-        true => share.run(2 * heads, &part),
-        false => (0..2 * heads).for_each(part),
-    }
+    });
 }
 
 /// Parts that each thread gets of a product with many tokens, where setting a part up costs more.

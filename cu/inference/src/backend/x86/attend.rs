@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::element::{code, load};
-use super::math::{canon, exp, soft_cap};
+use super::math::{canon, exp, soft_cap, store};
 use crate::backend::cpu::{self, EXACT};
 use crate::backend::vector::{Grid, Group};
 use crate::backend::{Heads, PAGE, Place};
@@ -306,9 +306,7 @@ impl Work<'_> {
         for n in 0..N {
             for half in 0..HALVES {
                 let values = score(sums[n][half], &scales[16 * half..], steps[at + n], heads);
-                let out = &mut scores[2 * spots[n] + 16 * half..][..16];
-                // SAFETY: sixteen numbers are 64 writable bytes.
-                unsafe { _mm512_storeu_ps(out.as_mut_ptr(), values) };
+                store(&mut scores[2 * spots[n] + 16 * half..], values);
             }
         }
     }

@@ -6,6 +6,15 @@ use std::arch::x86_64::*;
 
 use crate::math::{HUGE, TINY};
 
+/// Puts sixteen numbers at the beginning of a slice.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub fn store(out: &mut [f32], v: __m512) {
+    assert!(out.len() >= 16);
+    // SAFETY: sixteen writable numbers.
+    unsafe { _mm512_storeu_ps(out.as_mut_ptr(), v) };
+}
+
 /// [`crate::math::canon`] of sixteen numbers.
 #[target_feature(enable = "avx512f")]
 #[inline]
