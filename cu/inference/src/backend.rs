@@ -155,6 +155,14 @@ pub trait Backend: Send + Sync + 'static {
     /// The device failed or was lost; the rows are gone.
     fn read(&self, rows: &Self::Rows) -> Result<Vec<f32>, Error>;
 
+    /// As [`Backend::read`], of rows that nobody needs any more: where they are in memory already, nothing is copied.
+    ///
+    /// # Errors
+    /// As [`Backend::read`].
+    fn take(&self, rows: Self::Rows) -> Result<Vec<f32>, Error> {
+        self.read(&rows)
+    }
+
     /// A copy of some rows, in the order given.
     fn select(&self, x: &Self::Rows, which: &[usize]) -> Self::Rows;
 

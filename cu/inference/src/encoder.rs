@@ -276,7 +276,7 @@ impl<B: Backend> Encoder<B> {
         for layer in &self.layers {
             x = self.layer(backend, layer, x, &mut cache, &batch);
         }
-        let values = backend.read(&x)?;
+        let values = backend.take(x)?;
         let mut at = 0;
         let pool = |text: &&[u32]| {
             let rows = &values[at * width..][..text.len() * width];

@@ -119,12 +119,15 @@ impl Backend for Host {
         Ok(rows.values.clone())
     }
 
+    fn take(&self, rows: Rows) -> Result<Vec<f32>, Error> {
+        Ok(rows.values)
+    }
+
     fn select(&self, x: &Rows, which: &[usize]) -> Rows {
-        let values = which
-            .iter()
-            .flat_map(|row| &x.values[row * x.cols..][..x.cols])
-            .copied()
-            .collect();
+        let mut values = Vec::with_capacity(which.len() * x.cols);
+        for row in which {
+            values.extend_from_slice(&x.values[row * x.cols..][..x.cols]);
+        }
         Rows { cols: x.cols, values }
     }
 
