@@ -115,6 +115,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The device and driver, for people and receipts.
     fn name(&self) -> String;
 
+    /// Bytes that rows had better stay within, so that an operator finds near by what the one before it left.
+    fn near(&self) -> usize {
+        usize::MAX
+    }
+
     /// How many jobs it computes side by side when each has a share of it to itself; 1 where there are no shares.
     fn shares(&self) -> usize {
         1

@@ -15,6 +15,8 @@ use crate::safetensors::Safetensors;
 
 /// Rows that one pass evaluates at most: texts beyond it wait for the next.
 pub const ROWS_MAX: usize = 1024;
+/// Rows for which it pays to go through all weights: passes are not cut smaller than this.
+const ROWS_MIN: usize = 64;
 
 /// What `config.json` says of an encoder.
 #[derive(Debug, Clone, Deserialize)]
@@ -225,12 +227,14 @@ impl<B: Backend> Encoder<B> {
 
     /// The vectors of texts, as many at a time as a pass takes.
     fn passes(&self, backend: &B, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
+        let widest = self.config.intermediate_size.max(self.config.hidden_size);
+        let most = (backend.near() / (4 * widest)).clamp(ROWS_MIN, ROWS_MAX);
         let (mut vectors, mut rest) = (vec![], texts);
         while !rest.is_empty() {
             let mut rows = 0;
             let fits = |text: &&&[u32]| {
                 rows += text.len();
-                rows <= ROWS_MAX
+                rows <= most
             };
             let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
             vectors.extend(self.pass(backend, now)?);

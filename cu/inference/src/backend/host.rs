@@ -15,6 +15,9 @@ use crate::error::Error;
 use crate::math::soft_cap;
 use crate::weight::Matrix;
 
+/// Half of a core's second cache, as processors with vector units of 512 bits have it.
+const NEAR: usize = 1 << 20;
+
 /// The CPU as a backend.
 #[derive(Clone)]
 pub struct Host {
@@ -78,6 +81,10 @@ impl Backend for Host {
 
     fn name(&self) -> String {
         format!("cpu {:?}, {} threads", self.level, self.crew.threads()).to_lowercase()
+    }
+
+    fn near(&self) -> usize {
+        NEAR * self.crew.threads()
     }
 
     fn shares(&self) -> usize {
