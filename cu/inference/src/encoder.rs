@@ -275,7 +275,9 @@ impl<B: Backend> Encoder<B> {
             dim: width / heads,
             pages,
         })?;
-        let rows = backend.rows(width, texts.iter().flat_map(|text| self.words(text)).collect());
+        let mut words = Vec::with_capacity(batch.places.len() * width);
+        texts.iter().for_each(|text| self.words(text, &mut words));
+        let rows = backend.rows(width, words);
         let mut x = backend.layer_norm(&rows, &self.norm.0, &self.norm.1, self.config.layer_norm_eps);
         for layer in &self.layers {
             x = self.layer(backend, layer, x, &mut cache, &batch);
@@ -290,17 +292,14 @@ impl<B: Backend> Encoder<B> {
         Ok(texts.iter().map(pool).collect())
     }
 
-    fn words(&self, text: &[u32]) -> Vec<f32> {
+    /// The sums of a text's words and positions.
+    fn words(&self, text: &[u32], out: &mut Vec<f32>) {
         let width = self.config.hidden_size;
-        let row = |(position, token): (usize, &u32)| {
+        for (position, token) in text.iter().enumerate() {
             let word = &self.words[*token as usize * width..][..width];
             let place = &self.positions[position * width..][..width];
-            word.iter()
-                .zip(place)
-                .map(|(w, p)| canon(w + p))
-                .collect::<Vec<f32>>()
-        };
-        text.iter().enumerate().flat_map(row).collect()
+            out.extend(word.iter().zip(place).map(|(w, p)| canon(w + p)));
+        }
     }
 
     fn layer(
@@ -350,12 +349,14 @@ impl<B: Backend> Encoder<B> {
 
 /// A text's vector from its tokens', scaled to length one.
 pub(crate) fn pool(pooling: Pooling, width: usize, rows: &[f32]) -> Vec<f32> {
-    let sums: Vec<i64> = match pooling {
-        Pooling::First => rows[..width].iter().map(|v| fixed(*v)).collect(),
-        Pooling::Mean => (0..width)
-            .map(|i| rows.iter().skip(i).step_by(width).map(|v| fixed(*v)).sum())
-            .collect(),
+    let rows = match pooling {
+        Pooling::First => &rows[..width],
+        Pooling::Mean => rows,
     };
+    let mut sums = vec![0; width];
+    for row in rows.chunks_exact(width) {
+        sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += fixed(*v));
+    }
     unit(&sums)
 }
 

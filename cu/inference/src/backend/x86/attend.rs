@@ -340,9 +340,11 @@ impl Work<'_> {
             for half in 0..2 {
                 let mask = (bits >> (16 * half)) as u16;
                 let scores = load(&self.scratch.scores[2 * spot + 16 * half..]);
-                let e = _mm512_mul_ps(exp(canon(_mm512_sub_ps(scores, top))), one);
+                // What would not be on the grid here gives the same weights: differences too small for it e^ 1, too
+                // large ones 0, and a share too small for it a weight of 0.
+                let e = _mm512_mul_ps(exp(_mm512_sub_ps(scores, top)), one);
                 let scales = load(&self.group.cache.value_scales[first + 16 * half..]);
-                let w = canon(_mm512_mul_ps(e, canon(_mm512_mul_ps(scales, inverse))));
+                let w = _mm512_mul_ps(e, _mm512_mul_ps(scales, inverse));
                 let p = _mm512_maskz_cvt_roundps_epi32::<DOWN>(mask, _mm512_add_ps(e, half_one));
                 let w = _mm512_maskz_cvt_roundps_epi32::<DOWN>(mask, _mm512_add_ps(w, half_one));
                 sum = _mm512_add_epi32(sum, p);
