@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut sequence = Sequence::default();
         let logits = engine.extend(&mut [(&mut sequence, &prompt)], Wanted::Last)?;
         engine.end(sequence);
-        writeln!(std::io::stdout(), "{}", serde_json::to_string(&logits[0][0])?)?;
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(&*logits[0][0])?)?;
     }
     Ok(())
 }

@@ -115,6 +115,24 @@ pub trait Backend: Send + Sync + 'static {
     /// The device and driver, for people and receipts.
     fn name(&self) -> String;
 
+    /// Bytes that rows had better stay within, so that an operator finds near by what the one before it left.
+    fn near(&self) -> usize {
+        usize::MAX
+    }
+
+    /// How many jobs it computes side by side when each has a share of it to itself; 1 where there are no shares.
+    fn shares(&self) -> usize {
+        1
+    }
+
+    /// Runs jobs 0 to `jobs` - 1, which do not wait for each other, each on a share of the backend.
+    ///
+    /// # Panics
+    /// If a job did.
+    fn apart(&self, jobs: usize, job: &(dyn Fn(&Self, usize) + Sync)) {
+        (0..jobs).for_each(|at| job(self, at));
+    }
+
     /// Makes a matrix resident.
     ///
     /// # Errors
@@ -141,6 +159,14 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// The device failed or was lost; the rows are gone.
     fn read(&self, rows: &Self::Rows) -> Result<Vec<f32>, Error>;
+
+    /// As [`Backend::read`], of rows that nobody needs any more: where they are in memory already, nothing is copied.
+    ///
+    /// # Errors
+    /// As [`Backend::read`].
+    fn take(&self, rows: Self::Rows) -> Result<Vec<f32>, Error> {
+        self.read(&rows)
+    }
 
     /// A copy of some rows, in the order given.
     fn select(&self, x: &Self::Rows, which: &[usize]) -> Self::Rows;

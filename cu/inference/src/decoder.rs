@@ -203,7 +203,7 @@ impl<B: Backend> Decoder<B> {
         if self.model.caps[1] != 0.0 {
             self.backend.soft_cap(&mut logits, self.model.caps[1]);
         }
-        self.backend.read(&logits)
+        self.backend.take(logits)
     }
 
     /// As [`Decoder::forward`], but gives the normed last layer of every row instead of logits.
@@ -213,7 +213,7 @@ impl<B: Backend> Decoder<B> {
     pub fn states(&self, cache: &mut B::Cache, tokens: &[u32], batch: &Batch) -> Result<Vec<f32>, Error> {
         let x = self.trunk(cache, tokens, batch);
         let x = self.backend.rms_norm(&x, &self.output_norm, self.model.eps);
-        self.backend.read(&x)
+        self.backend.take(x)
     }
 
     /// All layers.

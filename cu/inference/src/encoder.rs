@@ -3,6 +3,8 @@
 //! Not here: tokenizing. Invariant: a text's vector depends on its own tokens alone; texts are evaluated together
 //! without padding, each seeing its own positions.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde::Deserialize;
 
 use crate::Profile;
@@ -13,6 +15,8 @@ use crate::safetensors::Safetensors;
 
 /// Rows that one pass evaluates at most: texts beyond it wait for the next.
 pub const ROWS_MAX: usize = 1024;
+/// Rows for which it pays to go through all weights: passes are not cut smaller than this.
+const ROWS_MIN: usize = 64;
 
 /// What `config.json` says of an encoder.
 #[derive(Debug, Clone, Deserialize)]
@@ -201,15 +205,39 @@ impl<B: Backend> Encoder<B> {
         for text in texts {
             self.admit(text)?;
         }
+        let groups = groups(texts, self.backend.shares());
+        if groups.len() < 2 {
+            return self.passes(&self.backend, texts);
+        }
+        let results: Vec<_> = groups.iter().map(|_| Mutex::new(Ok(vec![]))).collect();
+        self.backend.apart(groups.len(), &|share, at| {
+            let texts: Vec<&[u32]> = groups[at].iter().map(|text| texts[*text]).collect();
+            let vectors = self.passes(share, &texts);
+            *results[at].lock().unwrap_or_else(PoisonError::into_inner) = vectors;
+        });
+        let mut vectors = vec![vec![]; texts.len()];
+        for (group, result) in groups.iter().zip(results) {
+            let result = result.into_inner().unwrap_or_else(PoisonError::into_inner);
+            for (text, vector) in group.iter().zip(result?) {
+                vectors[*text] = vector;
+            }
+        }
+        Ok(vectors)
+    }
+
+    /// The vectors of texts, as many at a time as a pass takes.
+    fn passes(&self, backend: &B, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
+        let widest = self.config.intermediate_size.max(self.config.hidden_size);
+        let most = (backend.near() / (4 * widest)).clamp(ROWS_MIN, ROWS_MAX);
         let (mut vectors, mut rest) = (vec![], texts);
         while !rest.is_empty() {
             let mut rows = 0;
             let fits = |text: &&&[u32]| {
                 rows += text.len();
-                rows <= ROWS_MAX
+                rows <= most
             };
             let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-            vectors.extend(self.pass(now)?);
+            vectors.extend(self.pass(backend, now)?);
             rest = later;
         }
         Ok(vectors)
@@ -236,8 +264,8 @@ impl<B: Backend> Encoder<B> {
         }
     }
 
-    fn pass(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
-        let (width, backend) = (self.config.hidden_size, &self.backend);
+    fn pass(&self, backend: &B, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
+        let width = self.config.hidden_size;
         let batch = batch(texts);
         let pages = batch.tables.iter().map(Vec::len).sum();
         let heads = self.config.num_attention_heads;
@@ -247,12 +275,14 @@ impl<B: Backend> Encoder<B> {
             dim: width / heads,
             pages,
         })?;
-        let rows = backend.rows(width, texts.iter().flat_map(|text| self.words(text)).collect());
+        let mut words = Vec::with_capacity(batch.places.len() * width);
+        texts.iter().for_each(|text| self.words(text, &mut words));
+        let rows = backend.rows(width, words);
         let mut x = backend.layer_norm(&rows, &self.norm.0, &self.norm.1, self.config.layer_norm_eps);
         for layer in &self.layers {
-            x = self.layer(layer, x, &mut cache, &batch);
+            x = self.layer(backend, layer, x, &mut cache, &batch);
         }
-        let values = backend.read(&x)?;
+        let values = backend.take(x)?;
         let mut at = 0;
         let pool = |text: &&[u32]| {
             let rows = &values[at * width..][..text.len() * width];
@@ -262,21 +292,25 @@ impl<B: Backend> Encoder<B> {
         Ok(texts.iter().map(pool).collect())
     }
 
-    fn words(&self, text: &[u32]) -> Vec<f32> {
+    /// The sums of a text's words and positions.
+    fn words(&self, text: &[u32], out: &mut Vec<f32>) {
         let width = self.config.hidden_size;
-        let row = |(position, token): (usize, &u32)| {
+        for (position, token) in text.iter().enumerate() {
             let word = &self.words[*token as usize * width..][..width];
             let place = &self.positions[position * width..][..width];
-            word.iter()
-                .zip(place)
-                .map(|(w, p)| canon(w + p))
-                .collect::<Vec<f32>>()
-        };
-        text.iter().enumerate().flat_map(row).collect()
+            out.extend(word.iter().zip(place).map(|(w, p)| canon(w + p)));
+        }
     }
 
-    fn layer(&self, layer: &Layer<B>, mut x: B::Rows, cache: &mut B::Cache, batch: &Batch) -> B::Rows {
-        let (backend, config) = (&self.backend, &self.config);
+    fn layer(
+        &self,
+        backend: &B,
+        layer: &Layer<B>,
+        mut x: B::Rows,
+        cache: &mut B::Cache,
+        batch: &Batch,
+    ) -> B::Rows {
+        let config = &self.config;
         let linear = |linear: &Linear<B>, acts: &B::Acts| backend.linear(&linear.0, acts, Some(&linear.1));
         let norm =
             |norm: &Norm<B>, x: &B::Rows| backend.layer_norm(x, &norm.0, &norm.1, config.layer_norm_eps);
@@ -315,12 +349,14 @@ impl<B: Backend> Encoder<B> {
 
 /// A text's vector from its tokens', scaled to length one.
 pub(crate) fn pool(pooling: Pooling, width: usize, rows: &[f32]) -> Vec<f32> {
-    let sums: Vec<i64> = match pooling {
-        Pooling::First => rows[..width].iter().map(|v| fixed(*v)).collect(),
-        Pooling::Mean => (0..width)
-            .map(|i| rows.iter().skip(i).step_by(width).map(|v| fixed(*v)).sum())
-            .collect(),
+    let rows = match pooling {
+        Pooling::First => &rows[..width],
+        Pooling::Mean => rows,
     };
+    let mut sums = vec![0; width];
+    for row in rows.chunks_exact(width) {
+        sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += fixed(*v));
+    }
     unit(&sums)
 }
 
@@ -342,6 +378,27 @@ fn unit(sums: &[i64]) -> Vec<f32> {
     numbers.iter().map(|n| canon(*n as f32 * inverse)).collect()
 }
 
+/// Texts, by their places, in as many groups as there are shares, each with about as many tokens: the longest first,
+/// each to the group that has least. One group where the texts are too few or too unlike for that: then the shares do
+/// better together on one operator after the other.
+fn groups(texts: &[&[u32]], shares: usize) -> Vec<Vec<usize>> {
+    let all: usize = texts.iter().map(|text| text.len()).sum();
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|text| std::cmp::Reverse(texts[*text].len()));
+    let mut groups = vec![(0, vec![]); shares.min(texts.len()).max(1)];
+    for text in order {
+        let least = groups.iter_mut().min_by_key(|(tokens, _)| *tokens);
+        let (tokens, group) = least.expect("there is a group");
+        *tokens += texts[text].len();
+        group.push(text);
+    }
+    let most = groups.iter().map(|(tokens, _)| *tokens).max().unwrap_or(0);
+    match 3 * most * shares <= 4 * all {
+        true => groups.into_iter().map(|(_, group)| group).collect(),
+        false => vec![(0..texts.len()).collect()],
+    }
+}
+
 /// Every text a sequence of its own, its tokens seeing each other in both directions.
 fn batch(texts: &[&[u32]]) -> Batch {
     let (mut batch, mut page) = (Batch::default(), 0);
@@ -358,4 +415,34 @@ fn batch(texts: &[&[u32]]) -> Batch {
         page += pages;
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_hold_every_text_once_and_alike_many_tokens() {
+        let texts: Vec<Vec<u32>> = (1..=40).map(|length| vec![7; length]).collect();
+        let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+        for shares in [1, 2, 3, 8] {
+            let groups = groups(&texts, shares);
+            assert_eq!(groups.len(), shares);
+            let mut all = groups.concat();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..40));
+            let tokens = groups
+                .iter()
+                .map(|group| group.iter().map(|text| texts[*text].len()).sum::<usize>());
+            assert!(tokens.clone().max().unwrap() - tokens.min().unwrap() <= 40);
+        }
+    }
+
+    #[test]
+    fn few_or_unlike_texts_stay_together() {
+        let (long, short) = (vec![7; 500], vec![7; 5]);
+        assert_eq!(groups(&[&long], 4), [[0]]);
+        assert_eq!(groups(&[&short, &long, &short], 2), [[0, 1, 2]]);
+        assert_eq!(groups(&[], 2), [[0; 0]]);
+    }
 }

@@ -3,6 +3,10 @@
 //! Not here: choosing tokens, fairness between askers. Invariant: what a sequence gets depends on its own tokens alone;
 //! how its tokens were cut into calls, and who shared them, never shows.
 
+use std::borrow::Borrow;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
 use crate::backend::{Backend, Batch, PAGE, Place};
 use crate::decoder::Decoder;
 use crate::error::Error;
@@ -52,6 +56,38 @@ pub enum Wanted {
     Last,
     /// Those after every new token.
     All,
+}
+
+/// The logits after one token. Those of a pass lie together in memory, which goes when the last of them does.
+#[derive(Debug, Clone)]
+pub struct Logits {
+    all: Arc<Vec<f32>>,
+    own: Range<usize>,
+}
+
+impl Logits {
+    /// Each run of `vocabulary` numbers.
+    fn each(values: Vec<f32>, vocabulary: usize) -> impl Iterator<Item = Logits> {
+        let all = Arc::new(values);
+        (0..all.len() / vocabulary).map(move |at| Logits {
+            all: Arc::clone(&all),
+            own: at * vocabulary..(at + 1) * vocabulary,
+        })
+    }
+}
+
+impl Deref for Logits {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.all[self.own.clone()]
+    }
+}
+
+impl Borrow<[f32]> for Logits {
+    fn borrow(&self) -> &[f32] {
+        self
+    }
 }
 
 /// Which pages are free, and how many sequences use the others.
@@ -119,7 +155,7 @@ impl<B: Backend> Engine<B> {
         &mut self,
         sequences: &mut [(&mut Sequence, &[u32])],
         wanted: Wanted,
-    ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+    ) -> Result<Vec<Vec<Logits>>, Error> {
         let part = |(sequence, new)| Part {
             sequence,
             new,
@@ -135,7 +171,7 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// As [`Engine::extend`].
-    pub fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+    pub fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Logits>>, Error> {
         let rows = self.place(parts)?;
         let tables = parts.iter().map(|part| part.sequence.table.clone()).collect();
         self.evaluate(
@@ -206,11 +242,7 @@ impl<B: Backend> Engine<B> {
         Ok(rows)
     }
 
-    fn evaluate(
-        &mut self,
-        rows: &[(u32, Place, bool)],
-        mut batch: Batch,
-    ) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+    fn evaluate(&mut self, rows: &[(u32, Place, bool)], mut batch: Batch) -> Result<Vec<Vec<Logits>>, Error> {
         let mut logits = vec![vec![]; batch.tables.len()];
         for rows in rows.chunks(ROWS_MAX) {
             batch.places = rows.iter().map(|row| row.1).collect();
@@ -219,9 +251,9 @@ impl<B: Backend> Engine<B> {
             let values = self.decoder.forward(&mut self.cache, &tokens, &batch, &wanted)?;
             for (at, values) in wanted
                 .iter()
-                .zip(values.chunks_exact(self.decoder.model().vocabulary))
+                .zip(Logits::each(values, self.decoder.model().vocabulary))
             {
-                logits[batch.places[*at].sequence as usize].push(values.to_vec());
+                logits[batch.places[*at].sequence as usize].push(values);
             }
         }
         Ok(logits)

@@ -3,12 +3,14 @@
 //! Not here: texts, devices, who asked. Invariant: a receipt is a function of (model, profile, prompt, settings, limit);
 //! each link of its chain covers everything before it, the token chosen and the bits of the logits it was chosen from.
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Profile;
 use crate::backend::Backend;
 use crate::encoder::{Pooling, pool};
-use crate::engine::{Engine, Part, ROWS_MAX, Sequence, Wanted};
+use crate::engine::{Engine, Logits, Part, ROWS_MAX, Sequence, Wanted};
 use crate::error::Error;
 use crate::sample::{Settings, choose};
 
@@ -23,18 +25,18 @@ pub trait Decode: Send {
     ///
     /// # Errors
     /// As [`Engine::extend`].
-    fn extend(
-        &mut self,
-        sequence: &mut Sequence,
-        new: &[u32],
-        wanted: Wanted,
-    ) -> Result<Vec<Vec<f32>>, Error>;
+    fn extend(&mut self, sequence: &mut Sequence, new: &[u32], wanted: Wanted) -> Result<Vec<Logits>, Error>;
 
     /// Evaluates new tokens of several sequences together.
     ///
     /// # Errors
     /// As [`Engine::step`].
-    fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Vec<f32>>>, Error>;
+    fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Logits>>, Error>;
+
+    /// Runs jobs 0 to `jobs` - 1, which do not wait for each other, on whatever threads there are.
+    fn apart(&self, jobs: usize, job: &(dyn Fn(usize) + Sync)) {
+        (0..jobs).for_each(job);
+    }
 
     /// The vector of a text that stands alone: the mean of its tokens' last layer, of length one.
     ///
@@ -65,18 +67,17 @@ pub trait Decode: Send {
 }
 
 impl<B: Backend> Decode for Engine<B> {
-    fn extend(
-        &mut self,
-        sequence: &mut Sequence,
-        new: &[u32],
-        wanted: Wanted,
-    ) -> Result<Vec<Vec<f32>>, Error> {
+    fn extend(&mut self, sequence: &mut Sequence, new: &[u32], wanted: Wanted) -> Result<Vec<Logits>, Error> {
         let mut logits = Engine::extend(self, &mut [(sequence, new)], wanted)?;
         Ok(logits.pop().unwrap_or_default())
     }
 
-    fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+    fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Logits>>, Error> {
         Engine::step(self, parts)
+    }
+
+    fn apart(&self, jobs: usize, job: &(dyn Fn(usize) + Sync)) {
+        self.decoder().backend().apart(jobs, &|_, at| job(at));
     }
 
     fn vector(&mut self, tokens: &[u32]) -> Result<Vec<f32>, Error> {
@@ -175,13 +176,19 @@ pub struct Receipt {
 /// The name of the receipts' format.
 pub const FORMAT: &str = "weft-receipt-1";
 
+/// Logits hashed at a time: as many of BLAKE3's chunks as vector units take together.
+const HASHED: usize = 4096;
+
 /// BLAKE3 of logits: their bits, little-endian.
 pub fn logits_hash(logits: &[f32]) -> blake3::Hash {
-    let mut bytes = vec![0; 4 * logits.len()];
-    for (bytes, v) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(logits) {
-        *bytes = v.to_bits().to_le_bytes();
+    let (mut hasher, mut bytes) = (blake3::Hasher::new(), [0; 4 * HASHED]);
+    for logits in logits.chunks(HASHED) {
+        for (bytes, v) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(logits) {
+            *bytes = v.to_bits().to_le_bytes();
+        }
+        hasher.update(&bytes[..4 * logits.len()]);
     }
-    blake3::hash(&bytes)
+    hasher.finalize()
 }
 
 /// The next link of a chain.
@@ -475,10 +482,16 @@ fn chain(
     ]
     .concat();
     for (part, fed) in fed.chunks(size).enumerate() {
+        let first = part * size;
         let logits = engine.extend(sequence, fed, Wanted::All)?;
-        for (at, logits) in logits.iter().enumerate() {
-            let index = part * size + at;
-            let token = choose(logits, settings, index as u64);
+        let found: Vec<OnceLock<_>> = logits.iter().map(|_| OnceLock::new()).collect();
+        engine.apart(logits.len(), &|at| {
+            let token = choose(&logits[at], settings, (first + at) as u64);
+            found[at].get_or_init(|| (token, logits_hash(&logits[at])));
+        });
+        for (at, found) in found.into_iter().enumerate() {
+            let (token, hash) = found.into_inner().expect("every job was run");
+            let index = first + at;
             let place = format!("token {index}");
             if receipt.tokens[index] != token {
                 return Err(wrong(
@@ -486,7 +499,7 @@ fn chain(
                     &format!("is {}, the model chooses {token}", receipt.tokens[index]),
                 ));
             }
-            before = link(&before, token, &logits_hash(logits));
+            before = link(&before, token, &hash);
             if receipt.chain[index] != before.to_string() {
                 return Err(wrong(
                     &place,

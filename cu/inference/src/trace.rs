@@ -197,6 +197,10 @@ impl<B: Backend> Backend for Traced<B> {
         self.inner.read(rows)
     }
 
+    fn take(&self, rows: B::Rows) -> Result<Vec<f32>, Error> {
+        self.inner.take(rows)
+    }
+
     fn select(&self, x: &B::Rows, which: &[usize]) -> B::Rows {
         self.inner.select(x, which)
     }

@@ -6,7 +6,7 @@ mod support;
 use inference::Profile;
 use inference::backend::Host;
 use inference::decoder::Decoder;
-use inference::engine::{Engine, Sequence, Wanted};
+use inference::engine::{Engine, Logits, Sequence, Wanted};
 use inference::gguf::Gguf;
 use support::Random;
 use support::forge::{self, Shape};
@@ -32,8 +32,8 @@ fn tokens(seed: u64, n: usize) -> Vec<u32> {
     (0..n).map(|_| random.below(300) as u32).collect()
 }
 
-fn bits(logits: &[Vec<f32>]) -> Vec<u32> {
-    logits.iter().flatten().map(|v| v.to_bits()).collect()
+fn bits(logits: &[Logits]) -> Vec<u32> {
+    logits.concat().iter().map(|v| v.to_bits()).collect()
 }
 
 /// All logits of a sequence evaluated in chunks of the given sizes, over and over.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use inference::device::{Device, Embed as Encode};
 use inference::encoder::Pooling;
-use inference::engine::{Part, Sequence, Wanted};
+use inference::engine::{Logits, Part, Sequence, Wanted};
 use inference::generate::{Decode, Finish};
 use inference::package::pack;
 use inference::sample::Settings;
@@ -226,16 +226,11 @@ impl Door {
 }
 
 impl Decode for Odd {
-    fn extend(
-        &mut self,
-        sequence: &mut Sequence,
-        new: &[u32],
-        wanted: Wanted,
-    ) -> Result<Vec<Vec<f32>>, Error> {
+    fn extend(&mut self, sequence: &mut Sequence, new: &[u32], wanted: Wanted) -> Result<Vec<Logits>, Error> {
         self.engine.extend(sequence, new, wanted)
     }
 
-    fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+    fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Logits>>, Error> {
         self.door.pass();
         if let Some(left) = &mut self.steps_left {
             match left.checked_sub(1) {

@@ -34,7 +34,7 @@ fn steps<B: Backend>(engine: &mut Engine<B>) -> Result<Vec<u32>, Error> {
     }
     let mut fork = engine.fork(&one, 40);
     logits.extend(engine.extend(&mut [(&mut fork, &tokens[32..70])], Wanted::Last)?);
-    Ok(logits.iter().flatten().flatten().map(|v| v.to_bits()).collect())
+    Ok(logits.concat().concat().iter().map(|v| v.to_bits()).collect())
 }
 
 fn engine<B: Backend>(backend: B, family: &'static str, profile: Profile) -> Engine<B> {

@@ -13,7 +13,7 @@ use device::{present, shaped};
 use inference::backend::vulkan::Vulkan;
 use inference::decoder::Decoder;
 use inference::device::{Device, Embed as Encode};
-use inference::engine::{Engine, Part, Sequence, Wanted};
+use inference::engine::{Engine, Logits, Part, Sequence, Wanted};
 use inference::generate::Decode;
 use inference::gguf::Gguf;
 use inference::service::*;
@@ -65,16 +65,11 @@ struct Losing {
 }
 
 impl Decode for Losing {
-    fn extend(
-        &mut self,
-        sequence: &mut Sequence,
-        new: &[u32],
-        wanted: Wanted,
-    ) -> Result<Vec<Vec<f32>>, Error> {
+    fn extend(&mut self, sequence: &mut Sequence, new: &[u32], wanted: Wanted) -> Result<Vec<Logits>, Error> {
         Decode::extend(&mut self.engine, sequence, new, wanted)
     }
 
-    fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+    fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Logits>>, Error> {
         match self.steps_left.checked_sub(1) {
             Some(left) => self.steps_left = left,
             None => self.engine.decoder().backend().lose("pulled out"),

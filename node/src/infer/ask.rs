@@ -98,7 +98,7 @@ pub fn logits(args: &LogitsArgs) -> Result<()> {
     let logits = loaded
         .engine
         .extend(&mut Sequence::default(), &args.tokens, Wanted::Last)?;
-    let logits = logits.last().context("no tokens")?;
+    let logits: &[f32] = logits.last().context("no tokens")?;
     let (hash, device) = (logits_hash(logits).to_string(), loaded.engine.device());
     let mut out = std::io::stdout().lock();
     match args.model.json {

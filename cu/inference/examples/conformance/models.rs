@@ -4,7 +4,7 @@
 use inference::backend::Backend;
 use inference::backend::conformance::Tally;
 use inference::decoder::Decoder;
-use inference::engine::{Engine, Sequence, Wanted};
+use inference::engine::{Engine, Logits, Sequence, Wanted};
 use inference::gguf::Gguf;
 use inference::{Error, Profile};
 
@@ -68,7 +68,7 @@ impl<A: Backend, B: Backend> Pair<A, B> {
     }
 
     /// The logits after every token, evaluated alone and in one piece.
-    fn alone(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, Error> {
+    fn alone(&mut self, tokens: &[u32]) -> Result<Vec<Logits>, Error> {
         let mut sequence = Sequence::default();
         let logits = self
             .truth

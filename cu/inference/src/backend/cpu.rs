@@ -151,21 +151,34 @@ pub fn gate(f: Activation, x: &mut [f32], up: &[f32]) {
 
 /// The scale that brings a vector's largest magnitude to 2^14 .. 2^15; bounded, so that its square is finite.
 #[inline(always)]
-fn norm_scale(x: &[f32]) -> f32 {
-    let exponent = ((most(x) >> 23) as i32 - 127).clamp(-40, 60);
+pub fn norm_scale(most: u32) -> f32 {
+    let exponent = ((most >> 23) as i32 - 127).clamp(-40, 60);
     pow2(14 - exponent)
+}
+
+/// The mean of `n` numbers from the sum of their codes.
+#[inline(always)]
+pub fn norm_mean(sum: i32, n: usize, scale: f32) -> f32 {
+    let back = pow2(-(scale.to_bits() as i32 >> 23) + 127);
+    canon(canon(sum as f32 * (1.0 / n as f32)) * back)
+}
+
+/// One over the root of the mean square of `n` numbers, from the sum of their codes' squares.
+#[inline(always)]
+pub fn norm_inverse(squares: i64, n: usize, scale: f32, eps: f32) -> f32 {
+    let mean = wide(squares) * (1.0 / n as f32);
+    rsqrt(mean + canon(canon(eps * scale) * scale))
 }
 
 /// RMS norm of one vector.
 #[inline(always)]
 pub fn rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
     assert!(x.len() <= NORM_MAX && x.len() == gain.len());
-    let scale = norm_scale(x);
+    let scale = norm_scale(most(x));
     let squares = x
         .iter()
         .map(|v| i64::from((v * scale + 0.5).floor() as i32).pow(2));
-    let mean = wide(squares.sum()) * (1.0 / x.len() as f32);
-    let inverse = rsqrt(mean + canon(canon(eps * scale) * scale));
+    let inverse = norm_inverse(squares.sum(), x.len(), scale, eps);
     for ((out, v), gain) in out.iter_mut().zip(x).zip(gain) {
         *out = canon(canon(canon(v * scale) * inverse) * gain);
     }
@@ -175,10 +188,9 @@ pub fn rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
 #[inline(always)]
 pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
     assert!(x.len() <= NORM_MAX);
-    let scale = norm_scale(x);
+    let scale = norm_scale(most(x));
     let sum: i32 = x.iter().map(|v| (v * scale + 0.5).floor() as i32).sum();
-    let back = pow2(-(scale.to_bits() as i32 >> 23) + 127);
-    let mean = canon(canon(sum as f32 * (1.0 / x.len() as f32)) * back);
+    let mean = norm_mean(sum, x.len(), scale);
     let centred: Vec<f32> = x.iter().map(|v| canon(v - mean)).collect();
     rms_norm(&centred, gain, eps, out);
     for (out, bias) in out.iter_mut().zip(bias) {
@@ -246,13 +258,6 @@ impl Cache {
     #[inline(always)]
     pub fn value(&self, at: usize) -> &[i8] {
         &self.values[at * self.shape.dim..][..self.shape.dim]
-    }
-
-    /// Quantises one head's key and value into the vector `at`; `put` is [`put`].
-    pub fn store(&mut self, at: usize, key: &[f32], value: &[f32], put: impl Fn(&mut [i8], &[f32]) -> f32) {
-        let dim = self.shape.dim;
-        self.key_scales[at] = put(&mut self.keys[at * dim..][..dim], key);
-        self.value_scales[at] = put(&mut self.values[at * dim..][..dim], value);
     }
 }
 

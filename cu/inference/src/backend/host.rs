@@ -15,6 +15,9 @@ use crate::error::Error;
 use crate::math::soft_cap;
 use crate::weight::Matrix;
 
+/// Half of a core's second cache, as processors with vector units of 512 bits have it.
+const NEAR: usize = 1 << 20;
+
 /// The CPU as a backend.
 #[derive(Clone)]
 pub struct Host {
@@ -80,6 +83,24 @@ impl Backend for Host {
         format!("cpu {:?}, {} threads", self.level, self.crew.threads()).to_lowercase()
     }
 
+    fn near(&self) -> usize {
+        NEAR * self.crew.threads()
+    }
+
+    fn shares(&self) -> usize {
+        self.crew.threads()
+    }
+
+    fn apart(&self, jobs: usize, job: &(dyn Fn(&Host, usize) + Sync)) {
+        // Of the crew's threads each is now busy with a job of its own, so a job has but the one it runs on.
+        let alone = Host {
+            level: self.level,
+            crew: Arc::new(Crew::new(1)),
+            room: Arc::clone(&self.room),
+        };
+        self.crew.run(jobs, |at| job(&alone, at));
+    }
+
     fn matrix(&self, matrix: &Matrix) -> Result<Weights, Error> {
         matrix.check()?;
         Ok(match self.level {
@@ -105,12 +126,15 @@ impl Backend for Host {
         Ok(rows.values.clone())
     }
 
+    fn take(&self, rows: Rows) -> Result<Vec<f32>, Error> {
+        Ok(rows.values)
+    }
+
     fn select(&self, x: &Rows, which: &[usize]) -> Rows {
-        let values = which
-            .iter()
-            .flat_map(|row| &x.values[row * x.cols..][..x.cols])
-            .copied()
-            .collect();
+        let mut values = Vec::with_capacity(which.len() * x.cols);
+        for row in which {
+            values.extend_from_slice(&x.values[row * x.cols..][..x.cols]);
+        }
         Rows { cols: x.cols, values }
     }
 
@@ -197,36 +221,13 @@ impl Backend for Host {
     }
 
     fn store(&self, cache: &mut Cache, layer: usize, keys: &Rows, values: &Rows, batch: &Batch) {
-        let CacheShape { heads, dim, .. } = cache.shape;
-        for (row, place) in batch.places.iter().enumerate() {
-            let table = &batch.tables[place.sequence as usize];
-            for head in 0..heads {
-                let from = row * keys.cols + head * dim;
-                let at = cache.at(layer, head, table, place.position as usize);
-                let [key, value] = [keys, values].map(|rows| &rows.values[from..][..dim]);
-                cache.store(at, key, value, |codes, x| vector::put(self.level, codes, x));
-            }
-        }
+        vector::store(self.level, (cache, layer), keys, values, batch, &*self.crew);
     }
 
     fn attend(&self, q: &Rows, cache: &Cache, layer: usize, heads: &Heads, batch: &Batch) -> Rows {
-        let mut out = vec![0.0; q.values.len()];
-        // The query heads of a key head look at the same vectors.
-        let size = heads.query / heads.kv * heads.dim;
-        self.share(&mut out, size, |index, out| {
-            let place = &batch.places[index / heads.kv];
-            let table = &batch.tables[place.sequence as usize];
-            let seen: Vec<usize> = (place.from..place.to)
-                .map(|p| cache.at(layer, index % heads.kv, table, p as usize))
-                .collect();
-            let queries = q.values[index * size..][..size].chunks_exact(heads.dim);
-            for (q, out) in queries.zip(out.chunks_exact_mut(heads.dim)) {
-                vector::attend(self.level, q, cache, &seen, heads, out);
-            }
-        });
         Rows {
             cols: q.cols,
-            values: out,
+            values: vector::attend(self.level, q, (cache, layer), heads, batch, &*self.crew),
         }
     }
 }

@@ -20,9 +20,10 @@ use crate::backend::pack::{Lanes, few_tokens};
 use crate::backend::rows::{Acts, Rows};
 #[cfg(target_arch = "x86_64")]
 use crate::backend::x86;
-use crate::backend::{Activation, Heads};
+use crate::backend::{Activation, Batch, CacheShape, Heads, PAGE, Place};
 use crate::math::canon;
 use crate::rope::Pairs;
+use crate::weight::BLOCK;
 
 /// Instructions that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,17 +102,13 @@ levels! {
     quantise_plain(x: &[f32], cols: usize, profile: Profile) -> cpu::Acts { cpu::quantise(x, cols, profile) }
 }
 levels! {
-    /// [`cpu::rms_norm`] of each run.
-    rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
-        x.chunks_exact(gain.len()).zip(out.chunks_exact_mut(gain.len())).for_each(|(x, y)| cpu::rms_norm(x, gain, eps, y))
-    }
+    /// [`cpu::rms_norm`] of any length.
+    rms_norm_any(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) { cpu::rms_norm(x, gain, eps, out) }
 }
 levels! {
-    /// [`cpu::layer_norm`] of each row.
-    layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
-        x.chunks_exact(gain.len())
-            .zip(out.chunks_exact_mut(gain.len()))
-            .for_each(|(x, y)| cpu::layer_norm(x, gain, bias, eps, y))
+    /// [`cpu::layer_norm`] of any length.
+    layer_norm_any(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+        cpu::layer_norm(x, gain, bias, eps, out)
     }
 }
 levels! {
@@ -129,8 +126,8 @@ levels! {
     }
 }
 levels! {
-    /// [`cpu::put`].
-    put(codes: &mut [i8], x: &[f32]) -> f32 { cpu::put(codes, x) }
+    /// [`cpu::put`] of any length.
+    put_any(codes: &mut [i8], x: &[f32]) -> f32 { cpu::put(codes, x) }
 }
 levels! {
     /// x += y.
@@ -140,6 +137,39 @@ levels! {
     /// [`cpu::rotate`] of each head.
     rotate(row: &mut [f32], dim: usize, angles: &[f32], pairs: Pairs) {
         row.chunks_exact_mut(dim).for_each(|head| cpu::rotate(head, angles, pairs))
+    }
+}
+
+/// Whether a vector is whole sixteens, and the level takes them by hand.
+fn in_sixteens(level: Level, length: usize) -> bool {
+    level >= Level::Vnni && length.is_multiple_of(16)
+}
+
+/// [`cpu::rms_norm`] of each run of the gain's length.
+pub fn rms_norm(level: Level, x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
+    let n = gain.len();
+    for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+        #[cfg(target_arch = "x86_64")]
+        if in_sixteens(level, n) {
+            // SAFETY: the level was checked when it was made.
+            unsafe { x86::norm::rms_norm(x, gain, eps, out) };
+            continue;
+        }
+        rms_norm_any(level, x, gain, eps, out);
+    }
+}
+
+/// [`cpu::layer_norm`] of each row.
+pub fn layer_norm(level: Level, x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    let n = gain.len();
+    for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+        #[cfg(target_arch = "x86_64")]
+        if in_sixteens(level, n) {
+            // SAFETY: the level was checked when it was made.
+            unsafe { x86::norm::layer_norm(x, gain, bias, eps, out) };
+            continue;
+        }
+        layer_norm_any(level, x, gain, bias, eps, out);
     }
 }
 
@@ -170,16 +200,6 @@ fn by_hand(level: Level, f: Activation, x: &mut [f32], up: Option<&[f32]>) -> bo
     }
     #[allow(unreachable_code, reason = "other processors have no arm above")]
     true
-}
-
-/// [`cpu::attend`].
-pub fn attend(level: Level, q: &[f32], cache: &cpu::Cache, seen: &[usize], heads: &Heads, out: &mut [f32]) {
-    match level {
-        // SAFETY: the level was checked when it was made.
-        #[cfg(target_arch = "x86_64")]
-        Level::Vnni | Level::Amx => unsafe { x86::attend::attend(q, cache, seen, heads, out) },
-        _ => attend_any(level, q, cache, seen, heads, out),
-    }
 }
 
 /// What shares the parts of a job.
@@ -255,12 +275,227 @@ impl Grid<'_> {
     }
 
     /// Sets some outputs of a row.
-    #[cfg(target_arch = "x86_64")]
     fn set(&self, row: usize, from: usize, values: &[f32]) {
         let place = self.place(row, from, values.len());
         // SAFETY: `place` has checked the range.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), place, values.len()) };
     }
+}
+
+/// Queries that look at the same keys together, at most; more rows of a sequence are several groups.
+const QUERIES: usize = 32;
+
+/// Rows of one sequence, one after the other in a batch, and the query heads that share a key head.
+pub struct Group<'a> {
+    /// Queries of the whole batch.
+    pub queries: &'a Rows,
+    /// Keys and values.
+    pub cache: &'a cpu::Cache,
+    /// The layer.
+    pub layer: usize,
+    /// Heads.
+    pub heads: &'a Heads,
+    /// The sequence's pages.
+    pub table: &'a [u32],
+    /// The rows' places.
+    pub places: &'a [Place],
+    /// The first row in the batch.
+    pub first: usize,
+    /// The key head.
+    pub head: usize,
+}
+
+impl Group<'_> {
+    /// Query heads that share a key head.
+    pub fn heads_per_key(&self) -> usize {
+        self.heads.query / self.heads.kv
+    }
+
+    /// The query of a row of the group, by the `at`th head of the key head's.
+    pub fn query(&self, row: usize, at: usize) -> &[f32] {
+        let from = (self.first + row) * self.queries.cols;
+        &self.queries.values[from + self.column(at)..][..self.heads.dim]
+    }
+
+    /// Where in a row the `at`th head of the key head's begins.
+    fn column(&self, at: usize) -> usize {
+        (self.head * self.heads_per_key() + at) * self.heads.dim
+    }
+
+    /// One head of one row after the other.
+    fn one_by_one(&self, level: Level, out: &Grid<'_>) {
+        let mut values = vec![0.0; self.heads.dim];
+        for (row, place) in self.places.iter().enumerate() {
+            let at = |p| self.cache.at(self.layer, self.head, self.table, p as usize);
+            let seen: Vec<usize> = (place.from..place.to).map(at).collect();
+            for head in 0..self.heads_per_key() {
+                let q = self.query(row, head);
+                attend_any(level, q, self.cache, &seen, self.heads, &mut values);
+                out.set(self.first + row, self.column(head), &values);
+            }
+        }
+    }
+
+    /// All of its heads, into their places among the outputs of the batch.
+    fn attend(&self, level: Level, out: &Grid<'_>) {
+        #[cfg(target_arch = "x86_64")]
+        if level >= Level::Vnni
+            && self.heads.dim.is_multiple_of(BLOCK)
+            && self.places.iter().all(|place| place.from < place.to)
+        {
+            // SAFETY: the level was checked when it was made.
+            return unsafe { x86::attend::attend(self, out) };
+        }
+        self.one_by_one(level, out);
+    }
+}
+
+/// Runs of rows that follow each other in one sequence, of alike length, at most `most` each.
+fn runs(places: &[Place], most: usize) -> Vec<Range<usize>> {
+    let (mut runs, mut first) = (vec![], 0);
+    for run in places.chunk_by(|a, b| a.sequence == b.sequence) {
+        let size = run.len().div_ceil(run.len().div_ceil(most));
+        let part = |at: usize| first + at..first + (at + size).min(run.len());
+        runs.extend((0..run.len()).step_by(size).map(part));
+        first += run.len();
+    }
+    runs
+}
+
+/// [`cpu::attend`] of every head of every row.
+///
+/// # Panics
+/// If sizes do not fit.
+pub fn attend(
+    level: Level,
+    queries: &Rows,
+    (cache, layer): (&cpu::Cache, usize),
+    heads: &Heads,
+    batch: &Batch,
+    share: &impl Share,
+) -> Vec<f32> {
+    let (rows, cols) = (batch.places.len(), heads.query * heads.dim);
+    assert!(level <= Level::best() && queries.cols == cols && queries.values.len() == rows * cols);
+    assert!(heads.kv == cache.shape.heads && heads.dim == cache.shape.dim);
+    assert!(heads.query.is_multiple_of(heads.kv));
+    let mut values = Vec::with_capacity(rows * cols);
+    let grid = Grid::new(&mut values.spare_capacity_mut()[..rows * cols], cols);
+    let runs = runs(&batch.places, (QUERIES * heads.kv / heads.query).max(1));
+    share.run(runs.len() * heads.kv, &|part| {
+        let run = runs[part / heads.kv].clone();
+        let group = Group {
+            queries,
+            cache,
+            layer,
+            heads,
+            table: &batch.tables[batch.places[run.start].sequence as usize],
+            places: &batch.places[run.clone()],
+            first: run.start,
+            head: part % heads.kv,
+        };
+        group.attend(level, &grid);
+    });
+    // SAFETY: every row is in one run, and every key head wrote all query heads of its rows.
+    unsafe { values.set_len(rows * cols) };
+    values
+}
+
+/// [`cpu::put`].
+fn put(level: Level, codes: &mut [i8], x: &[f32]) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    if in_sixteens(level, x.len()) {
+        // SAFETY: the level was checked when it was made.
+        return unsafe { x86::attend::put(codes, x) };
+    }
+    put_any(level, codes, x)
+}
+
+/// Keys or values of a cache, of which threads write different heads.
+struct Shelf<'a> {
+    codes: *mut i8,
+    scales: *mut f32,
+    /// Vectors, of `shape.dim` codes each.
+    vectors: usize,
+    shape: CacheShape,
+    cache: PhantomData<&'a mut [i8]>,
+}
+
+// SAFETY: a vector is written by the one thread that has its head.
+unsafe impl Sync for Shelf<'_> {}
+
+impl Shelf<'_> {
+    fn new<'a>(codes: &'a mut [i8], scales: &'a mut [f32], shape: CacheShape) -> Shelf<'a> {
+        assert_eq!(codes.len(), scales.len() * shape.dim);
+        Shelf {
+            codes: codes.as_mut_ptr(),
+            scales: scales.as_mut_ptr(),
+            vectors: scales.len(),
+            shape,
+            cache: PhantomData,
+        }
+    }
+
+    /// Quantises a vector of a head into its place.
+    ///
+    /// # Safety
+    /// No other thread writes this head meanwhile.
+    unsafe fn put(&self, level: Level, head: usize, at: usize, x: &[f32]) {
+        assert!(at < self.vectors && at / PAGE % self.shape.heads == head);
+        let dim = self.shape.dim;
+        // SAFETY: in bounds, as asserted; the head, which nobody else writes, has this vector to itself.
+        let codes = unsafe { std::slice::from_raw_parts_mut(self.codes.add(at * dim), dim) };
+        let scale = put(level, codes, x);
+        // SAFETY: as above.
+        unsafe { *self.scales.add(at) = scale };
+    }
+}
+
+/// Numbers of keys beyond which threads share the heads.
+const STORED: usize = 8192;
+
+/// [`cpu::put`] of each row's keys and values, head by head, at the rows' positions.
+///
+/// # Panics
+/// If sizes do not fit.
+pub fn store(
+    level: Level,
+    (cache, layer): (&mut cpu::Cache, usize),
+    keys: &Rows,
+    values: &Rows,
+    batch: &Batch,
+    share: &impl Share,
+) {
+    let CacheShape { heads, dim, .. } = cache.shape;
+    let numbers = batch.places.len() * heads * dim;
+    assert!(level <= Level::best() && keys.cols == heads * dim && values.cols == heads * dim);
+    assert!(keys.values.len() == numbers && values.values.len() == numbers);
+    let first = |place: &Place| {
+        let table = &batch.tables[place.sequence as usize];
+        cache.at(layer, 0, table, place.position as usize)
+    };
+    let firsts: Vec<usize> = batch.places.iter().map(first).collect();
+    let shape = cache.shape;
+    let shelves = [
+        (keys, Shelf::new(&mut cache.keys, &mut cache.key_scales, shape)),
+        (
+            values,
+            Shelf::new(&mut cache.values, &mut cache.value_scales, shape),
+        ),
+    ];
+    let threads = if numbers > STORED { share.threads() } else { 1 };
+    let size = heads.div_ceil(threads);
+    let parts = heads.div_ceil(size);
+    share.run(2 * parts, &|part| {
+        let ((rows, shelf), from) = (&shelves[part / parts], part % parts * size);
+        let own = from..(from + size).min(heads);
+        for (row, first) in rows.values.chunks_exact(rows.cols).zip(&firsts) {
+            for head in own.clone() {
+                let x = &row[head * dim..][..dim];
+                // SAFETY: each part is run once, and it alone has these heads of the keys, or of the values.
+                unsafe { shelf.put(level, head, first + head * PAGE, x) };
+            }
+        }
+    });
 }
 
 /// Parts that each thread gets of a product with many tokens, where setting a part up costs more.

@@ -7,4 +7,5 @@ pub mod attend;
 pub mod avx2;
 pub mod element;
 pub mod math;
+pub mod norm;
 pub mod vnni;

@@ -10,7 +10,7 @@ use super::model::{Card, afford};
 use super::queue::Waits;
 use super::text::Text;
 use super::{Cancel, Generate, Generated, Logprob, Refusal, Scored, Token};
-use crate::engine::{Sequence, Wanted};
+use crate::engine::{Logits, Sequence, Wanted};
 use crate::generate::{Draft, Finish, Request, logits_hash};
 use crate::math::key;
 use crate::sample::{likeliest, logprobs};
@@ -92,7 +92,7 @@ impl Job {
     }
 
     /// Takes the logits of what was just evaluated; tells whether the ask is done.
-    pub fn take(&mut self, logits: &[Vec<f32>]) -> bool {
+    pub fn take(&mut self, logits: &[Logits]) -> bool {
         let end = self.sequence.tokens().len();
         let event = match &mut self.work {
             Work::Answer(answering) => match logits.last().map(|logits| answering.choose(logits)) {
@@ -219,7 +219,7 @@ pub struct Scoring {
 
 impl Scoring {
     /// Takes the logits of the tokens up to `end`; gives the score once they were the last.
-    fn take(&mut self, tokens: &[u32], end: usize, logits: &[Vec<f32>]) -> Option<Box<Scored>> {
+    fn take(&mut self, tokens: &[u32], end: usize, logits: &[Logits]) -> Option<Box<Scored>> {
         let first = end - logits.len();
         for (at, logits) in logits.iter().enumerate() {
             if let Some(next) = tokens.get(first + at + 1) {

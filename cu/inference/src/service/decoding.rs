@@ -13,7 +13,7 @@ use super::queue::Queue;
 use super::worker::{Inbox, State};
 use super::{Refusal, Unavailable};
 use crate::backend::PAGE;
-use crate::engine::{Part, ROWS_MAX, Sequence, Wanted};
+use crate::engine::{Logits, Part, ROWS_MAX, Sequence, Wanted};
 use crate::error::Error;
 use crate::generate::Decode;
 
@@ -270,12 +270,12 @@ impl Decoding {
     }
 
     /// Hands the logits to the asks and lets go of those that are done.
-    fn finish(&mut self, inbox: &Inbox<Job>, plan: &[(usize, Wanted)], logits: Vec<Vec<Vec<f32>>>) {
+    fn finish(&mut self, inbox: &Inbox<Job>, plan: &[(usize, Wanted)], logits: Vec<Vec<Logits>>) {
         let mut logits = logits.into_iter();
         let of = |(new, _): &(usize, Wanted)| if *new > 0 { logits.next() } else { None };
-        let logits: Vec<Vec<Vec<f32>>> = plan.iter().map(of).map(Option::unwrap_or_default).collect();
+        let logits: Vec<Vec<Logits>> = plan.iter().map(of).map(Option::unwrap_or_default).collect();
         let mut done = vec![false; self.batch.len()];
-        let count: usize = logits.iter().flatten().map(Vec::len).sum();
+        let count: usize = logits.iter().flatten().map(|logits| logits.len()).sum();
         let share = match count > LOGITS_SHARED {
             true => self.batch.len().div_ceil(self.threads),
             false => self.batch.len().max(1),

@@ -1,10 +1,20 @@
 //! The arithmetic of `math.rs` on sixteen numbers at once, by AVX-512. Not here: vectors. Invariant: the same operations
-//! in the same order, none fused, so the same bits.
+//! in the same order, none fused, so the same bits; a number is put on the grid only where it may be off it, or where
+//! that could show.
 #![allow(unsafe_code, reason = "loads and stores of vector registers")]
 
 use std::arch::x86_64::*;
 
 use crate::math::{HUGE, TINY};
+
+/// Puts sixteen numbers at the beginning of a slice.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub fn store(out: &mut [f32], v: __m512) {
+    assert!(out.len() >= 16);
+    // SAFETY: sixteen writable numbers.
+    unsafe { _mm512_storeu_ps(out.as_mut_ptr(), v) };
+}
 
 /// [`crate::math::canon`] of sixteen numbers.
 #[target_feature(enable = "avx512f")]
@@ -79,10 +89,10 @@ fn rcp(v: __m512) -> __m512 {
     y
 }
 
-/// [`crate::math::silu`].
+/// [`crate::math::sigmoid`] of a number on the grid; it is on the grid itself: 0, or at least e^-64 / 2.
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub fn silu(x: __m512) -> __m512 {
+fn sigmoid(x: __m512) -> __m512 {
     let below = _mm512_castsi512_ps(_mm512_or_si512(
         _mm512_castps_si512(x),
         _mm512_set1_epi32(i32::MIN),
@@ -90,8 +100,23 @@ pub fn silu(x: __m512) -> __m512 {
     let e = exp(below);
     let r = rcp(_mm512_add_ps(all(1.0), e));
     let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, _mm512_setzero_ps());
-    let sigmoid = _mm512_mask_mul_ps(r, negative, e, r);
-    canon(_mm512_mul_ps(x, canon(sigmoid)))
+    _mm512_mask_mul_ps(r, negative, e, r)
+}
+
+/// [`crate::math::silu`].
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub fn silu(x: __m512) -> __m512 {
+    canon(_mm512_mul_ps(x, sigmoid(x)))
+}
+
+/// [`crate::math::soft_cap`]; `inverse` is the f32 nearest 2 / cap.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub fn soft_cap(x: __m512, cap: f32, inverse: f32) -> __m512 {
+    let share = sigmoid(canon(_mm512_mul_ps(x, all(inverse))));
+    let both = canon(_mm512_sub_ps(_mm512_mul_ps(all(2.0), share), all(1.0)));
+    canon(_mm512_mul_ps(all(cap), both))
 }
 
 /// [`crate::math::gelu_erf`].
@@ -107,11 +132,13 @@ pub fn gelu_erf(x: __m512) -> __m512 {
     for c in [-0.726_576, 0.710_706_9, -0.142_248_37, 0.127_414_8] {
         p = step(p, t, c);
     }
-    let fall = exp(_mm512_mul_ps(canon(_mm512_mul_ps(a, a)), all(-0.5)));
+    // A square beyond the grid has e^ 0, and one too small for it 1, on the grid or not.
+    let fall = exp(_mm512_mul_ps(_mm512_mul_ps(a, a), all(-0.5)));
     let tail = _mm512_mul_ps(_mm512_mul_ps(p, t), fall);
     let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, _mm512_setzero_ps());
     let phi = _mm512_mask_mov_ps(_mm512_sub_ps(all(1.0), tail), negative, tail);
-    canon(_mm512_mul_ps(x, canon(phi)))
+    // On the grid: the polynomial is above 0.11, and times t above 0.03 as far as `fall` is not 0 but at least e^-64.
+    canon(_mm512_mul_ps(x, phi))
 }
 
 /// x = f(x), and then times `up` where there is one. Numbers past the last whole sixteen go through a buffer.
