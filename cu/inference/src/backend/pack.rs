@@ -245,10 +245,10 @@ impl Lanes {
         })
     }
 
-    /// Whether there are tiles of sixteen.
+    /// Tiles of sixteen.
     #[inline(always)]
-    pub fn has_sixteens(&self) -> bool {
-        self.sixteens > 0
+    pub fn sixteens(&self) -> usize {
+        self.sixteens / TILE
     }
 
     /// The steps of the tile of sixteen that begins with token `first`.

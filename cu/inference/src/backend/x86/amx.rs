@@ -12,6 +12,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::vnni::{Codes, groups, line, widen};
 use crate::backend::pack::{Line, Packed, STEP, TILE};
@@ -87,8 +88,11 @@ pub struct Unit(Option<Tiles>);
 struct Tiles {
     /// Bytes of a weight: those of short ones leave out the first of three.
     bytes: usize,
-    /// A tile of rows made ready: step by step, the upper bytes first.
+    /// The tile of rows that is multiplied, step by step, the upper bytes first.
     weights: Vec<Line>,
+    /// The next one, being made ready: which it is, blocks done, and blocks to do with each tile of tokens.
+    next: Vec<Line>,
+    chore: Option<(usize, Range<usize>, usize)>,
     products: Box<Products>,
 }
 
@@ -113,48 +117,40 @@ impl Unit {
         // SAFETY: the unit is there; the shapes are valid for its palette and stand in memory.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
         let bytes = if w.is_short() { 2 } else { 3 };
-        let lines = w.cols.div_ceil(STEP) * bytes * BYTE_LINES;
+        let lines = vec![Line([0; 64]); w.cols.div_ceil(STEP) * bytes * BYTE_LINES];
         Unit(Some(Tiles {
             bytes,
-            weights: vec![Line([0; 64]); lines],
+            weights: lines.clone(),
+            next: lines,
+            chore: None,
             products: Box::new(Products([[Line([0; 64]); TILE]; 4])),
         }))
     }
 
-    /// Makes a tile of rows ready.
+    /// Makes the first tile of rows ready.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
-    #[inline]
-    pub fn load<C: Codes>(&mut self, w: &Packed, tile: usize) {
+    pub fn begin<C: Codes>(&mut self, w: &Packed, tile: usize) {
         let Some(unit) = &mut self.0 else { return };
-        let blocks = w.blocks();
-        for b in 0..blocks {
-            let block = tile * blocks + b;
-            let codes = groups::<C>(&w.codes[block * C::LINES..][..C::LINES]);
-            let at = b / 2 * unit.bytes * BYTE_LINES + b % 2 * (BYTE_LINES / 2);
-            let out = &mut unit.weights[at..];
-            let bias = _mm512_set1_epi16(w.bias() as i16);
-            let first = twice(&w.multipliers[block * C::RUNS]);
-            let last = twice(&w.multipliers[block * C::RUNS + C::RUNS - 1]);
-            for g in 0..8 {
-                let by = if g < 4 { first } else { last };
-                if unit.bytes == 2 {
-                    short(codes[g], bias, by, &mut out[g..]);
-                } else {
-                    long(codes[g], bias, by, w.offsets.get(block), &mut out[g..]);
-                }
-            }
+        for block in 0..w.blocks() {
+            ready::<C>(w, tile, block, unit.bytes, &mut unit.next);
         }
     }
 
-    /// Multiplies the tile of rows that was made ready with a tile of sixteen tokens.
-    pub fn multiply(&mut self, tokens: &[Line]) {
+    /// Takes the tile of rows that was made ready; the next one will be, a share with each of so many products.
+    pub fn turn(&mut self, w: &Packed, next: Option<usize>, products: usize) {
+        let Some(unit) = &mut self.0 else { return };
+        std::mem::swap(&mut unit.weights, &mut unit.next);
+        unit.chore = next.map(|tile| (tile, 0..w.blocks(), w.blocks().div_ceil(products)));
+    }
+
+    /// Multiplies the tile of rows with a tile of sixteen tokens.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
+    pub fn multiply<C: Codes>(&mut self, w: &Packed, tokens: &[Line]) {
         let unit = self.0.as_mut().expect("set up where there are tiles of sixteen");
         let lines = unit.bytes * BYTE_LINES;
-        assert_eq!(tokens.len() / (2 * TILE), unit.weights.len() / lines);
-        let steps = tokens
-            .chunks_exact(2 * TILE)
-            .zip(unit.weights.chunks_exact(lines));
-        // SAFETY: the unit is set up; a step of activations is two of its registers, one of weights two or three.
+        let steps = tokens.len() / (2 * TILE);
+        assert_eq!(steps, unit.weights.len() / lines);
+        // SAFETY: the unit is set up.
         unsafe {
             asm!(
                 "tilezero tmm0",
@@ -163,12 +159,27 @@ impl Unit {
                 "tilezero tmm3",
                 options(nostack, nomem)
             );
-            for (x, w) in steps {
+        }
+        for step in 0..steps {
+            let (x, weights) = (&tokens[step * 2 * TILE..], &unit.weights[step * lines..][..lines]);
+            // SAFETY: a step of activations is two registers of the unit, one of weights two or three.
+            unsafe {
                 match unit.bytes {
-                    2 => step_short(w.as_ptr().cast(), x.as_ptr().cast()),
-                    _ => step_long(w.as_ptr().cast(), x.as_ptr().cast()),
+                    2 => step_short(weights.as_ptr().cast(), x.as_ptr().cast()),
+                    _ => step_long(weights.as_ptr().cast(), x.as_ptr().cast()),
                 }
             }
+            if let Some((tile, blocks, share)) = &mut unit.chore {
+                for _ in 0..share.div_ceil(steps) {
+                    if blocks.start < blocks.end {
+                        ready::<C>(w, *tile, blocks.start, unit.bytes, &mut unit.next);
+                        blocks.start += 1;
+                    }
+                }
+            }
+        }
+        // SAFETY: the unit is set up; four registers are four times sixteen lines.
+        unsafe {
             asm!(
                 "tilestored [{y} + {line}*1], tmm0",
                 "tilestored [{y} + {line}*1 + 1024], tmm1",
@@ -201,6 +212,27 @@ impl Drop for Unit {
         if self.0.is_some() {
             // SAFETY: the unit is there; nothing of its contents is used any more.
             unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        }
+    }
+}
+
+/// Makes a block of a tile of rows ready.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
+#[inline]
+fn ready<C: Codes>(w: &Packed, tile: usize, block: usize, bytes: usize, out: &mut [Line]) {
+    let at = block / 2 * bytes * BYTE_LINES + block % 2 * (BYTE_LINES / 2);
+    let out = &mut out[at..][..(bytes - 1) * BYTE_LINES + BYTE_LINES / 2];
+    let block = tile * w.blocks() + block;
+    let codes = groups::<C>(&w.codes[block * C::LINES..][..C::LINES]);
+    let bias = _mm512_set1_epi16(w.bias() as i16);
+    let first = twice(&w.multipliers[block * C::RUNS]);
+    let last = twice(&w.multipliers[block * C::RUNS + C::RUNS - 1]);
+    for g in 0..8 {
+        let by = if g < 4 { first } else { last };
+        if bytes == 2 {
+            short(codes[g], bias, by, &mut out[g..]);
+        } else {
+            long(codes[g], bias, by, w.offsets.get(block), &mut out[g..]);
         }
     }
 }

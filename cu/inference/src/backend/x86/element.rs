@@ -2,8 +2,10 @@
 #![allow(unsafe_code, reason = "loads and stores of vector registers")]
 
 use std::arch::x86_64::*;
+use std::ops::RangeInclusive;
 
 use super::math::{canon, powers};
+use super::vnni::widen;
 use crate::Profile;
 use crate::backend::cpu::{block_shift, row_unit};
 use crate::backend::pack::{Filling, Mark, TILE};
@@ -19,21 +21,54 @@ pub fn load(x: &[f32]) -> __m512 {
     unsafe { _mm512_loadu_ps(x.as_ptr()) }
 }
 
-/// [`crate::backend::cpu::finish_dot`] of sixteen sums, each 2^24 times a signed upper part plus 24 lower bits.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub fn finish(upper: __m512i, lower: __m512i, exponents: __m512i, bias: Option<&[f32]>) -> __m512 {
-    let upper = _mm512_mul_ps(_mm512_cvtepi32_ps(upper), _mm512_set1_ps(16_777_216.0));
-    let sum = _mm512_add_ps(upper, _mm512_cvtepi32_ps(lower));
-    let value = canon(_mm512_mul_ps(sum, powers(exponents)));
-    match bias {
-        Some(bias) => {
-            let mask = ((1_u32 << bias.len()) - 1) as __mmask16;
-            // SAFETY: the mask names numbers of the slice only.
-            let bias = unsafe { _mm512_maskz_loadu_ps(mask, bias.as_ptr()) };
-            canon(_mm512_add_ps(value, bias))
+/// What the outputs of a tile of rows share: [`crate::backend::cpu::finish_dot`] of sixteen sums.
+pub struct Ending {
+    exponents: __m512i,
+    /// Bits of the powers of two of the exponents.
+    powers: __m512i,
+    /// Units under which no power of two needs a bound.
+    units: RangeInclusive<i32>,
+    bias: Option<__m512>,
+}
+
+impl Ending {
+    /// Of rows with those exponents; the bias may be shorter.
+    #[target_feature(enable = "avx512f,avx2")]
+    pub fn new(exponents: &[i16; TILE], bias: Option<&[f32]>) -> Ending {
+        let lowest = exponents.iter().fold(i16::MAX, |a, b| a.min(*b));
+        let highest = exponents.iter().fold(i16::MIN, |a, b| a.max(*b));
+        let exponents = widen(exponents);
+        let bits = _mm512_slli_epi32::<23>(_mm512_add_epi32(exponents, _mm512_set1_epi32(127)));
+        let padded = |bias: &[f32]| {
+            let mut all = [0.0; TILE];
+            all[..bias.len()].copy_from_slice(bias);
+            all
+        };
+        let bias = bias.map(padded);
+        Ending {
+            exponents,
+            powers: bits,
+            units: -126 - i32::from(lowest)..=61 - i32::from(highest),
+            bias: bias.map(|bias| load(&bias)),
         }
-        None => value,
+    }
+
+    /// The outputs of a token with that unit; a sum is 2^24 times a signed upper part plus 24 lower bits.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub fn outputs(&self, [upper, lower]: [__m512i; 2], unit: i32) -> __m512 {
+        let power = if self.units.contains(&unit) {
+            _mm512_castsi512_ps(_mm512_add_epi32(self.powers, _mm512_set1_epi32(unit << 23)))
+        } else {
+            powers(_mm512_add_epi32(self.exponents, _mm512_set1_epi32(unit)))
+        };
+        let upper = _mm512_mul_ps(_mm512_cvtepi32_ps(upper), _mm512_set1_ps(16_777_216.0));
+        let sum = _mm512_add_ps(upper, _mm512_cvtepi32_ps(lower));
+        let value = canon(_mm512_mul_ps(sum, power));
+        match self.bias {
+            Some(bias) => canon(_mm512_add_ps(value, bias)),
+            None => value,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::amx;
-use super::element::finish;
+use super::element::Ending;
 use crate::Profile;
 use crate::backend::pack::{Lanes, Line, Packed, TILE};
 use crate::backend::vector::Grid;
@@ -196,36 +196,36 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// Sets the outputs of a tile of rows for one token from the upper parts and lower 24 bits of their sums.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
-    #[inline]
-    fn put(&self, tile: usize, token: usize, [upper, lower]: [__m512i; 2]) {
-        let (w, x) = (self.w, self.x);
-        let rows = TILE.min(w.rows - tile * TILE);
-        let exponents: &[i16; TILE] = w.exponents[tile * TILE..][..TILE]
+    /// What the outputs of a tile of rows share, and how many there are of a token.
+    #[target_feature(enable = "avx512f,avx2")]
+    fn ending(&self, tile: usize) -> (Ending, usize) {
+        let rows = TILE.min(self.w.rows - tile * TILE);
+        let exponents = self.w.exponents[tile * TILE..][..TILE]
             .try_into()
             .expect("a whole tile");
-        let exponents = _mm512_add_epi32(_mm512_set1_epi32(x.exponents[token]), widen(exponents));
         let bias = self.bias.map(|bias| &bias[tile * TILE..][..rows]);
-        self.y
-            .put(token, tile * TILE, rows, finish(upper, lower, exponents, bias));
+        (Ending::new(exponents, bias), rows)
     }
 
     /// All tokens of some tiles of rows.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2")]
     fn tiles<const WIDE: bool, C: Codes>(&self, tiles: Range<usize>) {
         let (w, x) = (self.w, self.x);
-        let mut unit = amx::Unit::new(w, x.has_sixteens());
-        for tile in tiles {
-            unit.load::<C>(w, tile);
+        let mut unit = amx::Unit::new(w, x.sixteens() > 0);
+        unit.begin::<C>(w, tiles.start);
+        for tile in tiles.clone() {
+            let (ending, rows) = self.ending(tile);
+            // While the unit multiplies, the vector registers make the next tile ready.
+            unit.turn(w, (tile + 1 < tiles.end).then_some(tile + 1), x.sixteens());
             for (first, tokens) in x.tiles() {
                 if tokens == TILE {
-                    unit.multiply(x.sixteen(first));
+                    unit.multiply::<C>(w, x.sixteen(first));
                     for token in first..std::cmp::min(x.rows, first + TILE) {
-                        self.put(tile, token, unit.sums(token - first));
+                        let outputs = ending.outputs(unit.sums(token - first), x.exponents[token]);
+                        self.y.put(token, tile * TILE, rows, outputs);
                     }
                 } else {
-                    self.few::<WIDE, C>(tile, first, tokens);
+                    self.few::<WIDE, C>(tile, first, tokens, &ending);
                 }
             }
         }
@@ -234,22 +234,24 @@ impl Product<'_> {
     /// A tile of rows for up to eight tokens.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2")]
     #[inline]
-    fn few<const WIDE: bool, C: Codes>(&self, tile: usize, first: usize, tokens: usize) {
+    fn few<const WIDE: bool, C: Codes>(&self, tile: usize, first: usize, tokens: usize, ending: &Ending) {
         match tokens {
-            8 => self.some::<8, WIDE, C>(tile, first),
-            4 => self.some::<4, WIDE, C>(tile, first),
-            2 => self.some::<2, WIDE, C>(tile, first),
-            _ => self.some::<1, WIDE, C>(tile, first),
+            8 => self.some::<8, WIDE, C>(tile, first, ending),
+            4 => self.some::<4, WIDE, C>(tile, first, ending),
+            2 => self.some::<2, WIDE, C>(tile, first, ending),
+            _ => self.some::<1, WIDE, C>(tile, first, ending),
         }
     }
 
     /// A tile of rows for `N` tokens.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2")]
     #[inline]
-    fn some<const N: usize, const WIDE: bool, C: Codes>(&self, tile: usize, first: usize) {
+    fn some<const N: usize, const WIDE: bool, C: Codes>(&self, tile: usize, first: usize, ending: &Ending) {
+        let rows = TILE.min(self.w.rows - tile * TILE);
         let sums = dots::<N, WIDE, C>(self.w, tile, self.x, first);
         for t in 0..N {
-            self.put(tile, first + t, parts(sums[t]));
+            let outputs = ending.outputs(parts(sums[t]), self.x.exponents[first + t]);
+            self.y.put(first + t, tile * TILE, rows, outputs);
         }
     }
 }
