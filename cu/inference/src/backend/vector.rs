@@ -23,9 +23,8 @@ use crate::backend::x86;
 use crate::backend::{Activation, Batch, CacheShape, Heads, PAGE, Place};
 use crate::math::canon;
 use crate::rope::Pairs;
-use crate::weight::BLOCK;
 #[cfg(target_arch = "x86_64")]
-use crate::weight::headroom;
+use crate::weight::{BLOCK, headroom};
 
 /// Instructions that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,13 +139,14 @@ levels! {
     rotate_any(head: &mut [f32], angles: &[f32], pairs: Pairs) { cpu::rotate(head, angles, pairs) }
 }
 levels! {
-    /// [`crate::math::soft_cap`] of any many numbers.
+    /// [`crate::math::soft_cap`] of any number of numbers.
     soft_cap_any(x: &mut [f32], cap: f32) {
         x.iter_mut().for_each(|x| *x = crate::math::soft_cap(*x, cap, 2.0 / cap))
     }
 }
 
-/// Whether a vector is whole sixteens, and the level takes them by hand.
+/// Whether a vector is of whole sixteens, and the level takes them by hand.
+#[cfg(target_arch = "x86_64")]
 fn in_sixteens(level: Level, length: usize) -> bool {
     level >= Level::Vnni && length.is_multiple_of(16)
 }
