@@ -12,11 +12,13 @@ use crate::backend::rows::{Acts, Rows, Weights};
 use crate::backend::vector::{self, Level, Share};
 use crate::backend::{Activation, Backend, Batch, CacheShape, Heads, Table};
 use crate::error::Error;
-use crate::math::soft_cap;
 use crate::weight::Matrix;
 
 /// Half of a core's second cache, as processors with vector units of 512 bits have it.
 const NEAR: usize = 1 << 20;
+
+/// Parts that each thread gets of an operator's rows.
+const PARTS: usize = 4;
 
 /// The CPU as a backend.
 #[derive(Clone)]
@@ -46,18 +48,21 @@ impl Host {
         self.level
     }
 
-    /// Runs `job` on every run of `size` numbers, with its index, on all threads.
-    fn share(&self, out: &mut [f32], size: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
-        if self.crew.threads() == 1 || out.len() <= size {
-            return out
-                .chunks_mut(size)
-                .enumerate()
-                .for_each(|(index, out)| job(index, out));
+    /// Runs `job` on every row of `cols` numbers, with its index, on all threads: some rows at a time on each.
+    fn share(&self, out: &mut [f32], cols: usize, job: impl Fn(usize, &mut [f32]) + Sync) {
+        let rows = |first: usize, out: &mut [f32]| {
+            for (at, out) in out.chunks_mut(cols).enumerate() {
+                job(first + at, out);
+            }
+        };
+        if self.crew.threads() == 1 || out.len() <= cols {
+            return rows(0, out);
         }
-        let parts: Vec<Mutex<&mut [f32]>> = out.chunks_mut(size).map(Mutex::new).collect();
+        let size = (out.len() / cols).div_ceil(PARTS * self.crew.threads());
+        let parts: Vec<Mutex<&mut [f32]>> = out.chunks_mut(size * cols).map(Mutex::new).collect();
         self.crew.run(parts.len(), |index| {
             // Each part is taken once, so the lock is free and cannot be poisoned.
-            job(index, &mut parts[index].lock().expect("taken once"));
+            rows(index * size, &mut parts[index].lock().expect("taken once"));
         });
     }
 }
@@ -206,9 +211,8 @@ impl Backend for Host {
     }
 
     fn soft_cap(&self, x: &mut Rows, cap: f32) {
-        x.values
-            .iter_mut()
-            .for_each(|x| *x = soft_cap(*x, cap, 2.0 / cap));
+        let cols = x.cols;
+        self.share(&mut x.values, cols, |_, x| vector::soft_cap(self.level, x, cap));
     }
 
     fn rotate(&self, x: &mut Rows, dim: usize, table: &Table<'_, Vec<f32>>, batch: &Batch) {

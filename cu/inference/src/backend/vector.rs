@@ -15,14 +15,14 @@ use crate::Profile;
 use crate::backend::cpu;
 #[cfg(target_arch = "x86_64")]
 use crate::backend::pack::TILE;
-use crate::backend::pack::{Filling, Packed};
-use crate::backend::pack::{Lanes, few_tokens};
+use crate::backend::pack::{Filling, Lanes, Packed, few_tokens};
 use crate::backend::rows::{Acts, Rows};
 #[cfg(target_arch = "x86_64")]
 use crate::backend::x86;
 use crate::backend::{Activation, Batch, CacheShape, Heads, PAGE, Place};
 use crate::math::canon;
 use crate::rope::Pairs;
+#[cfg(target_arch = "x86_64")]
 use crate::weight::BLOCK;
 
 /// Instructions that may be used.
@@ -134,13 +134,18 @@ levels! {
     add(x: &mut [f32], y: &[f32]) { x.iter_mut().zip(y).for_each(|(x, y)| *x = canon(*x + y)) }
 }
 levels! {
-    /// [`cpu::rotate`] of each head.
-    rotate(row: &mut [f32], dim: usize, angles: &[f32], pairs: Pairs) {
-        row.chunks_exact_mut(dim).for_each(|head| cpu::rotate(head, angles, pairs))
+    /// [`cpu::rotate`] of a head of any size.
+    rotate_any(head: &mut [f32], angles: &[f32], pairs: Pairs) { cpu::rotate(head, angles, pairs) }
+}
+levels! {
+    /// [`crate::math::soft_cap`] of any number of numbers.
+    soft_cap_any(x: &mut [f32], cap: f32) {
+        x.iter_mut().for_each(|x| *x = crate::math::soft_cap(*x, cap, 2.0 / cap))
     }
 }
 
-/// Whether a vector is whole sixteens, and the level takes them by hand.
+/// Whether a vector is of whole sixteens, and the level takes them by hand.
+#[cfg(target_arch = "x86_64")]
 fn in_sixteens(level: Level, length: usize) -> bool {
     level >= Level::Vnni && length.is_multiple_of(16)
 }
@@ -173,6 +178,34 @@ pub fn layer_norm(level: Level, x: &[f32], gain: &[f32], bias: &[f32], eps: f32,
     }
 }
 
+/// [`cpu::rotate`] of each head.
+pub fn rotate(level: Level, row: &mut [f32], dim: usize, angles: &[f32], pairs: Pairs) {
+    for head in row.chunks_exact_mut(dim) {
+        #[cfg(target_arch = "x86_64")]
+        if in_sixteens(level, angles.len() / 2) {
+            // SAFETY: the level was checked when it was made.
+            match pairs {
+                Pairs::Adjacent => unsafe { x86::rotate::adjacent(head, angles) },
+                // SAFETY: as above.
+                Pairs::Halves => unsafe { x86::rotate::halves(head, angles) },
+            }
+            continue;
+        }
+        rotate_any(level, head, angles, pairs);
+    }
+}
+
+/// x = cap tanh(x / cap).
+pub fn soft_cap(level: Level, x: &mut [f32], cap: f32) {
+    #[cfg(target_arch = "x86_64")]
+    let x = match level >= Level::Vnni {
+        // SAFETY: the level was checked when it was made.
+        true => unsafe { x86::math::soft_cap_all(x, cap) },
+        false => x,
+    };
+    soft_cap_any(level, x, cap);
+}
+
 /// [`cpu::activate`].
 pub fn activate(level: Level, f: Activation, x: &mut [f32]) {
     if !by_hand(level, f, x, None) {
@@ -196,6 +229,9 @@ fn by_hand(level: Level, f: Activation, x: &mut [f32], up: Option<&[f32]>) -> bo
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         (Level::Vnni | Level::Amx, Activation::GeluErf) => unsafe { x86::math::gelu_erf_all(x, up) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        (Level::Vnni | Level::Amx, Activation::GeluTanh) => unsafe { x86::math::gelu_tanh_all(x, up) },
         _ => return false,
     }
     #[allow(unreachable_code, reason = "other processors have no arm above")]

@@ -8,4 +8,5 @@ pub mod avx2;
 pub mod element;
 pub mod math;
 pub mod norm;
+pub mod rotate;
 pub mod vnni;

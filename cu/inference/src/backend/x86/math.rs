@@ -141,6 +141,17 @@ pub fn gelu_erf(x: __m512) -> __m512 {
     canon(_mm512_mul_ps(x, phi))
 }
 
+/// [`crate::math::gelu_tanh`].
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub fn gelu_tanh(x: __m512) -> __m512 {
+    let c = _mm512_max_ps(_mm512_min_ps(x, all(16.0)), all(-16.0));
+    // A square or u too small for the grid leaves 1 and a sigmoid of 1/2 as 0 does.
+    let u = _mm512_add_ps(all(1.0), _mm512_mul_ps(all(0.044_715), _mm512_mul_ps(c, c)));
+    let u = _mm512_mul_ps(all(1.595_769), _mm512_mul_ps(c, u));
+    canon(_mm512_mul_ps(x, sigmoid(u)))
+}
+
 /// x = f(x), and then times `up` where there is one. Numbers past the last whole sixteen go through a buffer.
 macro_rules! apply {
     ($name:ident, $f:ident) => {
@@ -174,3 +185,16 @@ macro_rules! apply {
 
 apply!(silu_all, silu);
 apply!(gelu_erf_all, gelu_erf);
+apply!(gelu_tanh_all, gelu_tanh);
+
+/// [`crate::math::soft_cap`] of each number; those past the last whole sixteen stay as they are, and are given.
+#[target_feature(enable = "avx512f")]
+pub fn soft_cap_all(x: &mut [f32], cap: f32) -> &mut [f32] {
+    let (whole, rest) = x.as_chunks_mut::<16>();
+    for x in whole {
+        // SAFETY: sixteen numbers.
+        let v = unsafe { _mm512_loadu_ps(x.as_ptr()) };
+        store(x, soft_cap(v, cap, 2.0 / cap));
+    }
+    rest
+}
