@@ -534,8 +534,10 @@ pub fn store(
     });
 }
 
-/// Parts that each thread gets of a product with many tokens, where setting a part up costs more.
+/// Parts that each thread gets of a product with many tokens, so that none waits long for another.
 const PARTS: usize = 4;
+/// Tokens of a product that is too short for that: setting a part up costs more.
+const SHORT: usize = 64;
 /// Tiles of matrix rows that one thread takes at a time of a product with few tokens.
 const TILES: usize = 4;
 
@@ -550,7 +552,8 @@ pub fn linear(level: Level, w: &Packed, x: &Acts, bias: Option<&[f32]>, share: &
     let grid = Grid::new(&mut values.spare_capacity_mut()[..tokens * w.rows], w.rows);
     let size = match share.threads() {
         1 => w.tiles(),
-        threads if tokens > crate::backend::pack::TOKENS => w.tiles().div_ceil(threads * PARTS),
+        threads if tokens > SHORT => w.tiles().div_ceil(threads * PARTS),
+        threads if tokens > crate::backend::pack::TOKENS => w.tiles().div_ceil(threads),
         _ => TILES,
     };
     share.run(w.tiles().div_ceil(size), &|part| {

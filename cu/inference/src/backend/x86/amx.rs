@@ -12,6 +12,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::cell::Cell;
 use std::ops::Range;
 
 use super::vnni::{Codes, groups, line, widen};
@@ -82,9 +83,21 @@ const BYTE_LINES: usize = STEP / 4;
 #[repr(C, align(64))]
 struct Products([[Line; TILE]; 4]);
 
+impl Default for Products {
+    fn default() -> Products {
+        Products([[Line([0; 64]); TILE]; 4])
+    }
+}
+
+thread_local! {
+    /// What the thread's last product used.
+    static SPARE: Cell<Option<Tiles>> = const { Cell::new(None) };
+}
+
 /// The unit, set up for a matrix, or nothing.
 pub struct Unit(Option<Tiles>);
 
+#[derive(Default)]
 struct Tiles {
     /// Bytes of a weight: those of short ones leave out the first of three.
     bytes: usize,
@@ -116,15 +129,17 @@ impl Unit {
         }
         // SAFETY: the unit is there; the shapes are valid for its palette and stand in memory.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
-        let bytes = if w.is_short() { 2 } else { 3 };
-        let lines = vec![Line([0; 64]); w.cols.div_ceil(STEP) * bytes * BYTE_LINES];
-        Unit(Some(Tiles {
-            bytes,
-            weights: lines.clone(),
-            next: lines,
-            chore: None,
-            products: Box::new(Products([[Line([0; 64]); TILE]; 4])),
-        }))
+        let mut tiles = SPARE.take().unwrap_or_default();
+        tiles.bytes = if w.is_short() { 2 } else { 3 };
+        let lines = w.cols.div_ceil(STEP) * tiles.bytes * BYTE_LINES;
+        for weights in [&mut tiles.weights, &mut tiles.next] {
+            weights.resize(lines, Line([0; 64]));
+            if !w.cols.is_multiple_of(STEP) {
+                // The half step that no block fills.
+                weights[lines - tiles.bytes * BYTE_LINES..].fill(Line([0; 64]));
+            }
+        }
+        Unit(Some(tiles))
     }
 
     /// Makes the first tile of rows ready.
@@ -209,9 +224,10 @@ impl Unit {
 
 impl Drop for Unit {
     fn drop(&mut self) {
-        if self.0.is_some() {
+        if let Some(tiles) = self.0.take() {
             // SAFETY: the unit is there; nothing of its contents is used any more.
             unsafe { asm!("tilerelease", options(nostack, nomem)) };
+            SPARE.set(Some(tiles));
         }
     }
 }
