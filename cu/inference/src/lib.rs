@@ -40,7 +40,7 @@ pub const NUMERICS: &str = "din1";
 pub enum Profile {
     /// 16-bit activations: the default.
     A16,
-    /// 8 bits of an activation count: less work for a token alone, a larger error.
+    /// 8 bits of an activation count: less work on graphics devices, about three times the error.
     A8,
 }
 
