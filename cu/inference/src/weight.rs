@@ -4,6 +4,8 @@
 //! (`blocks.rs`), how a device lays them out. Invariant: every bound that keeps a dot product inside i32 holds for
 //! every matrix that exists (|multiplier| <= 4095, |offset| <= 32767, codes within their width).
 
+use std::ops::RangeInclusive;
+
 use crate::error::Error;
 use crate::math::canon;
 
@@ -11,6 +13,8 @@ use crate::math::canon;
 pub const BLOCK: usize = 32;
 /// The largest multiplier.
 pub const MULTIPLIER_MAX: i64 = 4095;
+/// The largest multiplier of plain numbers, whose codes are chosen under it: with it a weight has 16 bits.
+const FLOAT_MULTIPLIER_MAX: i64 = 257;
 /// The largest offset.
 pub const OFFSET_MAX: i64 = 32767;
 /// Columns a matrix may have; with them a dot product stays below 2^50: weights have 19 bits, activations 15.
@@ -35,6 +39,16 @@ impl Width {
     /// Bytes that a block's codes take.
     pub fn bytes(self) -> usize {
         if self == Width::Four { BLOCK / 2 } else { BLOCK }
+    }
+
+    /// Its codes as they are stored: of width 4 two to a byte.
+    fn codes(self) -> RangeInclusive<i8> {
+        match self {
+            Width::Eight => -127..=127,
+            Width::Six => -32..=31,
+            Width::Five => -16..=15,
+            Width::Four => i8::MIN..=i8::MAX,
+        }
     }
 
     /// Multipliers a block has.
@@ -132,6 +146,19 @@ impl Matrix {
         }
     }
 
+    /// Whether every weight has 16 bits.
+    pub fn is_short(&self) -> bool {
+        let code = match self.width {
+            Width::Four => 8,
+            width => -i32::from(*width.codes().start()),
+        };
+        let most = self
+            .multipliers
+            .iter()
+            .fold(0, |most, m| m.unsigned_abs().max(most));
+        self.offsets.is_empty() && i32::from(most) * code < 1 << 15
+    }
+
     /// A row as plain numbers on the grid: the integers are exact in f32, so only the grid can round.
     pub fn row(&self, row: usize) -> Vec<f32> {
         assert!(row < self.rows);
@@ -157,12 +184,7 @@ impl Matrix {
             && self.multipliers.len() == blocks * self.width.multipliers()
             && (self.offsets.is_empty() || self.offsets.len() == blocks)
             && self.exponents.len() == self.rows;
-        let (low, high) = match self.width {
-            Width::Eight => (-127, 127),
-            Width::Six => (-32, 31),
-            Width::Five => (-16, 15),
-            Width::Four => (i8::MIN, i8::MAX),
-        };
+        let (low, high) = self.width.codes().into_inner();
         let ranges = self
             .multipliers
             .iter()
@@ -196,13 +218,13 @@ fn shift_round(n: i64, shift: i32) -> i64 {
     }
 }
 
-/// The smallest exponent under which `most` needs no multiplier above 4095 with codes to 127; -110 for zero.
+/// The smallest exponent under which `most` needs no multiplier above 257 with codes to 127; -110 for zero.
 fn float_exponent(most: f32) -> i32 {
     if most == 0.0 {
         return -110;
     }
-    let around = (most.to_bits() >> 23) as i32 - 127 - 19;
-    let fits = |e: i32| fixed(most, e - 8) <= (127 * MULTIPLIER_MAX) << 8;
+    let around = (most.to_bits() >> 23) as i32 - 127 - 15;
+    let fits = |e: i32| fixed(most, e - 8) <= (127 * FLOAT_MULTIPLIER_MAX) << 8;
     around + (0..2).take_while(|up| !fits(around + up)).count() as i32
 }
 
@@ -258,7 +280,7 @@ mod tests {
             matrix.push_floats(&row);
             matrix.check().unwrap();
             let back = matrix.row(0)[0];
-            assert!((back - canon(v)).abs() <= canon(v) / 2000.0, "{v} became {back}");
+            assert!((back - canon(v)).abs() <= canon(v) / 254.0, "{v} became {back}");
         }
     }
 

@@ -117,7 +117,12 @@ fn dot_products_equal_the_definition() {
 }
 
 /// A matrix of one code, multiplier and offset: dot products as large as they can be.
-fn uniform(rows: usize, cols: usize, width: Width, code: i8, offset: Option<i16>) -> Matrix {
+fn uniform(
+    rows: usize,
+    cols: usize,
+    width: Width,
+    (code, multiplier, offset): (i8, i16, Option<i16>),
+) -> Matrix {
     let mut w = Matrix::new(rows, cols, width).unwrap();
     let blocks = rows * cols / 32;
     let byte = match width {
@@ -125,20 +130,38 @@ fn uniform(rows: usize, cols: usize, width: Width, code: i8, offset: Option<i16>
         _ => code as u8,
     };
     w.codes = vec![byte; blocks * width.bytes()];
-    w.multipliers = vec![4095; blocks * width.multipliers()];
+    w.multipliers = vec![multiplier; blocks * width.multipliers()];
     w.offsets = offset.map_or(vec![], |offset| vec![offset; blocks]);
     w.exponents = vec![-30; rows];
     w.check().unwrap();
     w
 }
 
-/// Codes, and offsets, at which weights of a width are largest.
-fn extremes(width: Width) -> Vec<(i8, Option<i16>)> {
+/// Codes, multipliers and offsets at which weights of a width are largest, and those of 16 bits.
+fn extremes(width: Width) -> Vec<(i8, i16, Option<i16>)> {
     match width {
-        Width::Eight => vec![(-127, None), (127, None)],
-        Width::Six => vec![(-32, None), (31, None)],
-        Width::Five => vec![(-16, Some(32767)), (15, Some(-32767)), (-16, None)],
-        Width::Four => vec![(-8, Some(32767)), (7, Some(-32767)), (-8, None)],
+        Width::Eight => vec![
+            (-127, 4095, None),
+            (127, 4095, None),
+            (-127, -258, None),
+            (127, -259, None),
+        ],
+        Width::Six => vec![
+            (-32, 4095, None),
+            (31, -4095, None),
+            (-32, -1023, None),
+            (-32, -1024, None),
+        ],
+        Width::Five => vec![
+            (-16, 4095, Some(32767)),
+            (15, 4095, Some(-32767)),
+            (-16, -2047, None),
+        ],
+        Width::Four => vec![
+            (-8, 4095, Some(32767)),
+            (7, 4095, Some(-32767)),
+            (-8, -4095, None),
+        ],
     }
 }
 
@@ -150,8 +173,8 @@ fn long_rows_of_extremes_equal_the_definition() {
         .into_iter()
         .flat_map(|cols| WIDTHS.map(|width| (cols, width)))
     {
-        for (code, offset) in extremes(width) {
-            let w = uniform(2, cols, width, code, offset);
+        for extreme in extremes(width) {
+            let w = uniform(2, cols, width, extreme);
             // Codes of 32639 and its negative, and 32512 - 128, whose lower byte is the least.
             for (v, profile) in [1.992_126_5, -1.992_126_5, 1.976_562_5]
                 .into_iter()
@@ -161,7 +184,7 @@ fn long_rows_of_extremes_equal_the_definition() {
                 let truth = scalar.linear(&scalar.matrix(&w).unwrap(), &scalar.quantise(&x, profile), None);
                 for host in hosts.iter().step_by(2) {
                     let y = host.linear(&host.matrix(&w).unwrap(), &host.quantise(&x, profile), None);
-                    let what = format!("{} {width:?} {code} {offset:?} {cols} {v}", host.name());
+                    let what = format!("{} {width:?} {extreme:?} {cols} {v}", host.name());
                     same(&y.values, &truth.values, &what);
                 }
             }

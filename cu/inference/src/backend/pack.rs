@@ -31,6 +31,8 @@ pub struct Packed {
     pub offsets: Held<[i16; TILE]>,
     /// Exponents of rows, in whole tiles.
     pub exponents: Vec<i16>,
+    /// Whether every weight has 16 bits.
+    pub is_short: bool,
 }
 
 /// A matrix on its way into tiles.
@@ -64,6 +66,7 @@ impl Packed {
             multipliers: room.put(&packing.multipliers),
             offsets: room.put(&packing.offsets),
             exponents,
+            is_short: matrix.is_short(),
         }
     }
 
@@ -80,11 +83,6 @@ impl Packed {
     /// What a stored code is above the code.
     pub fn bias(&self) -> i32 {
         bias(self.width)
-    }
-
-    /// Whether every weight, multiplier times code, has 16 bits; those with offsets and of wider codes have up to 20.
-    pub fn is_short(&self) -> bool {
-        self.width == Width::Four && self.offsets.is_empty()
     }
 }
 

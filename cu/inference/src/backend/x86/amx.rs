@@ -130,7 +130,7 @@ impl Unit {
         // SAFETY: the unit is there; the shapes are valid for its palette and stand in memory.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
         let mut tiles = SPARE.take().unwrap_or_default();
-        tiles.bytes = if w.is_short() { 2 } else { 3 };
+        tiles.bytes = if w.is_short { 2 } else { 3 };
         let lines = w.cols.div_ceil(STEP) * tiles.bytes * BYTE_LINES;
         for weights in [&mut tiles.weights, &mut tiles.next] {
             weights.resize(lines, Line([0; 64]));
