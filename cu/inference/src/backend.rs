@@ -94,7 +94,7 @@ pub struct CacheShape {
 impl CacheShape {
     /// Bytes a cache of this shape takes on the CPU.
     pub fn bytes(&self) -> usize {
-        self.layers * self.pages * self.heads * PAGE * 2 * (self.dim + 2)
+        self.layers * self.pages * self.heads * PAGE * 2 * (self.dim + size_of::<f32>())
     }
 }
 
@@ -229,4 +229,22 @@ pub struct Table<'a, V> {
     pub dim: usize,
     /// How they are paired.
     pub pairs: Pairs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_takes_as_much_as_its_shape_says() {
+        let shape = CacheShape {
+            layers: 3,
+            heads: 2,
+            dim: 64,
+            pages: 5,
+        };
+        let cache = cpu::Cache::new(shape);
+        let scales = size_of_val(&cache.key_scales[..]) + size_of_val(&cache.value_scales[..]);
+        assert_eq!(shape.bytes(), cache.keys.len() + cache.values.len() + scales);
+    }
 }

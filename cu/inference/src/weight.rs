@@ -1,8 +1,8 @@
 //! Weight matrices in the form DIN-1 computes with: integer codes under 12-bit integer multipliers.
 //!
 //! value(row, k) = 2^exponent[row] * (multiplier * code - offset). Not here: how a file stores weights
-//! (`blocks.rs`), how a device lays them out. Invariant: every bound that keeps a dot product inside i32 holds for
-//! every matrix that exists (|multiplier| <= 4095, |offset| <= 32767, codes within their width).
+//! (`blocks.rs`), how a device lays them out. Invariant: the bounds that keep a block's dot product inside i32 and a
+//! row's below 2^50 hold for every matrix that exists (|multiplier| <= 4095, |offset| <= 32767, codes within their width).
 
 use std::ops::RangeInclusive;
 

@@ -103,8 +103,9 @@ struct Tiles {
     bytes: usize,
     /// The tile of rows that is multiplied, step by step, the upper bytes first.
     weights: Vec<Line>,
-    /// The next one, being made ready: which it is, blocks done, and blocks to do with each tile of tokens.
+    /// The next one, being made ready.
     next: Vec<Line>,
+    /// Which that is, its blocks still to do, and how many of them with each tile of tokens.
     chore: Option<(usize, Range<usize>, usize)>,
     products: Box<Products>,
 }
