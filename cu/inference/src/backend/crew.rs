@@ -8,6 +8,7 @@
 )]
 
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, Thread};
@@ -25,19 +26,27 @@ pub struct Crew {
     turn: Mutex<()>,
 }
 
+/// What has a cache line to itself, and the one that a processor fetches along with it.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+/// [`Shared::state`] counts jobs in steps of this; below it are the helpers that are inside the current one.
+const JOB: usize = 1 << 16;
+/// No helper may go inside any more.
+const CLOSED: usize = JOB - 1;
+
 struct Shared {
-    /// Counts jobs; a helper that sees it change takes part.
-    job: AtomicUsize,
-    /// The job that runs, written only while no helper is busy.
+    state: Apart<AtomicUsize>,
+    /// The job that runs, written only while it is closed.
     work: UnsafeCell<Option<(*const Job, usize)>>,
-    next: AtomicUsize,
-    busy: AtomicUsize,
+    /// Of each thread, the next of its own parts.
+    next: Vec<Apart<AtomicUsize>>,
     failed: AtomicBool,
     stop: AtomicBool,
 }
 
-// SAFETY: `work` is written by the one caller that holds `turn`, while `busy` is 0, before `job` is advanced (Release);
-// helpers read it after they have seen `job` advance (Acquire) and before they lower `busy`.
+// SAFETY: `work` is written by the one caller that holds `turn`, while the state is closed, before it is opened
+// (Release); helpers read it after they have gone inside (Acquire) and before they leave.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointer inside `work` is used only between those two points, while the caller keeps the job alive.
 unsafe impl Send for Shared {}
@@ -45,21 +54,21 @@ unsafe impl Send for Shared {}
 impl Crew {
     /// A crew of that many threads, the caller included.
     pub fn new(threads: usize) -> Crew {
+        let threads = threads.clamp(1, CLOSED);
         let shared = Arc::new(Shared {
-            job: AtomicUsize::new(0),
+            state: Apart(AtomicUsize::new(CLOSED)),
             work: UnsafeCell::new(None),
-            next: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
+            next: (0..threads).map(|_| Apart(AtomicUsize::new(0))).collect(),
             failed: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let spawn = |_| {
+        let spawn = |thread| {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
                 .name("infer".to_owned())
-                .spawn(move || shared.help())
+                .spawn(move || shared.help(thread))
         };
-        let helpers: Vec<_> = (1..threads.max(1)).filter_map(|n| spawn(n).ok()).collect();
+        let helpers: Vec<_> = (1..threads).filter_map(|n| spawn(n).ok()).collect();
         let wake = helpers.iter().map(|helper| helper.thread().clone()).collect();
         Crew {
             shared,
@@ -74,7 +83,8 @@ impl Crew {
         self.helpers.len() + 1
     }
 
-    /// Runs parts 0 to `parts` - 1, each once, on whichever thread is free.
+    /// Runs parts 0 to `parts` - 1, each once: of neighbours the same threads' as far as those keep pace, so that a
+    /// job's part finds near by what the same part of the job before it left.
     ///
     /// # Panics
     /// If a part did.
@@ -88,17 +98,19 @@ impl Crew {
             "a helper thread panicked before"
         );
         let job: *const (dyn Fn(usize) + Sync + '_) = &part;
-        // SAFETY: only the lifetime changes; `done` waits, also when a part panics, until no helper uses the pointer.
+        // SAFETY: only the lifetime changes; `close` waits, also when a part panics, until no helper uses the pointer.
         let job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Job>(job) };
-        // SAFETY: `turn` is held and `busy` is 0, so nobody else touches `work`.
+        // SAFETY: `turn` is held and the state is closed, so nobody else touches `work`.
         unsafe { *self.shared.work.get() = Some((job, parts)) };
-        self.shared.next.store(0, Ordering::Relaxed);
-        self.shared.busy.store(self.helpers.len(), Ordering::Relaxed);
-        self.shared.job.fetch_add(1, Ordering::Release);
+        for (thread, next) in self.shared.next.iter().enumerate() {
+            next.0
+                .store(self.shared.own(thread, parts).start, Ordering::Relaxed);
+        }
+        self.shared.state.0.fetch_add(1, Ordering::Release);
         self.wake.iter().for_each(Thread::unpark);
-        let done = Done(&self.shared);
-        self.shared.parts(&part, parts);
-        drop(done);
+        let close = Close(&self.shared);
+        self.shared.parts(0, &part, parts);
+        drop(close);
         assert!(
             !self.shared.failed.load(Ordering::Relaxed),
             "a helper thread panicked"
@@ -106,13 +118,23 @@ impl Crew {
     }
 }
 
-/// Waits for the helpers when it goes.
-struct Done<'a>(&'a Shared);
+/// Waits until no helper is inside the job and none can go inside, when it goes. Who comes late is not waited for.
+struct Close<'a>(&'a Shared);
 
-impl Drop for Done<'_> {
+impl Drop for Close<'_> {
     fn drop(&mut self) {
         let mut turns = 0_u32;
-        while self.0.busy.load(Ordering::Acquire) != 0 {
+        loop {
+            let state = self.0.state.0.load(Ordering::Relaxed);
+            let empty = state.is_multiple_of(JOB);
+            let close = |state| {
+                let (to, order) = (state + CLOSED, Ordering::Acquire);
+                let word = &self.0.state.0;
+                word.compare_exchange(state, to, order, Ordering::Relaxed).is_ok()
+            };
+            if empty && close(state) {
+                return;
+            }
             turns += 1;
             if turns.is_multiple_of(SPINS) {
                 thread::yield_now()
@@ -123,58 +145,76 @@ impl Drop for Done<'_> {
     }
 }
 
-/// Lowers `busy` when it goes, and reports a panic.
-struct Busy<'a>(&'a Shared);
+/// Leaves the job when it goes, and reports a panic.
+struct Inside<'a>(&'a Shared);
 
-impl Drop for Busy<'_> {
+impl Drop for Inside<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.failed.store(true, Ordering::Relaxed);
         }
-        self.0.busy.fetch_sub(1, Ordering::Release);
+        self.0.state.0.fetch_sub(1, Ordering::Release);
     }
 }
 
 impl Shared {
-    fn parts(&self, job: &(dyn Fn(usize) + Sync), parts: usize) {
-        loop {
-            match self.next.fetch_add(1, Ordering::Relaxed) {
-                part if part < parts => job(part),
-                _ => return,
+    /// The parts that are a thread's own.
+    fn own(&self, thread: usize, parts: usize) -> Range<usize> {
+        let from = |thread| parts * thread / self.next.len();
+        from(thread)..from(thread + 1)
+    }
+
+    /// A thread's own parts, then what the others have not come to.
+    fn parts(&self, thread: usize, job: &(dyn Fn(usize) + Sync), parts: usize) {
+        let threads = self.next.len();
+        for whose in (thread..threads).chain(0..thread) {
+            let (next, end) = (&self.next[whose].0, self.own(whose, parts).end);
+            // Looking first spares the owner of the line from losing it for nothing.
+            while next.load(Ordering::Relaxed) < end {
+                match next.fetch_add(1, Ordering::Relaxed) {
+                    part if part < end => job(part),
+                    _ => break,
+                }
             }
         }
     }
 
-    fn help(&self) {
+    fn help(&self, thread: usize) {
         let mut seen = 0;
         loop {
             seen = self.wait(seen);
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            let busy = Busy(self);
-            // SAFETY: `job` has advanced and this helper has not lowered `busy`, so the caller waits for it.
+            let inside = Inside(self);
+            // SAFETY: this helper is inside the job, so the caller waits for it.
             let work = unsafe { (*self.work.get()).map(|(job, parts)| (&*job, parts)) };
             if let Some((job, parts)) = work {
-                self.parts(job, parts);
+                self.parts(thread, job, parts);
             }
-            drop(busy);
+            drop(inside);
         }
     }
 
-    /// The number of the next job, once there is one.
+    /// Goes inside the next job after the one numbered `seen`, and returns its number.
     fn wait(&self, seen: usize) -> usize {
         let mut turns = 0;
         loop {
-            let job = self.job.load(Ordering::Acquire);
-            if job != seen {
-                return job;
+            let state = self.state.0.load(Ordering::Relaxed);
+            if state / JOB != seen && state % JOB != CLOSED {
+                let word = &self.state.0;
+                let enter = word.compare_exchange(state, state + 1, Ordering::Acquire, Ordering::Relaxed);
+                if enter.is_ok() {
+                    return state / JOB;
+                }
+                continue;
             }
             turns += 1;
             if turns < SPINS {
                 std::hint::spin_loop()
             } else {
-                thread::park()
+                thread::park();
+                turns = 0;
             }
         }
     }
@@ -183,7 +223,7 @@ impl Shared {
 impl Drop for Crew {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.shared.job.fetch_add(1, Ordering::Release);
+        self.shared.state.0.fetch_add(1, Ordering::Release);
         self.wake.iter().for_each(Thread::unpark);
         for helper in self.helpers.drain(..) {
             // A helper that panicked was reported by `run`.
@@ -207,6 +247,21 @@ mod tests {
                 });
                 assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
             }
+        }
+    }
+
+    #[test]
+    fn a_part_that_panics_is_reported_whoever_had_it() {
+        for bad in [0, 99] {
+            let (crew, runs) = (Crew::new(2), AtomicUsize::new(0));
+            let job = std::panic::AssertUnwindSafe(|| {
+                crew.run(100, |part| {
+                    assert!(part != bad, "as it should");
+                    runs.fetch_add(1, Ordering::Relaxed);
+                });
+            });
+            assert!(std::panic::catch_unwind(job).is_err());
+            assert!(runs.into_inner() <= 99);
         }
     }
 
