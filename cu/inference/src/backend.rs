@@ -177,11 +177,37 @@ pub trait Backend: Send + Sync + 'static {
     /// x times the matrix, plus the bias where there is one: one output per matrix row.
     fn linear(&self, w: &Self::Matrix, x: &Self::Acts, bias: Option<&Self::Vector>) -> Self::Rows;
 
+    /// [`Backend::linear`], then [`Backend::activate`].
+    fn linear_activated(
+        &self,
+        w: &Self::Matrix,
+        x: &Self::Acts,
+        bias: Option<&Self::Vector>,
+        f: Activation,
+    ) -> Self::Rows {
+        let mut y = self.linear(w, x, bias);
+        self.activate(f, &mut y);
+        y
+    }
+
     /// RMS norm of each run of `gain`'s length in each row.
     fn rms_norm(&self, x: &Self::Rows, gain: &Self::Vector, eps: f32) -> Self::Rows;
 
     /// Layer norm of each row.
     fn layer_norm(&self, x: &Self::Rows, gain: &Self::Vector, bias: &Self::Vector, eps: f32) -> Self::Rows;
+
+    /// [`Backend::layer_norm`] of x + y.
+    fn add_layer_norm(
+        &self,
+        mut x: Self::Rows,
+        y: &Self::Rows,
+        gain: &Self::Vector,
+        bias: &Self::Vector,
+        eps: f32,
+    ) -> Self::Rows {
+        self.add(&mut x, y);
+        self.layer_norm(&x, gain, bias, eps)
+    }
 
     /// x += y.
     fn add(&self, x: &mut Self::Rows, y: &Self::Rows);

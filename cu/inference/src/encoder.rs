@@ -306,14 +306,15 @@ impl<B: Backend> Encoder<B> {
         &self,
         backend: &B,
         layer: &Layer<B>,
-        mut x: B::Rows,
+        x: B::Rows,
         cache: &mut B::Cache,
         batch: &Batch,
     ) -> B::Rows {
         let config = &self.config;
         let linear = |linear: &Linear<B>, acts: &B::Acts| backend.linear(&linear.0, acts, Some(&linear.1));
-        let norm =
-            |norm: &Norm<B>, x: &B::Rows| backend.layer_norm(x, &norm.0, &norm.1, config.layer_norm_eps);
+        let add_norm = |norm: &Norm<B>, x: B::Rows, y: &B::Rows| {
+            backend.add_layer_norm(x, y, &norm.0, &norm.1, config.layer_norm_eps)
+        };
         let acts = backend.quantise(&x, self.profile);
         let [q, k, v] = [&layer.query, &layer.key, &layer.value].map(|part| linear(part, &acts));
         backend.store(cache, 0, &k, &v, batch);
@@ -327,18 +328,12 @@ impl<B: Backend> Encoder<B> {
             profile: self.profile,
         };
         let seen = backend.attend(&q, cache, 0, &heads, batch);
-        backend.add(
-            &mut x,
-            &linear(&layer.attention_output, &backend.quantise(&seen, self.profile)),
-        );
-        let mut x = norm(&layer.attention_norm, &x);
-        let mut inner = linear(&layer.inner, &backend.quantise(&x, self.profile));
-        backend.activate(Activation::GeluErf, &mut inner);
-        backend.add(
-            &mut x,
-            &linear(&layer.output, &backend.quantise(&inner, self.profile)),
-        );
-        norm(&layer.output_norm, &x)
+        let y = linear(&layer.attention_output, &backend.quantise(&seen, self.profile));
+        let x = add_norm(&layer.attention_norm, x, &y);
+        let (inner, acts) = (&layer.inner, backend.quantise(&x, self.profile));
+        let inner = backend.linear_activated(&inner.0, &acts, Some(&inner.1), Activation::GeluErf);
+        let y = linear(&layer.output, &backend.quantise(&inner, self.profile));
+        add_norm(&layer.output_norm, x, &y)
     }
 
     /// A text's vector from its tokens'.

@@ -122,6 +122,9 @@ impl Random {
     }
 }
 
+/// Every element-wise function.
+const ACTIVATIONS: [Activation; 3] = [Activation::Silu, Activation::GeluTanh, Activation::GeluErf];
+
 /// Two backends and what was found.
 struct Trial<'a, A: Backend, B: Backend> {
     a: &'a A,
@@ -173,7 +176,7 @@ impl<A: Backend, B: Backend> Trial<'_, A, B> {
 
     fn elements(&mut self) -> Result<(), Error> {
         let length = self.length;
-        for f in [Activation::Silu, Activation::GeluTanh, Activation::GeluErf] {
+        for f in ACTIVATIONS {
             let (mut x, mut y) = self.rows(1, length);
             self.a.activate(f, &mut x);
             self.b.activate(f, &mut y);
@@ -216,6 +219,10 @@ impl<A: Backend, B: Backend> Trial<'_, A, B> {
                 self.b.layer_norm(&y, &gain_b, &bias_b, eps),
             );
             self.check("layer norm", &normed.0, &normed.1)?;
+            let (other, other_b) = self.rows(self.length / 2 / n + 3, n);
+            let x = self.a.add_layer_norm(x, &other, &gain_a, &bias_a, eps);
+            let y = self.b.add_layer_norm(y, &other_b, &gain_b, &bias_b, eps);
+            self.check("layer norm of a sum", &x, &y)?;
         }
         Ok(())
     }
@@ -232,10 +239,14 @@ impl<A: Backend, B: Backend> Trial<'_, A, B> {
                 let with = self.random.below(2) == 1;
                 let tokens = self.random.pick(&[1, 1, 2, 4, 5, 9, 16, 27, 64]);
                 let (x, y) = self.rows(tokens, cols);
-                let (x, y) = (self.a.quantise(&x, profile), self.b.quantise(&y, profile));
-                let y = self.b.linear(&b, &y, with.then_some(&bias_b));
-                let x = self.a.linear(&a, &x, with.then_some(&bias_a));
+                let (acts, acts_b) = (self.a.quantise(&x, profile), self.b.quantise(&y, profile));
+                let (bias, bias_b) = (with.then_some(&bias_a), with.then_some(&bias_b));
+                let (x, y) = (self.a.linear(&a, &acts, bias), self.b.linear(&b, &acts_b, bias_b));
                 self.check(&format!("product {width:?} {profile:?}"), &x, &y)?;
+                let f = self.random.pick(&ACTIVATIONS);
+                let x = self.a.linear_activated(&a, &acts, bias, f);
+                let y = self.b.linear_activated(&b, &acts_b, bias_b, f);
+                self.check(&format!("{f:?} of a product"), &x, &y)?;
             }
         }
         Ok(())
@@ -367,8 +378,10 @@ fn matrix(random: &mut Random, rows: usize, cols: usize, width: Width) -> Matrix
     w.codes = (0..blocks * width.bytes())
         .map(|_| random.range(low, high) as u8)
         .collect();
+    // Of plain numbers with a byte a code, which have 16 bits, and of all others.
+    let most = random.pick(&[257, 4095]);
     let extreme = random.below(3) == 0;
-    let multiplier = |random: &mut Random| if extreme { 4095 } else { random.range(-4095, 4095) };
+    let multiplier = |random: &mut Random| if extreme { most } else { random.range(-most, most) };
     w.multipliers = (0..blocks * width.multipliers())
         .map(|_| multiplier(random) as i16)
         .collect();

@@ -1,7 +1,7 @@
 //! The CPU behind the seam: the definition of `cpu.rs` on the threads and vector units there are.
 //! Not here: what an operator means. Invariant: equal to the definition on every input, at every level and thread count.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::Profile;
 use crate::backend::cpu::{self, Cache};
@@ -16,9 +16,6 @@ use crate::weight::Matrix;
 
 /// Half of a core's second cache, as processors with vector units of 512 bits have it.
 const NEAR: usize = 1 << 20;
-
-/// Parts that each thread gets of an operator's rows.
-const PARTS: usize = 4;
 
 /// The CPU as a backend.
 #[derive(Clone)]
@@ -58,12 +55,7 @@ impl Host {
         if self.crew.threads() == 1 || out.len() <= cols {
             return rows(0, out);
         }
-        let size = (out.len() / cols).div_ceil(PARTS * self.crew.threads());
-        let parts: Vec<Mutex<&mut [f32]>> = out.chunks_mut(size * cols).map(Mutex::new).collect();
-        self.crew.run(parts.len(), |index| {
-            // Each part is taken once, so the lock is free and cannot be poisoned.
-            rows(index * size, &mut parts[index].lock().expect("taken once"));
-        });
+        vector::split_rows(out, cols, &*self.crew, rows);
     }
 }
 
@@ -152,7 +144,7 @@ impl Backend for Host {
         match (w, x) {
             (Weights::Packed(w), x) => Rows {
                 cols: w.rows,
-                values: vector::linear(self.level, w, x, bias, &*self.crew),
+                values: vector::linear(self.level, w, x, (bias, None), &*self.crew),
             },
             (Weights::Plain(w), Acts::Plain(x)) => {
                 assert_eq!(w.cols, x.cols);
@@ -161,6 +153,19 @@ impl Backend for Host {
                 Rows { cols: w.rows, values }
             }
             _ => unreachable!("matrix and activations are of one host"),
+        }
+    }
+
+    fn linear_activated(&self, w: &Weights, x: &Acts, bias: Option<&Vec<f32>>, f: Activation) -> Rows {
+        let Weights::Packed(w) = w else {
+            let mut y = self.linear(w, x, bias);
+            self.activate(f, &mut y);
+            return y;
+        };
+        let then = (bias.map(Vec::as_slice), Some(f));
+        Rows {
+            cols: w.rows,
+            values: vector::linear(self.level, w, x, then, &*self.crew),
         }
     }
 
@@ -187,6 +192,16 @@ impl Backend for Host {
             );
         });
         Rows { cols: x.cols, values }
+    }
+
+    fn add_layer_norm(&self, mut x: Rows, y: &Rows, gain: &Vec<f32>, bias: &Vec<f32>, eps: f32) -> Rows {
+        assert!(x.values.len() == y.values.len() && x.cols == gain.len() && x.cols == bias.len());
+        let cols = x.cols;
+        self.share(&mut x.values, cols, |row, x| {
+            vector::add(self.level, x, &y.values[row * cols..][..cols]);
+            vector::layer_norm_in_place(self.level, x, gain, bias, eps);
+        });
+        x
     }
 
     fn add(&self, x: &mut Rows, y: &Rows) {

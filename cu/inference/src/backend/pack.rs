@@ -8,6 +8,9 @@ use crate::weight::{BLOCK, Matrix, Width};
 /// Matrix rows in a tile: one lane each.
 pub const TILE: usize = 16;
 
+/// Lanes of 32 bits in a line.
+const LINE_LANES: usize = 16;
+
 /// A cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
@@ -161,6 +164,9 @@ pub struct Lanes {
     codes: Vec<Line>,
     /// Tile by tile, block by block, token by token, of the other tiles.
     marks: Vec<Mark>,
+    /// Of steps, codes and marks when they are filled: until then nobody has touched them, since zeros would be
+    /// written by one thread and overwritten by another.
+    lengths: [usize; 3],
 }
 
 /// What a block of a token's activations adds to its dot products outside a matrix unit.
@@ -207,8 +213,21 @@ pub fn few_tokens(left: usize) -> usize {
     }
 }
 
+/// First token and tokens of each tile of so many rows.
+fn tiles(rows: usize, sixteens: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let tokens = match first < sixteens {
+            true => TILE,
+            false => few_tokens((first < rows).then(|| rows - first)?),
+        };
+        first += tokens;
+        Some((first - tokens, tokens))
+    })
+}
+
 impl Lanes {
-    /// Activations of zero; `sixteens` where a matrix unit is to have as many as pay.
+    /// Activations to be filled; `sixteens` where a matrix unit is to have as many as pay.
     pub fn new(rows: usize, cols: usize, profile: Profile, sixteens: bool) -> Lanes {
         assert!(cols.is_multiple_of(BLOCK));
         let sixteens = if sixteens && cols <= UNIT_COLUMNS_MAX {
@@ -218,29 +237,23 @@ impl Lanes {
         };
         let few = rows.saturating_sub(sixteens) * (cols / BLOCK);
         let lines = (few * Lanes::block_bytes(profile)).div_ceil(size_of::<Line>());
+        let steps = sixteens / TILE * cols.div_ceil(STEP) * STEP_LINES;
         Lanes {
             rows,
             cols,
             profile,
             exponents: vec![0; rows],
             sixteens,
-            steps: vec![Line([0; 64]); sixteens / TILE * cols.div_ceil(STEP) * STEP_LINES],
-            codes: vec![Line([0; 64]); lines],
-            marks: vec![Mark::default(); few],
+            steps: Vec::with_capacity(steps),
+            codes: Vec::with_capacity(lines),
+            marks: Vec::with_capacity(few),
+            lengths: [steps, lines, few],
         }
     }
 
     /// First token and tokens of each tile; a tile of sixteen may have fewer.
-    pub fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let mut first = 0;
-        std::iter::from_fn(move || {
-            let tokens = match first < self.sixteens {
-                true => TILE,
-                false => few_tokens((first < self.rows).then(|| self.rows - first)?),
-            };
-            first += tokens;
-            Some((first - tokens, tokens))
-        })
+    pub fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        tiles(self.rows, self.sixteens)
     }
 
     /// Tiles of sixteen.
@@ -276,7 +289,7 @@ impl Lanes {
     #[inline(always)]
     pub fn few(&self, first: usize, tokens: usize) -> &[i32] {
         let per_token = self.cols / BLOCK * Lanes::block_bytes(self.profile) / 4;
-        let lanes = self.codes.len() * (size_of::<Line>() / 4);
+        let lanes = self.codes.len() * LINE_LANES;
         // SAFETY: a line is sixteen initialised lanes, any bytes are a number, and lines are side by side.
         let lanes = unsafe { std::slice::from_raw_parts(self.codes.as_ptr().cast::<i32>(), lanes) };
         &lanes[(first - self.sixteens) * per_token..][..tokens * per_token]
@@ -285,16 +298,19 @@ impl Lanes {
 
 /// Activations being laid out: every place is written at most once, by whichever thread has its token.
 pub struct Filling<'a> {
+    /// Tokens, those included that the last tile of sixteen lacks.
+    pub tokens: usize,
     /// Columns.
     pub cols: usize,
     /// The profile.
     pub profile: Profile,
+    rows: usize,
     sixteens: usize,
     exponents: *mut i32,
     steps: *mut Line,
     codes: *mut i32,
     marks: *mut Mark,
-    lengths: [usize; 4],
+    lengths: [usize; 3],
     lanes: std::marker::PhantomData<&'a mut Lanes>,
 }
 
@@ -304,10 +320,15 @@ unsafe impl Sync for Filling<'_> {}
 
 #[allow(unsafe_code, reason = "threads write disjoint places")]
 impl Filling<'_> {
+    /// First token and tokens of each tile.
+    pub fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        tiles(self.rows, self.sixteens)
+    }
+
     /// Sets a row's unit.
     #[inline(always)]
     pub fn exponent(&self, row: usize, exponent: i32) {
-        assert!(row < self.lengths[0]);
+        assert!(row < self.rows);
         // SAFETY: inside the vector, and this row's alone.
         unsafe { self.exponents.add(row).write(exponent) };
     }
@@ -318,7 +339,7 @@ impl Filling<'_> {
         let step = token / TILE * self.cols.div_ceil(STEP) + block / 2;
         for (half, bytes) in bytes.into_iter().enumerate() {
             let line = step * STEP_LINES + half * TILE + token % TILE;
-            assert!(line < self.lengths[1]);
+            assert!(line < self.lengths[0]);
             // SAFETY: inside the vector, half of a line, and this token's alone.
             unsafe {
                 self.steps
@@ -334,7 +355,7 @@ impl Filling<'_> {
     #[inline(always)]
     pub fn mark(&self, (first, tokens): (usize, usize), at: usize, block: usize, mark: Mark) {
         let place = (first - self.sixteens) * (self.cols / BLOCK) + block * tokens + at;
-        assert!(place < self.lengths[3]);
+        assert!(place < self.lengths[2]);
         // SAFETY: inside the vector, and this token's alone.
         unsafe { self.marks.add(place).write(mark) };
     }
@@ -350,26 +371,46 @@ impl Filling<'_> {
     ) {
         let groups = self.cols / 4;
         let place = N * ((first - self.sixteens) * groups + group * tokens + at);
-        assert!(place + N <= self.lengths[2]);
+        assert!(place + N <= self.lengths[1] * LINE_LANES);
         // SAFETY: inside the vector, and this token's alone.
         unsafe { self.codes.add(place).cast::<[i32; N]>().write(lanes) };
     }
 }
 
+#[allow(unsafe_code, reason = "lengths follow what was written")]
 impl Lanes {
     /// Their places, to be written.
     pub fn filling(&mut self) -> Filling<'_> {
-        let lanes = self.codes.len() * (size_of::<Line>() / 4);
+        if let Some(last) = self.lengths[1].checked_sub(1) {
+            // What the last line has beyond the last block.
+            self.codes.spare_capacity_mut()[last].write(Line([0; 64]));
+        }
         Filling {
+            tokens: self.rows.max(self.sixteens),
+            rows: self.rows,
             cols: self.cols,
             profile: self.profile,
             sixteens: self.sixteens,
-            lengths: [self.exponents.len(), self.steps.len(), lanes, self.marks.len()],
+            lengths: self.lengths,
             exponents: self.exponents.as_mut_ptr(),
             steps: self.steps.as_mut_ptr(),
             codes: self.codes.as_mut_ptr().cast(),
             marks: self.marks.as_mut_ptr(),
             lanes: std::marker::PhantomData,
+        }
+    }
+
+    /// They can be read.
+    ///
+    /// # Safety
+    /// All blocks of all of [`Filling::tokens`] were set, those included that a last step lacks.
+    pub unsafe fn filled(&mut self) {
+        let [steps, codes, marks] = self.lengths;
+        // SAFETY: within the capacities asked for; the caller's for the rest.
+        unsafe {
+            self.steps.set_len(steps);
+            self.codes.set_len(codes);
+            self.marks.set_len(marks);
         }
     }
 }

@@ -13,9 +13,7 @@ use std::ops::Range;
 
 use crate::Profile;
 use crate::backend::cpu;
-#[cfg(target_arch = "x86_64")]
-use crate::backend::pack::TILE;
-use crate::backend::pack::{Filling, Lanes, Packed, few_tokens};
+use crate::backend::pack::{Filling, Lanes, Packed, TILE, few_tokens};
 use crate::backend::rows::{Acts, Rows};
 #[cfg(target_arch = "x86_64")]
 use crate::backend::x86;
@@ -170,12 +168,24 @@ pub fn layer_norm(level: Level, x: &[f32], gain: &[f32], bias: &[f32], eps: f32,
     for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
         #[cfg(target_arch = "x86_64")]
         if in_sixteens(level, n) {
+            out.copy_from_slice(x);
             // SAFETY: the level was checked when it was made.
-            unsafe { x86::norm::layer_norm(x, gain, bias, eps, out) };
+            unsafe { x86::norm::layer_norm_in_place(out, gain, bias, eps) };
             continue;
         }
         layer_norm_any(level, x, gain, bias, eps, out);
     }
+}
+
+/// [`cpu::layer_norm`] of a row, where it stands.
+pub fn layer_norm_in_place(level: Level, x: &mut [f32], gain: &[f32], bias: &[f32], eps: f32) {
+    #[cfg(target_arch = "x86_64")]
+    if in_sixteens(level, gain.len()) {
+        // SAFETY: the level was checked when it was made.
+        return unsafe { x86::norm::layer_norm_in_place(x, gain, bias, eps) };
+    }
+    let before = x.to_vec();
+    layer_norm_any(level, &before, gain, bias, eps, x);
 }
 
 /// [`cpu::rotate`] of each head.
@@ -243,8 +253,19 @@ pub trait Share {
     /// How many threads do.
     fn threads(&self) -> usize;
 
-    /// Runs parts 0 to `parts` - 1, each once.
+    /// Runs parts 0 to `parts` - 1, each once; which thread has which does not change from job to job if it need not.
     fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync));
+
+    /// Runs a job on ranges that make up 0 to `count` - 1: equal counts are cut equally.
+    fn split(&self, count: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
+        let parts = match self.threads() {
+            1 => 1,
+            threads => count.min(PARTS * threads),
+        };
+        self.run(parts, &|part| {
+            job(count * part / parts..count * (part + 1) / parts)
+        });
+    }
 }
 
 /// [`cpu::quantise`], laid out as the level wants it.
@@ -253,22 +274,23 @@ pub fn quantise(level: Level, x: &Rows, profile: Profile, share: &impl Share) ->
         return Acts::Plain(quantise_plain(level, &x.values, x.cols, profile));
     }
     let mut lanes = Lanes::new(x.values.len() / x.cols, x.cols, profile, level == Level::Amx);
-    let tiles: Vec<(usize, usize)> = lanes.tiles().collect();
     let filling = lanes.filling();
-    share.run(tiles.len(), &|at| fill(level, &x.values, tiles[at], &filling));
+    share.split(filling.tokens, &|tokens| fill(level, &x.values, tokens, &filling));
+    // SAFETY: ranges make up all tokens, and `fill` sets all blocks of each.
+    unsafe { lanes.filled() };
     Acts::Lanes(lanes)
 }
 
-/// Quantises the tokens of one tile.
-fn fill(level: Level, x: &[f32], tile: (usize, usize), filling: &Filling<'_>) {
+/// Quantises some tokens.
+fn fill(level: Level, x: &[f32], tokens: Range<usize>, filling: &Filling<'_>) {
     assert!(level <= Level::best());
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the level, which was checked above, is at least VNNI.
     unsafe {
-        x86::element::quantise(x, tile, filling)
+        x86::element::quantise(x, tokens, filling)
     };
     #[cfg(not(target_arch = "x86_64"))]
-    unreachable!("no level with lanes: {tile:?} {} {}", x.len(), filling.cols);
+    unreachable!("no level with lanes: {tokens:?} {} {}", x.len(), filling.cols);
 }
 
 /// Outputs of a product, of which threads write disjoint places.
@@ -310,11 +332,51 @@ impl Grid<'_> {
         unsafe { std::arch::x86_64::_mm512_mask_storeu_ps(self.place(row, from, count), mask, values) };
     }
 
+    /// Outputs that were set.
+    ///
+    /// # Safety
+    /// They were, by the thread that asks, and it does not ask for them again while it has them.
+    #[allow(clippy::mut_from_ref, reason = "threads have disjoint outputs")]
+    unsafe fn written(&self, row: usize, from: usize, count: usize) -> &mut [f32] {
+        // SAFETY: `place` has checked the range; the caller's for the rest.
+        unsafe { std::slice::from_raw_parts_mut(self.place(row, from, count), count) }
+    }
+
     /// Sets some outputs of a row.
     fn set(&self, row: usize, from: usize, values: &[f32]) {
         let place = self.place(row, from, values.len());
         // SAFETY: `place` has checked the range.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), place, values.len()) };
+    }
+}
+
+/// Runs a job on all rows, some at a time, with the first one's index.
+pub fn split_rows(x: &mut [f32], cols: usize, share: &impl Share, job: impl Fn(usize, &mut [f32]) + Sync) {
+    let count = x.len() / cols;
+    assert_eq!(x.len(), count * cols);
+    let all = Whole(x.as_mut_ptr(), PhantomData);
+    share.split(count, &|rows| {
+        // SAFETY: ranges make up all rows, none is in two.
+        let part = unsafe { all.part(rows.start * cols, rows.len() * cols) };
+        job(rows.start, part);
+    });
+}
+
+/// Numbers of which threads have disjoint parts.
+struct Whole<'a>(*mut f32, PhantomData<&'a mut [f32]>);
+
+// SAFETY: a part is handed to one thread.
+unsafe impl Sync for Whole<'_> {}
+
+impl Whole<'_> {
+    /// A part of them.
+    ///
+    /// # Safety
+    /// Inside, and nobody else's.
+    #[allow(clippy::mut_from_ref, reason = "parts are disjoint")]
+    unsafe fn part(&self, from: usize, count: usize) -> &mut [f32] {
+        // SAFETY: the caller's.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(from), count) }
     }
 }
 
@@ -417,8 +479,9 @@ pub fn attend(
     let mut values = Vec::with_capacity(rows * cols);
     let grid = Grid::new(&mut values.spare_capacity_mut()[..rows * cols], cols);
     let runs = runs(&batch.places, (QUERIES * heads.kv / heads.query).max(1));
-    share.run(runs.len() * heads.kv, &|part| {
-        let run = runs[part / heads.kv].clone();
+    // Head by head, as products and `store` cut the columns.
+    share.run(heads.kv * runs.len(), &|part| {
+        let run = runs[part % runs.len()].clone();
         let group = Group {
             queries,
             cache,
@@ -427,7 +490,7 @@ pub fn attend(
             table: &batch.tables[batch.places[run.start].sequence as usize],
             places: &batch.places[run.clone()],
             first: run.start,
-            head: part % heads.kv,
+            head: part / runs.len(),
         };
         group.attend(level, &grid);
     });
@@ -487,7 +550,7 @@ impl Shelf<'_> {
 }
 
 /// Numbers of keys beyond which threads share the heads.
-const STORED: usize = 8192;
+const STORED: usize = 2048;
 
 /// [`cpu::put`] of each row's keys and values, head by head, at the rows' positions.
 ///
@@ -519,11 +582,10 @@ pub fn store(
         ),
     ];
     let threads = if numbers > STORED { share.threads() } else { 1 };
-    let size = heads.div_ceil(threads);
-    let parts = heads.div_ceil(size);
+    let parts = threads.min(heads);
     share.run(2 * parts, &|part| {
-        let ((rows, shelf), from) = (&shelves[part / parts], part % parts * size);
-        let own = from..(from + size).min(heads);
+        let ((rows, shelf), part) = (&shelves[part % 2], part / 2);
+        let own = heads * part / parts..heads * (part + 1) / parts;
         for (row, first) in rows.values.chunks_exact(rows.cols).zip(&firsts) {
             for head in own.clone() {
                 let x = &row[head * dim..][..dim];
@@ -534,18 +596,24 @@ pub fn store(
     });
 }
 
-/// Parts that each thread gets of a product with many tokens, so that none waits long for another.
+/// Parts that each thread gets of rows, or of a product with many tokens, so that none waits long for another.
 const PARTS: usize = 4;
 /// Tokens of a product that is too short for that: setting a part up costs more.
 const SHORT: usize = 64;
 /// Tiles of matrix rows that one thread takes at a time of a product with few tokens.
 const TILES: usize = 4;
 
-/// Each row times the matrix, plus the bias.
+/// Each row times the matrix, plus the bias, and a function of that.
 ///
 /// # Panics
 /// At [`Level::Scalar`], which has no packed form; if sizes do not fit.
-pub fn linear(level: Level, w: &Packed, x: &Acts, bias: Option<&[f32]>, share: &impl Share) -> Vec<f32> {
+pub fn linear(
+    level: Level,
+    w: &Packed,
+    x: &Acts,
+    (bias, then): (Option<&[f32]>, Option<Activation>),
+    share: &impl Share,
+) -> Vec<f32> {
     let (tokens, cols) = x.size();
     assert!(cols == w.cols && level <= Level::best() && bias.is_none_or(|bias| bias.len() == w.rows));
     let mut values = Vec::with_capacity(tokens * w.rows);
@@ -557,14 +625,15 @@ pub fn linear(level: Level, w: &Packed, x: &Acts, bias: Option<&[f32]>, share: &
         _ => TILES,
     };
     share.run(w.tiles().div_ceil(size), &|part| {
-        part_of(
-            level,
-            w,
-            x,
-            bias,
-            part * size..((part + 1) * size).min(w.tiles()),
-            &grid,
-        );
+        let tiles = part * size..((part + 1) * size).min(w.tiles());
+        part_of(level, w, x, bias, tiles.clone(), &grid);
+        if let Some(f) = then {
+            let (from, to) = (tiles.start * TILE, (tiles.end * TILE).min(w.rows));
+            for token in 0..tokens {
+                // SAFETY: these outputs are this part's, which has just written them.
+                activate(level, f, unsafe { grid.written(token, from, to - from) });
+            }
+        }
     });
     // SAFETY: every tile of every token was computed, and all were written.
     unsafe { values.set_len(tokens * w.rows) };

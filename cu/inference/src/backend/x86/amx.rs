@@ -134,10 +134,11 @@ impl Unit {
         tiles.bytes = if w.is_short { 2 } else { 3 };
         let lines = w.cols.div_ceil(STEP) * tiles.bytes * BYTE_LINES;
         for weights in [&mut tiles.weights, &mut tiles.next] {
-            weights.resize(lines, Line([0; 64]));
+            // Those of a longer product stay, rather than that its lines are made zero again and again.
+            weights.resize(weights.len().max(lines), Line([0; 64]));
             if !w.cols.is_multiple_of(STEP) {
                 // The half step that no block fills.
-                weights[lines - tiles.bytes * BYTE_LINES..].fill(Line([0; 64]));
+                weights[lines - tiles.bytes * BYTE_LINES..lines].fill(Line([0; 64]));
             }
         }
         Unit(Some(tiles))
@@ -165,7 +166,7 @@ impl Unit {
         let unit = self.0.as_mut().expect("set up where there are tiles of sixteen");
         let lines = unit.bytes * BYTE_LINES;
         let steps = tokens.len() / (2 * TILE);
-        assert_eq!(steps, unit.weights.len() / lines);
+        assert!(steps == w.cols.div_ceil(STEP) && steps * lines <= unit.weights.len());
         // SAFETY: the unit is set up.
         unsafe {
             asm!(
@@ -213,7 +214,12 @@ impl Unit {
         let unit = self.0.as_ref().expect("set up where there are tiles of sixteen");
         let [tops, highs, middles, lows] = &unit.products.0;
         let (top, high) = (line(&tops[at]), line(&highs[at]));
-        let (middle, low) = (line(&middles[at]), line(&lows[at]));
+        let (mut middle, low) = (line(&middles[at]), line(&lows[at]));
+        let mut top = top;
+        if unit.bytes == 2 {
+            middle = _mm512_add_epi32(middle, top);
+            top = _mm512_setzero_si512();
+        }
         let middle = _mm512_add_epi32(middle, _mm512_srai_epi32::<8>(low));
         let high = _mm512_add_epi32(high, _mm512_srai_epi32::<8>(middle));
         let upper = _mm512_add_epi32(top, _mm512_srai_epi32::<8>(high));
@@ -270,7 +276,7 @@ unsafe fn step_short(w: *const u8, x: *const u8) {
             "tdpbssd tmm2, tmm6, tmm4",
             "tileloadd tmm7, [{w} + {line}*1 + 1024]",
             "tdpbsud tmm3, tmm6, tmm7",
-            "tdpbsud tmm2, tmm5, tmm7",
+            "tdpbsud tmm0, tmm5, tmm7",
             w = in(reg) w, x = in(reg) x, line = in(reg) 64_usize, options(nostack, readonly)
         );
     }

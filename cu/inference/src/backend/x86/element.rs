@@ -2,13 +2,13 @@
 #![allow(unsafe_code, reason = "loads and stores of vector registers")]
 
 use std::arch::x86_64::*;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::math::{canon, powers};
 use super::vnni::widen;
 use crate::Profile;
 use crate::backend::cpu::{block_shift, row_unit};
-use crate::backend::pack::{Filling, Mark, TILE};
+use crate::backend::pack::{Filling, Mark, STEP, TILE};
 use crate::math::pow2;
 use crate::weight::BLOCK;
 
@@ -72,16 +72,23 @@ impl Ending {
     }
 }
 
-/// [`crate::backend::cpu::most`] of two vectors.
+/// The larger of magnitudes so far and of two vectors', as bits, lane by lane.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn most(v: [__m512; 2]) -> u32 {
+fn larger(most: [__m512i; 2], v: [__m512; 2]) -> [__m512i; 2] {
     let size = _mm512_set1_epi32(0x7fff_ffff);
     let (a, b) = (_mm512_castps_si512(v[0]), _mm512_castps_si512(v[1]));
-    _mm512_reduce_max_epi32(_mm512_max_epi32(
-        _mm512_and_si512(a, size),
-        _mm512_and_si512(b, size),
-    )) as u32
+    [
+        _mm512_max_epi32(most[0], _mm512_and_si512(a, size)),
+        _mm512_max_epi32(most[1], _mm512_and_si512(b, size)),
+    ]
+}
+
+/// [`crate::backend::cpu::most`] of all lanes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn most([a, b]: [__m512i; 2]) -> u32 {
+    _mm512_reduce_max_epi32(_mm512_max_epi32(a, b)) as u32
 }
 
 /// [`crate::backend::cpu::code`] of sixteen numbers.
@@ -109,38 +116,55 @@ fn bytes(codes: [__m512i; 2]) -> [[i32; 8]; 2] {
     out
 }
 
-/// Quantises the tokens of one tile, as [`crate::backend::cpu::quantise`] does.
+/// Quantises some tokens, as [`crate::backend::cpu::quantise`] does; those that a tile lacks are zero.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
-pub fn quantise(x: &[f32], (first, tokens): (usize, usize), out: &Filling<'_>) {
-    let (cols, profile) = (out.cols, out.profile);
-    for at in 0..tokens.min(x.len() / cols - first) {
-        let row = &x[(first + at) * cols..][..cols];
-        let mut top = 0;
-        for block in row.chunks_exact(BLOCK) {
-            top = top.max(most([load(block), load(&block[16..])]));
-        }
-        let unit = row_unit(top, profile);
-        out.exponent(first + at, unit);
-        for (b, block) in row.chunks_exact(BLOCK).enumerate() {
-            let values = [load(block), load(&block[16..])];
-            let shift = match profile {
-                Profile::A16 => 0,
-                Profile::A8 => block_shift(most(values), unit, profile),
-            };
-            let scale = _mm512_set1_ps(pow2(-unit - shift));
-            let codes = [code(values[0], scale), code(values[1], scale)];
-            if tokens == TILE {
-                let by = _mm_cvtsi32_si128(shift);
-                let codes = [_mm512_sll_epi32(codes[0], by), _mm512_sll_epi32(codes[1], by)];
-                out.sixteen(first + at, b, bytes(codes));
-            } else {
-                let halves = [
-                    _mm512_reduce_add_epi32(codes[0]),
-                    _mm512_reduce_add_epi32(codes[1]),
-                ];
-                out.mark((first, tokens), at, b, Mark::new(halves, shift));
-                put(bytes(codes), (first, tokens), at, b, out);
+pub fn quantise(x: &[f32], which: Range<usize>, out: &Filling<'_>) {
+    let blocks = out.cols / BLOCK;
+    for (first, tokens) in out.tiles() {
+        for token in which.start.max(first)..which.end.min(first + tokens) {
+            let row = x.chunks_exact(out.cols).nth(token);
+            if let Some(row) = row {
+                quantise_row(row, token, (first, tokens), out);
             }
+            if tokens == TILE {
+                let from = if row.is_some() { blocks } else { 0 };
+                for block in from..blocks.next_multiple_of(STEP / BLOCK) {
+                    out.sixteen(token, block, [[0; 8]; 2]);
+                }
+            }
+        }
+    }
+}
+
+/// Quantises a token of a tile.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
+fn quantise_row(row: &[f32], token: usize, tile: (usize, usize), out: &Filling<'_>) {
+    let profile = out.profile;
+    let mut top = [_mm512_setzero_si512(); 2];
+    for block in row.chunks_exact(BLOCK) {
+        top = larger(top, [load(block), load(&block[16..])]);
+    }
+    let unit = row_unit(most(top), profile);
+    out.exponent(token, unit);
+    for (b, block) in row.chunks_exact(BLOCK).enumerate() {
+        let values = [load(block), load(&block[16..])];
+        let shift = match profile {
+            Profile::A16 => 0,
+            Profile::A8 => block_shift(most(larger([_mm512_setzero_si512(); 2], values)), unit, profile),
+        };
+        let scale = _mm512_set1_ps(pow2(-unit - shift));
+        let codes = [code(values[0], scale), code(values[1], scale)];
+        if tile.1 == TILE {
+            let by = _mm_cvtsi32_si128(shift);
+            let codes = [_mm512_sll_epi32(codes[0], by), _mm512_sll_epi32(codes[1], by)];
+            out.sixteen(token, b, bytes(codes));
+        } else {
+            let halves = [
+                _mm512_reduce_add_epi32(codes[0]),
+                _mm512_reduce_add_epi32(codes[1]),
+            ];
+            out.mark(tile, token - tile.0, b, Mark::new(halves, shift));
+            put(bytes(codes), tile, token - tile.0, b, out);
         }
     }
 }

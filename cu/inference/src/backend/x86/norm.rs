@@ -75,11 +75,11 @@ pub fn rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
     }
 }
 
-/// [`cpu::layer_norm`] of whole sixteens.
+/// [`cpu::layer_norm`] of whole sixteens, where they stand.
 #[target_feature(enable = "avx512f")]
-pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+pub fn layer_norm_in_place(x: &mut [f32], gain: &[f32], bias: &[f32], eps: f32) {
     let n = x.len();
-    assert!(n <= NORM_MAX && n.is_multiple_of(LANES) && out.len() == n);
+    assert!(n <= NORM_MAX && n.is_multiple_of(LANES));
     assert!(gain.len() == n && bias.len() == n);
     let first = scale_of(x);
     let by = _mm512_set1_ps(first);
@@ -88,18 +88,17 @@ pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f3
         sum = _mm512_add_epi32(sum, code(load(x), by));
     }
     let mean = _mm512_set1_ps(cpu::norm_mean(_mm512_reduce_add_epi32(sum), n, first));
-    // What is left of the mean waits in `out`.
     let mut most = _mm512_setzero_si512();
-    for (x, out) in x.chunks_exact(LANES).zip(out.chunks_exact_mut(LANES)) {
+    for x in x.chunks_exact_mut(LANES) {
         let left = canon(_mm512_sub_ps(load(x), mean));
         most = larger(most, left);
-        store(out, left);
+        store(x, left);
     }
     let scale = scale(most);
-    let inverse = cpu::norm_inverse(squares(out, scale), n, scale, eps);
+    let inverse = cpu::norm_inverse(squares(x, scale), n, scale, eps);
     let [scale, inverse] = [scale, inverse].map(|v| _mm512_set1_ps(v));
     for at in (0..n).step_by(LANES) {
-        let v = normed(load(&out[at..]), scale, inverse, &gain[at..]);
-        store(&mut out[at..], canon(_mm512_add_ps(v, load(&bias[at..]))));
+        let v = normed(load(&x[at..]), scale, inverse, &gain[at..]);
+        store(&mut x[at..], canon(_mm512_add_ps(v, load(&bias[at..]))));
     }
 }
