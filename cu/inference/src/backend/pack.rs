@@ -136,16 +136,15 @@ pub fn lines(width: Width) -> usize {
 pub const TOKENS: usize = 8;
 /// Columns that a matrix unit multiplies at a time: two blocks.
 pub const STEP: usize = 64;
-/// Lines of a step of a tile of sixteen: the high bytes of each token's codes, then the low ones.
-const STEP_LINES: usize = 2 * TILE;
 /// Columns of activations that a matrix unit takes; the sums of products of bytes over them have 32 bits.
 const UNIT_COLUMNS_MAX: usize = 32768;
 
-/// Activations in tiles of tokens: of sixteen as far as a matrix unit multiplies them, then of 8, 4, 2 and 1.
+/// Activations in tiles of tokens: alike many, up to sixteen, where a matrix unit multiplies them, else 8, 4, 2 and 1.
 ///
-/// A code is 256 high + low, both signed bytes. Tiles of sixteen hold them [`STEP`] columns at a time. In the others a
-/// block holds, group of four columns by group, token by token, a lane of four high bytes and one of four low ones;
-/// under [`Profile::A8`] one of four bytes, the code before its block's shift.
+/// A code is 256 high + low, both signed bytes. A matrix unit's tiles hold them [`STEP`] columns at a time, the high
+/// bytes of each token, then the low ones. In the others a block holds, group of four columns by group, token by token,
+/// a lane of four high bytes and one of four low ones; under [`Profile::A8`] one of four bytes, the code before its
+/// block's shift.
 #[derive(Debug, Clone)]
 pub struct Lanes {
     /// Rows.
@@ -156,13 +155,13 @@ pub struct Lanes {
     pub profile: Profile,
     /// The unit of each row, a power of two.
     pub exponents: Vec<i32>,
-    /// Tokens in tiles of sixteen, those included that the last one lacks.
-    sixteens: usize,
-    /// Codes of the tiles of sixteen; what a last step or tile lacks is zero.
+    /// Tokens in a matrix unit's tile; none where tiles are of few tokens.
+    unit: Option<usize>,
+    /// Codes of a matrix unit's tiles; what a last step or tile lacks is zero.
     steps: Vec<Line>,
-    /// Codes of the other tiles.
+    /// Codes of tiles of few tokens.
     codes: Vec<Line>,
-    /// Tile by tile, block by block, token by token, of the other tiles.
+    /// Of those tile by tile, block by block, token by token.
     marks: Vec<Mark>,
     /// Of steps, codes and marks when they are filled: until then nobody has touched them, since zeros would be
     /// written by one thread and overwritten by another.
@@ -197,13 +196,6 @@ impl Mark {
     }
 }
 
-/// Tokens of tiles of sixteen, which take as long as two or three of a few tokens.
-fn in_sixteens(tokens: usize) -> usize {
-    let (whole, left) = (tokens / TILE * TILE, tokens % TILE);
-    let pays = left > TOKENS || whole > 0 && left > TOKENS / 2;
-    whole + if pays { TILE } else { 0 }
-}
-
 /// Tokens of the tile that begins with the first of so many.
 #[inline(always)]
 pub fn few_tokens(left: usize) -> usize {
@@ -213,37 +205,32 @@ pub fn few_tokens(left: usize) -> usize {
     }
 }
 
-/// First token and tokens of each tile of so many rows.
-fn tiles(rows: usize, sixteens: usize) -> impl Iterator<Item = (usize, usize)> {
+/// First token and tokens of each tile of few of so many rows.
+fn tiles(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut first = 0;
     std::iter::from_fn(move || {
-        let tokens = match first < sixteens {
-            true => TILE,
-            false => few_tokens((first < rows).then(|| rows - first)?),
-        };
+        let tokens = few_tokens((first < rows).then(|| rows - first)?);
         first += tokens;
         Some((first - tokens, tokens))
     })
 }
 
 impl Lanes {
-    /// Activations to be filled; `sixteens` where a matrix unit is to have as many as pay.
-    pub fn new(rows: usize, cols: usize, profile: Profile, sixteens: bool) -> Lanes {
+    /// Activations to be filled; for a matrix unit, where there is one and they are enough to pay.
+    pub fn new(rows: usize, cols: usize, profile: Profile, unit: bool) -> Lanes {
         assert!(cols.is_multiple_of(BLOCK));
-        let sixteens = if sixteens && cols <= UNIT_COLUMNS_MAX {
-            in_sixteens(rows)
-        } else {
-            0
-        };
-        let few = rows.saturating_sub(sixteens) * (cols / BLOCK);
+        let unit =
+            (unit && cols <= UNIT_COLUMNS_MAX && rows > TOKENS).then(|| rows.div_ceil(rows.div_ceil(TILE)));
+        let few = if unit.is_some() { 0 } else { rows * (cols / BLOCK) };
         let lines = (few * Lanes::block_bytes(profile)).div_ceil(size_of::<Line>());
-        let steps = sixteens / TILE * cols.div_ceil(STEP) * STEP_LINES;
+        let places = unit.map_or(0, |tokens| rows.next_multiple_of(tokens));
+        let steps = cols.div_ceil(STEP) * 2 * places;
         Lanes {
             rows,
             cols,
             profile,
             exponents: vec![0; rows],
-            sixteens,
+            unit,
             steps: Vec::with_capacity(steps),
             codes: Vec::with_capacity(lines),
             marks: Vec::with_capacity(few),
@@ -251,32 +238,32 @@ impl Lanes {
         }
     }
 
-    /// First token and tokens of each tile; a tile of sixteen may have fewer.
+    /// First token and tokens of each tile of few.
     pub fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        tiles(self.rows, self.sixteens)
+        tiles(self.rows)
     }
 
-    /// Tiles of sixteen.
+    /// Tokens in each of a matrix unit's tiles, of which the last may have fewer; none where tiles are of few.
     #[inline(always)]
-    pub fn sixteens(&self) -> usize {
-        self.sixteens / TILE
+    pub fn unit(&self) -> Option<usize> {
+        self.unit
     }
 
-    /// The steps of the tile of sixteen that begins with token `first`.
+    /// The steps of each of a matrix unit's tiles.
     #[inline(always)]
-    pub fn sixteen(&self, first: usize) -> &[Line] {
-        let lines = self.cols.div_ceil(STEP) * STEP_LINES;
-        &self.steps[first / TILE * lines..][..lines]
+    pub fn steps(&self) -> std::slice::ChunksExact<'_, Line> {
+        let tokens = self.unit.expect("tiles of a matrix unit");
+        self.steps.chunks_exact(self.cols.div_ceil(STEP) * 2 * tokens)
     }
 
-    /// The marks of the tile of `tokens` that begins with token `first`, which is none of sixteen.
+    /// The marks of the tile of `tokens` that begins with token `first`.
     #[inline(always)]
     pub fn marks(&self, first: usize, tokens: usize) -> &[Mark] {
         let blocks = self.cols / BLOCK;
-        &self.marks[(first - self.sixteens) * blocks..][..tokens * blocks]
+        &self.marks[first * blocks..][..tokens * blocks]
     }
 
-    /// Bytes of a block of one token outside tiles of sixteen.
+    /// Bytes of a block of one token in a tile of few.
     #[inline(always)]
     fn block_bytes(profile: Profile) -> usize {
         if profile == Profile::A16 { 2 * BLOCK } else { BLOCK }
@@ -285,27 +272,28 @@ impl Lanes {
 
 #[allow(unsafe_code, reason = "lines seen as lanes")]
 impl Lanes {
-    /// The lanes of the tile of `tokens` that begins with token `first`, which is none of sixteen.
+    /// The lanes of the tile of `tokens` that begins with token `first`.
     #[inline(always)]
     pub fn few(&self, first: usize, tokens: usize) -> &[i32] {
         let per_token = self.cols / BLOCK * Lanes::block_bytes(self.profile) / 4;
         let lanes = self.codes.len() * LINE_LANES;
         // SAFETY: a line is sixteen initialised lanes, any bytes are a number, and lines are side by side.
         let lanes = unsafe { std::slice::from_raw_parts(self.codes.as_ptr().cast::<i32>(), lanes) };
-        &lanes[(first - self.sixteens) * per_token..][..tokens * per_token]
+        &lanes[first * per_token..][..tokens * per_token]
     }
 }
 
 /// Activations being laid out: every place is written at most once, by whichever thread has its token.
 pub struct Filling<'a> {
-    /// Tokens, those included that the last tile of sixteen lacks.
+    /// Tokens, those included that a matrix unit's last tile lacks.
     pub tokens: usize,
+    /// Tokens in a matrix unit's tile.
+    pub unit: Option<usize>,
     /// Columns.
     pub cols: usize,
     /// The profile.
     pub profile: Profile,
     rows: usize,
-    sixteens: usize,
     exponents: *mut i32,
     steps: *mut Line,
     codes: *mut i32,
@@ -320,9 +308,9 @@ unsafe impl Sync for Filling<'_> {}
 
 #[allow(unsafe_code, reason = "threads write disjoint places")]
 impl Filling<'_> {
-    /// First token and tokens of each tile.
+    /// First token and tokens of each tile of few.
     pub fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        tiles(self.rows, self.sixteens)
+        tiles(self.rows)
     }
 
     /// Sets a row's unit.
@@ -333,12 +321,12 @@ impl Filling<'_> {
         unsafe { self.exponents.add(row).write(exponent) };
     }
 
-    /// Sets the bytes of a block of a token in a tile of sixteen.
+    /// Sets the bytes of a block of the `at`-th token of a matrix unit's `tile`-th tile, of `tokens`.
     #[inline(always)]
-    pub fn sixteen(&self, token: usize, block: usize, bytes: [[i32; 8]; 2]) {
-        let step = token / TILE * self.cols.div_ceil(STEP) + block / 2;
+    pub fn step(&self, (tile, tokens): (usize, usize), at: usize, block: usize, bytes: [[i32; 8]; 2]) {
+        let step = tile * self.cols.div_ceil(STEP) + block / 2;
         for (half, bytes) in bytes.into_iter().enumerate() {
-            let line = step * STEP_LINES + half * TILE + token % TILE;
+            let line = (2 * step + half) * tokens + at;
             assert!(line < self.lengths[0]);
             // SAFETY: inside the vector, half of a line, and this token's alone.
             unsafe {
@@ -351,10 +339,10 @@ impl Filling<'_> {
         }
     }
 
-    /// Sets the mark of a block of the `at`-th token of another tile, which begins with token `first`.
+    /// Sets the mark of a block of the `at`-th token of a tile of few, which begins with token `first`.
     #[inline(always)]
     pub fn mark(&self, (first, tokens): (usize, usize), at: usize, block: usize, mark: Mark) {
-        let place = (first - self.sixteens) * (self.cols / BLOCK) + block * tokens + at;
+        let place = first * (self.cols / BLOCK) + block * tokens + at;
         assert!(place < self.lengths[2]);
         // SAFETY: inside the vector, and this token's alone.
         unsafe { self.marks.add(place).write(mark) };
@@ -370,7 +358,7 @@ impl Filling<'_> {
         lanes: [i32; N],
     ) {
         let groups = self.cols / 4;
-        let place = N * ((first - self.sixteens) * groups + group * tokens + at);
+        let place = N * (first * groups + group * tokens + at);
         assert!(place + N <= self.lengths[1] * LINE_LANES);
         // SAFETY: inside the vector, and this token's alone.
         unsafe { self.codes.add(place).cast::<[i32; N]>().write(lanes) };
@@ -386,11 +374,13 @@ impl Lanes {
             self.codes.spare_capacity_mut()[last].write(Line([0; 64]));
         }
         Filling {
-            tokens: self.rows.max(self.sixteens),
+            tokens: self
+                .unit
+                .map_or(self.rows, |tokens| self.rows.next_multiple_of(tokens)),
+            unit: self.unit,
             rows: self.rows,
             cols: self.cols,
             profile: self.profile,
-            sixteens: self.sixteens,
             lengths: self.lengths,
             exponents: self.exponents.as_mut_ptr(),
             steps: self.steps.as_mut_ptr(),

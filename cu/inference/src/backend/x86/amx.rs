@@ -1,4 +1,4 @@
-//! Dot products by AMX: sixteen matrix rows with sixteen tokens at a time.
+//! Dot products by AMX: sixteen matrix rows with up to sixteen tokens at a time.
 //!
 //! A weight, multiplier times code less offset, has up to 20 bits: three bytes, the upper one signed. A code has two. So
 //! a dot product is four sums of products of bytes, in units of 2^24, 2^16, 2^8 and 1, which the unit adds up over all
@@ -79,26 +79,18 @@ struct Shapes {
 /// Lines of one byte of the weights of a tile of rows in a step: sixteen groups of four columns.
 const BYTE_LINES: usize = STEP / 4;
 
-/// Sums of products in units of 2^24, 2^16, 2^8 and 1: a line per token.
-#[repr(C, align(64))]
-struct Products([[Line; TILE]; 4]);
-
-impl Default for Products {
-    fn default() -> Products {
-        Products([[Line([0; 64]); TILE]; 4])
-    }
-}
-
 thread_local! {
     /// What the thread's last product used.
     static SPARE: Cell<Option<Tiles>> = const { Cell::new(None) };
 }
 
-/// The unit, set up for a matrix, or nothing.
-pub struct Unit(Option<Tiles>);
+/// The unit, set up for a matrix.
+pub struct Unit(Tiles);
 
 #[derive(Default)]
 struct Tiles {
+    /// Tokens multiplied at a time, to sixteen.
+    tokens: usize,
     /// Bytes of a weight: those of short ones leave out the first of three.
     bytes: usize,
     /// The tile of rows that is multiplied, step by step, the upper bytes first.
@@ -107,16 +99,14 @@ struct Tiles {
     next: Vec<Line>,
     /// Which that is, its blocks still to do, and how many of them with each tile of tokens.
     chore: Option<(usize, Range<usize>, usize)>,
-    products: Box<Products>,
+    /// Sums of products in units of 2^24, 2^16, 2^8 and 1: sixteen lines each, one per token.
+    products: Vec<Line>,
 }
 
 impl Unit {
-    /// Sets the unit up for products with a matrix where it is wanted.
-    pub fn new(w: &Packed, wanted: bool) -> Unit {
-        if !wanted {
-            return Unit(None);
-        }
-        assert!(lent());
+    /// Sets the unit up for products with a matrix, of so many tokens at a time.
+    pub fn new(w: &Packed, tokens: usize) -> Unit {
+        assert!(lent() && (1..=TILE).contains(&tokens));
         let mut shapes = Shapes {
             palette: 1,
             start: 0,
@@ -126,11 +116,14 @@ impl Unit {
         };
         // 0 to 3 products, 4 and 7 weights, 5 and 6 activations.
         for at in 0..8 {
-            (shapes.rows[at], shapes.bytes[at]) = (16, 64);
+            let rows = if matches!(at, 4 | 7) { TILE } else { tokens };
+            (shapes.rows[at], shapes.bytes[at]) = (rows as u8, 64);
         }
         // SAFETY: the unit is there; the shapes are valid for its palette and stand in memory.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
         let mut tiles = SPARE.take().unwrap_or_default();
+        tiles.tokens = tokens;
+        tiles.products.resize(4 * TILE, Line([0; 64]));
         tiles.bytes = if w.is_short { 2 } else { 3 };
         let lines = w.cols.div_ceil(STEP) * tiles.bytes * BYTE_LINES;
         for weights in [&mut tiles.weights, &mut tiles.next] {
@@ -141,13 +134,13 @@ impl Unit {
                 weights[lines - tiles.bytes * BYTE_LINES..lines].fill(Line([0; 64]));
             }
         }
-        Unit(Some(tiles))
+        Unit(tiles)
     }
 
     /// Makes the first tile of rows ready.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
     pub fn begin<C: Codes>(&mut self, w: &Packed, tile: usize) {
-        let Some(unit) = &mut self.0 else { return };
+        let unit = &mut self.0;
         for block in 0..w.blocks() {
             ready::<C>(w, tile, block, unit.bytes, &mut unit.next);
         }
@@ -155,18 +148,30 @@ impl Unit {
 
     /// Takes the tile of rows that was made ready; the next one will be, a share with each of so many products.
     pub fn turn(&mut self, w: &Packed, next: Option<usize>, products: usize) {
-        let Some(unit) = &mut self.0 else { return };
+        let unit = &mut self.0;
         std::mem::swap(&mut unit.weights, &mut unit.next);
         unit.chore = next.map(|tile| (tile, 0..w.blocks(), w.blocks().div_ceil(products)));
     }
 
-    /// Multiplies the tile of rows with a tile of sixteen tokens.
+    /// Multiplies the tile of rows with the steps of a tile of tokens.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
-    pub fn multiply<C: Codes>(&mut self, w: &Packed, tokens: &[Line]) {
-        let unit = self.0.as_mut().expect("set up where there are tiles of sixteen");
-        let lines = unit.bytes * BYTE_LINES;
-        let steps = tokens.len() / (2 * TILE);
-        assert!(steps == w.cols.div_ceil(STEP) && steps * lines <= unit.weights.len());
+    pub fn multiply<C: Codes>(&mut self, w: &Packed, x: &[Line]) {
+        match self.0.bytes {
+            2 => self.steps::<2, C>(w, x),
+            _ => self.steps::<3, C>(w, x),
+        }
+    }
+
+    /// As [`Unit::multiply`] with weights of so many bytes.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
+    fn steps<const BYTES: usize, C: Codes>(&mut self, w: &Packed, x: &[Line]) {
+        let unit = &mut self.0;
+        let steps = w.cols.div_ceil(STEP);
+        assert!(x.len() == steps * 2 * unit.tokens);
+        assert!(BYTES == unit.bytes && steps * BYTES * BYTE_LINES <= unit.weights.len());
+        let (mut weights, mut high) = (unit.weights.as_ptr(), x.as_ptr());
+        let (tile, mut blocks, share) = unit.chore.take().unwrap_or_default();
+        let share = share.div_ceil(steps);
         // SAFETY: the unit is set up.
         unsafe {
             asm!(
@@ -177,45 +182,43 @@ impl Unit {
                 options(nostack, nomem)
             );
         }
-        for step in 0..steps {
-            let (x, weights) = (&tokens[step * 2 * TILE..], &unit.weights[step * lines..][..lines]);
-            // SAFETY: a step of activations is two registers of the unit, one of weights two or three.
+        for _ in 0..steps {
+            // SAFETY: half a step of activations is a register of the unit, a step of weights two or three, and there
+            // are so many of both.
             unsafe {
-                match unit.bytes {
-                    2 => step_short(weights.as_ptr().cast(), x.as_ptr().cast()),
-                    _ => step_long(weights.as_ptr().cast(), x.as_ptr().cast()),
+                let low = high.add(unit.tokens);
+                match BYTES {
+                    2 => step_short(weights.cast(), high.cast(), low.cast()),
+                    _ => step_long(weights.cast(), high.cast(), low.cast()),
                 }
+                (weights, high) = (weights.add(BYTES * BYTE_LINES), low.add(unit.tokens));
             }
-            if let Some((tile, blocks, share)) = &mut unit.chore {
-                for _ in 0..share.div_ceil(steps) {
-                    if blocks.start < blocks.end {
-                        ready::<C>(w, *tile, blocks.start, unit.bytes, &mut unit.next);
-                        blocks.start += 1;
-                    }
-                }
+            for block in blocks.start..blocks.end.min(blocks.start + share) {
+                ready::<C>(w, tile, block, BYTES, &mut unit.next);
             }
+            blocks.start = blocks.end.min(blocks.start + share);
         }
-        // SAFETY: the unit is set up; four registers are four times sixteen lines.
+        unit.chore = Some((tile, blocks, share * steps));
+        // SAFETY: the unit is set up; four registers are four times sixteen lines at most.
         unsafe {
             asm!(
                 "tilestored [{y} + {line}*1], tmm0",
                 "tilestored [{y} + {line}*1 + 1024], tmm1",
                 "tilestored [{y} + {line}*1 + 2048], tmm2",
                 "tilestored [{y} + {line}*1 + 3072], tmm3",
-                y = in(reg) &raw mut *unit.products, line = in(reg) 64_usize, options(nostack)
+                y = in(reg) unit.products.as_mut_ptr(), line = in(reg) 64_usize, options(nostack)
             );
         }
     }
 
-    /// Upper parts and lower 24 bits of the last products with the `at`-th of sixteen tokens.
+    /// Upper parts and lower 24 bits of the last products with the `at`-th of the tokens.
     #[target_feature(enable = "avx512f")]
     #[inline]
     pub fn sums(&self, at: usize) -> [__m512i; 2] {
-        let unit = self.0.as_ref().expect("set up where there are tiles of sixteen");
-        let [tops, highs, middles, lows] = &unit.products.0;
-        let (top, high) = (line(&tops[at]), line(&highs[at]));
-        let (mut middle, low) = (line(&middles[at]), line(&lows[at]));
-        let mut top = top;
+        let unit = &self.0;
+        let parts: &[Line; 4 * TILE] = unit.products.as_slice().try_into().expect("four times sixteen");
+        let (mut top, high) = (line(&parts[at]), line(&parts[TILE + at]));
+        let (mut middle, low) = (line(&parts[2 * TILE + at]), line(&parts[3 * TILE + at]));
         if unit.bytes == 2 {
             middle = _mm512_add_epi32(middle, top);
             top = _mm512_setzero_si512();
@@ -231,11 +234,9 @@ impl Unit {
 
 impl Drop for Unit {
     fn drop(&mut self) {
-        if let Some(tiles) = self.0.take() {
-            // SAFETY: the unit is there; nothing of its contents is used any more.
-            unsafe { asm!("tilerelease", options(nostack, nomem)) };
-            SPARE.set(Some(tiles));
-        }
+        // SAFETY: the unit is there; nothing of its contents is used any more.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        SPARE.set(Some(std::mem::take(&mut self.0)));
     }
 }
 
@@ -263,21 +264,22 @@ fn ready<C: Codes>(w: &Packed, tile: usize, block: usize, bytes: usize, out: &mu
 /// Multiplies a step of weights of two bytes.
 ///
 /// # Safety
-/// The unit is set up; `w` reaches two registers far, as does `x`.
+/// The unit is set up; `w` reaches two registers far, `high` and `low` one each.
 #[inline(always)]
-unsafe fn step_short(w: *const u8, x: *const u8) {
+unsafe fn step_short(w: *const u8, high: *const u8, low: *const u8) {
     // SAFETY: the caller's. The upper bytes of weights are signed, as are both of activations.
     unsafe {
         asm!(
-            "tileloadd tmm5, [{x} + {line}*1]",
+            "tileloadd tmm5, [{high} + {line}*1]",
             "tileloadd tmm4, [{w} + {line}*1]",
             "tdpbssd tmm1, tmm5, tmm4",
-            "tileloadd tmm6, [{x} + {line}*1 + 1024]",
+            "tileloadd tmm6, [{low} + {line}*1]",
             "tdpbssd tmm2, tmm6, tmm4",
             "tileloadd tmm7, [{w} + {line}*1 + 1024]",
             "tdpbsud tmm3, tmm6, tmm7",
             "tdpbsud tmm0, tmm5, tmm7",
-            w = in(reg) w, x = in(reg) x, line = in(reg) 64_usize, options(nostack, readonly)
+            w = in(reg) w, high = in(reg) high, low = in(reg) low, line = in(reg) 64_usize,
+            options(nostack, readonly)
         );
     }
 }
@@ -285,16 +287,16 @@ unsafe fn step_short(w: *const u8, x: *const u8) {
 /// Multiplies a step of weights of three bytes.
 ///
 /// # Safety
-/// The unit is set up; `w` reaches three registers far, `x` two.
+/// The unit is set up; `w` reaches three registers far, `high` and `low` one each.
 #[inline(always)]
-unsafe fn step_long(w: *const u8, x: *const u8) {
+unsafe fn step_long(w: *const u8, high: *const u8, low: *const u8) {
     // SAFETY: the caller's. The upper bytes of weights are signed, as are both of activations.
     unsafe {
         asm!(
-            "tileloadd tmm5, [{x} + {line}*1]",
+            "tileloadd tmm5, [{high} + {line}*1]",
             "tileloadd tmm4, [{w} + {line}*1]",
             "tdpbssd tmm0, tmm5, tmm4",
-            "tileloadd tmm6, [{x} + {line}*1 + 1024]",
+            "tileloadd tmm6, [{low} + {line}*1]",
             "tdpbssd tmm1, tmm6, tmm4",
             "tileloadd tmm7, [{w} + {line}*1 + 1024]",
             "tdpbsud tmm2, tmm6, tmm7",
@@ -302,7 +304,8 @@ unsafe fn step_long(w: *const u8, x: *const u8) {
             "tileloadd tmm4, [{w} + {line}*1 + 2048]",
             "tdpbsud tmm3, tmm6, tmm4",
             "tdpbsud tmm2, tmm5, tmm4",
-            w = in(reg) w, x = in(reg) x, line = in(reg) 64_usize, options(nostack, readonly)
+            w = in(reg) w, high = in(reg) high, low = in(reg) low, line = in(reg) 64_usize,
+            options(nostack, readonly)
         );
     }
 }

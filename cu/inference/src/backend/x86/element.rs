@@ -116,56 +116,96 @@ fn bytes(codes: [__m512i; 2]) -> [[i32; 8]; 2] {
     out
 }
 
-/// Quantises some tokens, as [`crate::backend::cpu::quantise`] does; those that a tile lacks are zero.
+/// Quantises some tokens, as [`crate::backend::cpu::quantise`] does.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
 pub fn quantise(x: &[f32], which: Range<usize>, out: &Filling<'_>) {
-    let blocks = out.cols / BLOCK;
+    if let Some(tokens) = out.unit {
+        return which.for_each(|token| unit_token(x, token, tokens, out));
+    }
     for (first, tokens) in out.tiles() {
         for token in which.start.max(first)..which.end.min(first + tokens) {
-            let row = x.chunks_exact(out.cols).nth(token);
-            if let Some(row) = row {
-                quantise_row(row, token, (first, tokens), out);
-            }
-            if tokens == TILE {
-                let from = if row.is_some() { blocks } else { 0 };
-                for block in from..blocks.next_multiple_of(STEP / BLOCK) {
-                    out.sixteen(token, block, [[0; 8]; 2]);
-                }
-            }
+            few_token(x, token, (first, tokens), out);
         }
     }
 }
 
-/// Quantises a token of a tile.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
-fn quantise_row(row: &[f32], token: usize, tile: (usize, usize), out: &Filling<'_>) {
-    let profile = out.profile;
-    let mut top = [_mm512_setzero_si512(); 2];
-    for block in row.chunks_exact(BLOCK) {
-        top = larger(top, [load(block), load(&block[16..])]);
+/// A token's row being quantised.
+struct Quantising<'a> {
+    row: &'a [f32],
+    profile: Profile,
+    /// The row's unit.
+    unit: i32,
+}
+
+impl Quantising<'_> {
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn new(row: &[f32], profile: Profile) -> Quantising<'_> {
+        let mut top = [_mm512_setzero_si512(); 2];
+        for block in row.chunks_exact(BLOCK) {
+            top = larger(top, [load(block), load(&block[16..])]);
+        }
+        Quantising {
+            row,
+            profile,
+            unit: row_unit(most(top), profile),
+        }
     }
-    let unit = row_unit(most(top), profile);
-    out.exponent(token, unit);
-    for (b, block) in row.chunks_exact(BLOCK).enumerate() {
+
+    /// The codes of a block, before its shift, and that.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn block(&self, b: usize) -> ([__m512i; 2], i32) {
+        let block = &self.row[b * BLOCK..][..BLOCK];
         let values = [load(block), load(&block[16..])];
-        let shift = match profile {
+        let shift = match self.profile {
             Profile::A16 => 0,
-            Profile::A8 => block_shift(most(larger([_mm512_setzero_si512(); 2], values)), unit, profile),
+            Profile::A8 => {
+                let top = most(larger([_mm512_setzero_si512(); 2], values));
+                block_shift(top, self.unit, self.profile)
+            }
         };
-        let scale = _mm512_set1_ps(pow2(-unit - shift));
-        let codes = [code(values[0], scale), code(values[1], scale)];
-        if tile.1 == TILE {
+        let scale = _mm512_set1_ps(pow2(-self.unit - shift));
+        ([code(values[0], scale), code(values[1], scale)], shift)
+    }
+}
+
+/// Quantises a token for a matrix unit; one that the last tile lacks is zero, as is what the last step lacks.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
+#[inline]
+fn unit_token(x: &[f32], token: usize, tokens: usize, out: &Filling<'_>) {
+    let (tile, at, blocks) = ((token / tokens, tokens), token % tokens, out.cols / BLOCK);
+    let row = x.chunks_exact(out.cols).nth(token);
+    if let Some(row) = row {
+        let row = Quantising::new(row, out.profile);
+        out.exponent(token, row.unit);
+        for b in 0..blocks {
+            let (codes, shift) = row.block(b);
             let by = _mm_cvtsi32_si128(shift);
             let codes = [_mm512_sll_epi32(codes[0], by), _mm512_sll_epi32(codes[1], by)];
-            out.sixteen(token, b, bytes(codes));
-        } else {
-            let halves = [
-                _mm512_reduce_add_epi32(codes[0]),
-                _mm512_reduce_add_epi32(codes[1]),
-            ];
-            out.mark(tile, token - tile.0, b, Mark::new(halves, shift));
-            put(bytes(codes), tile, token - tile.0, b, out);
+            out.step(tile, at, b, bytes(codes));
         }
+    }
+    let from = if row.is_some() { blocks } else { 0 };
+    for b in from..blocks.next_multiple_of(STEP / BLOCK) {
+        out.step(tile, at, b, [[0; 8]; 2]);
+    }
+}
+
+/// Quantises a token of a tile of few.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
+#[inline]
+fn few_token(x: &[f32], token: usize, tile: (usize, usize), out: &Filling<'_>) {
+    let row = Quantising::new(&x[token * out.cols..][..out.cols], out.profile);
+    out.exponent(token, row.unit);
+    for b in 0..out.cols / BLOCK {
+        let (codes, shift) = row.block(b);
+        let halves = [
+            _mm512_reduce_add_epi32(codes[0]),
+            _mm512_reduce_add_epi32(codes[1]),
+        ];
+        out.mark(tile, token - tile.0, b, Mark::new(halves, shift));
+        put(bytes(codes), tile, token - tile.0, b, out);
     }
 }
 

@@ -211,21 +211,31 @@ impl Product<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2")]
     fn tiles<const WIDE: bool, C: Codes>(&self, tiles: Range<usize>) {
         let (w, x) = (self.w, self.x);
-        let mut unit = amx::Unit::new(w, x.sixteens() > 0);
+        if let Some(tokens) = x.unit() {
+            return self.unit::<C>(amx::Unit::new(w, tokens), tiles, tokens);
+        }
+        for tile in tiles {
+            let (ending, _) = self.ending(tile);
+            for (first, tokens) in x.tiles() {
+                self.few::<WIDE, C>(tile, first, tokens, &ending);
+            }
+        }
+    }
+
+    /// All tokens of some tiles of rows by a matrix unit, so many at a time.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2")]
+    fn unit<C: Codes>(&self, mut unit: amx::Unit, tiles: Range<usize>, tokens: usize) {
+        let (w, x) = (self.w, self.x);
         unit.begin::<C>(w, tiles.start);
         for tile in tiles.clone() {
             let (ending, rows) = self.ending(tile);
             // While the unit multiplies, the vector registers make the next tile ready.
-            unit.turn(w, (tile + 1 < tiles.end).then_some(tile + 1), x.sixteens());
-            for (first, tokens) in x.tiles() {
-                if tokens == TILE {
-                    unit.multiply::<C>(w, x.sixteen(first));
-                    for token in first..std::cmp::min(x.rows, first + TILE) {
-                        let outputs = ending.outputs(unit.sums(token - first), x.exponents[token]);
-                        self.y.put(token, tile * TILE, rows, outputs);
-                    }
-                } else {
-                    self.few::<WIDE, C>(tile, first, tokens, &ending);
+            unit.turn(w, (tile + 1 < tiles.end).then_some(tile + 1), x.steps().len());
+            for (at, steps) in x.steps().enumerate() {
+                unit.multiply::<C>(w, steps);
+                for token in at * tokens..std::cmp::min(x.rows, (at + 1) * tokens) {
+                    let outputs = ending.outputs(unit.sums(token - at * tokens), x.exponents[token]);
+                    self.y.put(token, tile * TILE, rows, outputs);
                 }
             }
         }
