@@ -180,10 +180,17 @@ impl Model {
             (width / heads).clamp(1, HEAD_MAX),
         )?;
         let angles = entries.angles(entries.size_or("rope.dimension_count", dim, dim)?)?;
-        let base = if family == Family::Gemma3 {
-            10000.0
-        } else {
-            angles.base
+        let window_angles = match family {
+            Family::Gemma3 => Angles {
+                base: entries.float_or("rope.freq_base_swa", 1.0..=1e12, 10000.0)?,
+                factor: 1.0,
+                ..angles.clone()
+            },
+            _ => angles.clone(),
+        };
+        let caps = match family {
+            Family::Gemma2 => [50.0, 30.0],
+            _ => [0.0, 0.0],
         };
         let model = Model {
             family,
@@ -198,18 +205,14 @@ impl Model {
             eps: entries.float_or("attention.layer_norm_rms_epsilon", 0.0..=0.1, 1e-6)?,
             scale: 1.0 / (attended(&entries, family, width / heads, dim)? as f32).sqrt(),
             caps: [
-                entries.float_or("attn_logit_softcapping", 0.0..=1e6, 0.0)?,
-                entries.float_or("final_logit_softcapping", 0.0..=1e6, 0.0)?,
+                entries.float_or("attn_logit_softcapping", 0.0..=1e6, caps[0])?,
+                entries.float_or("final_logit_softcapping", 0.0..=1e6, caps[1])?,
             ],
             window: match family.is_gemma() {
                 true => entries.size_or("attention.sliding_window", POSITIONS_MAX, 4096)?,
                 false => 0,
             },
-            window_angles: Angles {
-                base,
-                factor: 1.0,
-                ..angles.clone()
-            },
+            window_angles,
             angles,
         };
         model.check(entries.size_or("attention.value_length", HEAD_MAX, dim)?)

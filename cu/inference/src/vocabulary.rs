@@ -16,13 +16,14 @@ use crate::tokenizer::{TEXT_BYTES_MAX, Tokenizer};
 const SPACE: &str = "\u{2581}";
 /// The kind of pieces that no text yields.
 const CONTROL: i128 = 3;
-/// The kind of pieces that a model's maker added.
+/// The kind of pieces that a model's maker added: they are found in a text before anything is merged.
 const DEFINED: i128 = 4;
 
 /// A vocabulary.
 pub struct Vocabulary {
     pieces: Vec<Piece>,
     kind: Kind,
+    defined: Defined,
     before: Option<u32>,
     stops: Vec<u32>,
 }
@@ -40,6 +41,61 @@ enum Kind {
         prefix: bool,
     },
     Pairs(Box<Tokenizer>),
+}
+
+/// Pieces that a maker defined, by their first byte, longest first.
+struct Defined(HashMap<u8, Vec<(Box<str>, u32)>>);
+
+impl Defined {
+    /// Those of a vocabulary; in the text of scored ones a sign stands for each space.
+    fn new(pieces: &[Piece], kind: &Kind) -> Defined {
+        let mut all: HashMap<u8, Vec<(Box<str>, u32)>> = HashMap::new();
+        for (number, piece) in pieces.iter().enumerate() {
+            let text = match kind {
+                Kind::Scored { .. } => piece.text.replace(' ', SPACE),
+                Kind::Pairs(_) => piece.text.to_string(),
+            };
+            if let (DEFINED, Some(first)) = (piece.kind, text.bytes().next()) {
+                all.entry(first).or_default().push((text.into(), number as u32));
+            }
+        }
+        // Stable: of equal pieces the first counts.
+        all.values_mut()
+            .for_each(|list| list.sort_by_key(|(text, _)| Reverse(text.len())));
+        Defined(all)
+    }
+
+    /// The first of them in a text, the longest where several begin there: where it begins, its length, its number.
+    fn find(&self, text: &str) -> Option<(usize, usize, u32)> {
+        let longest = |(at, first): (usize, u8)| {
+            let list = self.0.get(&first)?;
+            let (piece, number) = list
+                .iter()
+                .find(|(piece, _)| text.as_bytes()[at..].starts_with(piece.as_bytes()))?;
+            Some((at, piece.len(), *number))
+        };
+        text.bytes().enumerate().find_map(longest)
+    }
+
+    /// A text's tokens, `rest` giving those between the pieces that are here.
+    fn cut(
+        &self,
+        mut text: &str,
+        mut rest: impl FnMut(&str) -> Result<Vec<u32>, Error>,
+    ) -> Result<Vec<u32>, Error> {
+        let mut tokens = vec![];
+        while let Some((at, length, number)) = self.find(text) {
+            if at > 0 {
+                tokens.extend(rest(&text[..at])?);
+            }
+            tokens.push(number);
+            text = &text[at + length..];
+        }
+        if !text.is_empty() {
+            tokens.extend(rest(text)?);
+        }
+        Ok(tokens)
+    }
 }
 
 fn broken(why: impl Into<String>) -> Error {
@@ -85,6 +141,7 @@ impl Vocabulary {
             .flatten()
             .collect();
         Ok(Vocabulary {
+            defined: Defined::new(&pieces, &kind),
             before,
             stops,
             pieces,
@@ -152,9 +209,10 @@ impl Vocabulary {
                 } else {
                     ""
                 };
-                merge(&format!("{start}{}", text.replace(' ', SPACE)), numbers, scores)
+                let text = format!("{start}{}", text.replace(' ', SPACE));
+                self.defined.cut(&text, |text| merge(text, numbers, scores))
             }
-            Kind::Pairs(tokenizer) => tokenizer.encode(text),
+            Kind::Pairs(tokenizer) => self.defined.cut(text, |text| tokenizer.encode(text)),
         }
     }
 
@@ -169,6 +227,7 @@ impl Vocabulary {
                 self.pieces.len()
             ))),
             (Some(piece), _) if piece.kind == CONTROL => Ok(vec![]),
+            (Some(piece), Kind::Pairs(_)) if piece.kind == DEFINED => Ok(piece.text.as_bytes().to_vec()),
             (Some(_), Kind::Pairs(tokenizer)) => tokenizer.decode(&[token]),
             (Some(piece), Kind::Scored { .. }) => Ok(piece.bytes()),
         }
@@ -316,24 +375,16 @@ fn pairs(file: &Gguf<'_>, pieces: &[Piece]) -> Result<Vec<u8>, Error> {
         "gpt-2" | "default" => GPT_2,
         other => return Err(Error::Unsupported(format!("words cut as {other} does"))),
     };
+    // What a maker defined is found before, and what controls is found by no text.
     let vocabulary: serde_json::Map<String, Json> = pieces
         .iter()
         .enumerate()
+        .filter(|(_, piece)| !matches!(piece.kind, CONTROL | DEFINED))
         .map(|(i, piece)| (piece.text.to_string(), json!(i)))
-        .collect();
-    let special = |(i, piece): (usize, &Piece)| {
-        json!({"id": i, "content": piece.text, "special": true, "single_word": false, "lstrip": false,
-               "rstrip": false, "normalized": false})
-    };
-    let added: Vec<Json> = pieces
-        .iter()
-        .enumerate()
-        .filter(|(_, piece)| piece.kind == CONTROL)
-        .map(special)
         .collect();
     let whole = json!({
         "version": "1.0",
-        "added_tokens": added,
+        "added_tokens": [],
         "normalizer": (pattern == QWEN_2).then(|| json!({"type": "NFC"})),
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
             {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},
@@ -356,6 +407,43 @@ const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_maker_defined_is_found_first_and_the_longest() {
+        let piece = |text: &str, kind| Piece {
+            text: text.into(),
+            kind,
+        };
+        let pieces = [
+            piece("a", 1),
+            piece("  ", DEFINED),
+            piece("<t>", DEFINED),
+            piece("    ", DEFINED),
+            piece("<t>", DEFINED),
+            piece("<c>", CONTROL),
+            piece("", DEFINED),
+        ];
+        let scored = Kind::Scored {
+            numbers: HashMap::new(),
+            scores: vec![],
+            prefix: true,
+        };
+        let cut = |text: &str| {
+            let mut between = vec![];
+            let tokens = Defined::new(&pieces, &scored)
+                .cut(&text.replace(' ', SPACE), |text| {
+                    between.push(text.replace(SPACE, " "));
+                    Ok(vec![99])
+                })
+                .unwrap();
+            (tokens, between)
+        };
+        let texts = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(cut(""), (vec![], vec![]));
+        assert_eq!(cut("a <c>"), (vec![99], texts(&["a <c>"])));
+        assert_eq!(cut("é<t><t>"), (vec![99, 2, 2], texts(&["é"])));
+        assert_eq!(cut("       <t"), (vec![3, 1, 99], texts(&[" <t"])));
+    }
 
     #[test]
     fn the_best_score_merges_first() {

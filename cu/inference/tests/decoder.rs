@@ -112,6 +112,31 @@ fn a_shared_prefix_does_not_change_a_bit() {
 }
 
 #[test]
+fn caps_that_a_file_of_gemma_2_leaves_out_are_as_if_named() {
+    let file = forge::model(&tiny("gemma2"), "Q8_0", 6);
+    let other = |key: &str| {
+        let mut file = file.clone();
+        let at = file.windows(key.len()).position(|bytes| bytes == key.as_bytes());
+        file[at.unwrap() + key.len() - 1] = b'_';
+        file
+    };
+    let mut answers = vec![bits_of(&file)];
+    answers.extend(["attn_logit_softcapping", "final_logit_softcapping"].map(|key| bits_of(&other(key))));
+    assert!(answers.iter().all(|answer| *answer == answers[0]));
+    let zero = |key: &str| {
+        let mut file = file.clone();
+        let at = file.windows(key.len()).position(|bytes| bytes == key.as_bytes());
+        file[at.unwrap() + key.len() + 4..][..4].fill(0);
+        file
+    };
+    assert!(bits_of(&zero("final_logit_softcapping")) != answers[0]);
+}
+
+fn bits_of(file: &[u8]) -> Vec<u32> {
+    chunked(&mut engine(file, Profile::A16), &tokens(3, 40), &[40])
+}
+
+#[test]
 fn every_format_and_family_answers() {
     let mut seen = std::collections::BTreeSet::new();
     for format in [
