@@ -1,7 +1,7 @@
-"""Tokens of every kind of vocabulary beside others: tokens.py FOLDER [differences to show].
+"""Tokens of every kind of vocabulary beside others: tokens.py FOLDER [differences to show [tokenizer.json]].
 
 Trains vocabularies on this project's files, writes them as GGUF to FOLDER and compares what texts become with
-llama.cpp, and with the library that trained them. Texts are the files' lines and random mixtures of scripts, blanks,
+llama.cpp, and with the library that trained them; those of a `tokenizer.json` with the library that reads such files. Texts are the files' lines and random mixtures of scripts, blanks,
 digits, signs and what the vocabulary defines. The library is the measure: where llama.cpp differs from it too, so may we.
 """
 import ctypes
@@ -137,6 +137,14 @@ def byte_pairs(folder, lines, pre):
     return path, lambda text: maker.encode(text, add_special_tokens=False).ids
 
 
+def whole(path):
+    maker = tokenizers.Tokenizer.from_file(path)
+    maker.no_truncation()
+    maker.no_padding()
+    maker.encode_special_tokens = True
+    return Path(path), lambda text: maker.encode(text).ids
+
+
 def theirs(path, texts):
     params = lib.llama_model_default_params()
     params.vocab_only = True
@@ -165,10 +173,13 @@ if __name__ == "__main__":
     kinds = [("pieces, Llama 2", lambda: pieces_with_scores(folder, lines, True)), ("pieces, Gemma", lambda: pieces_with_scores(folder, lines, False))]
     kinds += [(f"byte pairs, {pre}", lambda pre=pre: byte_pairs(folder, lines, pre)) for pre in CUTS]
     print("| vocabulary | texts | ours other than its maker's | llama.cpp other than its maker's |\n|---|---|---|---|")
+    if len(sys.argv) > 3:
+        kinds.append(("tokenizer.json", lambda: whole(sys.argv[3])))
     for name, make in kinds:
         path, maker = make()
-        truth, we, they = [maker(text) for text in cases], ours(path, cases), theirs(path, cases)
+        truth, we = [maker(text) for text in cases], ours(path, cases)
+        they = theirs(path, cases) if path.suffix == ".gguf" else []
         wrong = [i for i, text in enumerate(cases) if we[i] != truth[i]]
         print(f"| {name} | {len(cases)} | {len(wrong)} | {sum(a != b for a, b in zip(they, truth))} |")
         for i in wrong[: int(sys.argv[2]) if len(sys.argv) > 2 else 0]:
-            print("   ", repr(cases[i]), "\n      maker", truth[i], "\n      ours ", we[i], "\n      theirs", they[i], file=sys.stderr)
+            print("   ", repr(cases[i]), "\n      maker", truth[i], "\n      ours ", we[i], file=sys.stderr)
