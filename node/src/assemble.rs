@@ -153,7 +153,7 @@ impl Node {
             su: su.is_some().then_some(own.1),
             cu: cu.is_some().then_some(own.2),
         };
-        let (front, service) = infer::open(&config.infer, models(config, weave.as_ref()));
+        let (front, service) = infer::open(&config.infer, models(config, weave.as_ref(), &data));
         if let Some(cu) = &cu {
             cu.infer_with(service);
         }
@@ -462,7 +462,9 @@ fn open_cu(
     data: &Path,
 ) -> Result<Arc<cu::Cu>> {
     let address = keys.cu.address().to_string();
-    let cu = cu::Cu::open(config.cu.clone(), scheduler, permanent, data, address)?;
+    let mut settings = config.cu.clone();
+    settings.inference.models = Some(models_folder(config, data));
+    let cu = cu::Cu::open(settings, scheduler, permanent, data, address)?;
     let is_suspended = su.is_some_and(|su| su.is_suspended());
     if config.upload.is_on() && !config.upload.config.dry_run && !is_suspended {
         publish_checkpoints(&cu, keys, su)?;
@@ -487,13 +489,26 @@ fn publish_checkpoints(cu: &Arc<cu::Cu>, keys: &UnitKeys, su: Option<&Arc<su::Su
 }
 
 /// Models of permanent storage, for processes and for the front.
-fn models(config: &Config, weave: Option<&Arc<weave::Weave>>) -> Option<Arc<dyn inference::service::Models>> {
+fn models(
+    config: &Config,
+    weave: Option<&Arc<weave::Weave>>,
+    data: &Path,
+) -> Option<Arc<dyn inference::service::Models>> {
     let permanent = permanent(config, weave).ok()?;
-    let (settings, runtime) = (&config.cu.inference, tokio::runtime::Handle::current());
-    let (bytes_max, folder) = (settings.model_bytes_max, settings.models.clone());
+    let (bytes_max, runtime) = (
+        config.cu.inference.model_bytes_max,
+        tokio::runtime::Handle::current(),
+    );
+    let folder = Some(models_folder(config, data));
     Some(Arc::new(cu::ai::WeaveModels::new(
         permanent, runtime, bytes_max, folder,
     )))
+}
+
+/// Where models lie that are too large for the log.
+fn models_folder(config: &Config, data: &Path) -> PathBuf {
+    let named = config.cu.inference.models.clone();
+    named.unwrap_or_else(|| data.join("models"))
 }
 
 /// The messenger's neighbours.

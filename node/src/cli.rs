@@ -207,6 +207,10 @@ pub struct ModuleAddArgs {
     /// Sign with this wallet (JWK) instead of the node's key.
     #[arg(long, value_name = "FILE")]
     pub wallet: Option<PathBuf>,
+    /// Put a model, of any size, into this folder of a node (its DATA/models) as a signed item instead of uploading it. Without
+    /// --wallet a key is made for it and forgotten.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["id", "node"])]
+    pub models: Option<PathBuf>,
     /// The node's URL. Default: $WEFT_NODE, else http://127.0.0.1:8734.
     #[arg(long, value_name = "URL")]
     pub node: Option<String>,

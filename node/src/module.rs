@@ -1,14 +1,16 @@
 //! `weft module add`: describes a module, signs it or has the node sign it, and uploads it.
 
+use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use cu::runtime::ModuleFormat;
 use spec::contract::Answer;
 use spec::{DataItem, ItemId, ItemParts, Refusal, Signer, Tag, Tags};
 use wire::client::{Http, Limits};
 use wire::server::{Params, encode};
+use zeroize::Zeroizing;
 
 use crate::admin::ADMIN_HEADER;
 use crate::cli::ModuleAddArgs;
@@ -190,6 +192,10 @@ pub fn add(args: &ModuleAddArgs) -> Result<()> {
             )
         })?,
     };
+    if let Some(folder) = &args.models {
+        println!("{}", place(args, &description, wasm.into(), folder)?);
+        return Ok(());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -199,7 +205,7 @@ pub fn add(args: &ModuleAddArgs) -> Result<()> {
         true => id.with_context(|| {
             format!(
                 "{bytes} bytes did not go up; a node takes {taken} unless its `http.body_bytes_max` is raised, and models of \
-                 any size as files ID.gguf in its folder `cu.inference.models`"
+                 any size from its folder: `weft module add FILE --models DATA/models`"
             )
         })?,
         false => id?,
@@ -212,6 +218,37 @@ pub fn add(args: &ModuleAddArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Puts a model into a node's folder as a signed item, whole or not at all.
+fn place(args: &ModuleAddArgs, description: &Description, data: Bytes, folder: &Path) -> Result<ItemId> {
+    let Description::Model(_) = description else {
+        bail!("--models is for models; a module goes up to a node");
+    };
+    let signer = match &args.wallet {
+        Some(wallet) => wallet::read(wallet)?,
+        None => {
+            let mut seed = Zeroizing::new([0; 32]);
+            getrandom::fill(&mut *seed).map_err(|error| anyhow!("no randomness: {error}"))?;
+            Signer::ed25519(&seed)
+        }
+    };
+    let parts = ItemParts {
+        tags: description.tags(),
+        data,
+        ..ItemParts::default()
+    };
+    let item = DataItem::sign(&parts, &signer)?;
+    let failed = || format!("cannot write into {}", folder.display());
+    std::fs::create_dir_all(folder).with_context(failed)?;
+    // A draft's name has another stem, so a node never reads half of an item.
+    let draft = folder.join(format!("draft-{}", item.id()));
+    let mut file = std::fs::File::create(&draft).with_context(failed)?;
+    file.write_all(item.bytes()).with_context(failed)?;
+    file.sync_all().with_context(failed)?;
+    let path = folder.join(format!("{}.{}", item.id(), cu::ai::ITEM));
+    std::fs::rename(&draft, path).with_context(failed)?;
+    Ok(item.id())
 }
 
 async fn upload(args: &ModuleAddArgs, description: &Description, wasm: Bytes) -> Result<ItemId> {

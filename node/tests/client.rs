@@ -508,7 +508,28 @@ fn an_evaluation_asks_a_model_that_was_added() {
     let good = asks(&model);
     let eval = ["eval", "--process", "oracle", "-e"];
     assert_eq!(world.value(&[&eval[..], &[&good]].concat()), "4lengthdin1-a16");
+    // One too large to go up lies in the node's folder, signed.
+    let folder = world.home.path().join("node/models");
+    let placed = world.value(&[
+        "module",
+        "add",
+        file.to_str().unwrap(),
+        "--models",
+        folder.to_str().unwrap(),
+    ]);
+    assert_ne!(placed, model);
+    let good = asks(&placed);
+    assert_eq!(world.value(&[&eval[..], &[&good]].concat()), "4lengthdin1-a16");
     let bad = asks("tiny.gguf");
     let (_, error) = world.failure(&[&eval[..], &[&bad]].concat());
     assert!(error.contains("`model` must be the id of an item"), "{error}");
+    // Another item under an id is none of that id; the message waits until the right one is there.
+    let other = "A".repeat(43);
+    std::fs::copy(
+        folder.join(format!("{placed}.item")),
+        folder.join(format!("{other}.item")),
+    )
+    .unwrap();
+    let (_, error) = world.failure(&[&eval[..], &[&asks(&other)]].concat());
+    assert!(error.contains(&format!("is item {placed}")), "{error}");
 }

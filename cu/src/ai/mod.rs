@@ -19,7 +19,7 @@ use spec::{ProcessId, Refusal};
 use crate::pool;
 use crate::runtime::{Answered, Oracle, Place, sha256};
 use memo::Memo;
-pub use models::WeaveModels;
+pub use models::{ITEM, WeaveModels};
 use question::{Question, Wrong};
 
 /// Name of the extension, as the tag `Extension` of a module or process asks for it.
@@ -250,7 +250,7 @@ fn unavailable(model: &str, why: &Unavailable) -> Refusal {
             "model-not-found",
             format!(
                 "a message asks the model {model}, which is not here ({why}): add it with `weft module add FILE --id \
-                 {model}`, or put the file into the folder `cu.inference.models`"
+                 {model}`, or put the file into the node's folder of models as {model}.gguf"
             ),
         ),
         Unavailable::Room(why) => {

@@ -1,5 +1,6 @@
 //! Models from permanent storage: the data of the item of an id, signed, registered on this node, or of the base layer;
-//! before that, files of a folder that are named by their ids, which is the operator's word like a registered item.
+//! before that, files of a folder that are named by their ids: `ID.item` is the signed item itself, others are the
+//! operator's word like a registered item.
 //! Not here: what a model is. Invariant: what is handed on under an id was proven as far as its kind can be.
 
 use std::path::{Path, PathBuf};
@@ -7,8 +8,11 @@ use std::sync::{Arc, mpsc};
 
 use inference::service::{Blob, Code, Models, Refusal as No, Unavailable};
 use spec::contract::{Permanent, Stored};
-use spec::{ItemId, Kind};
+use spec::{DataItem, ItemId, Kind};
 use tokio::runtime::Handle;
+
+/// How files are named that are whole items.
+pub const ITEM: &str = "item";
 
 /// Models that a weave holds.
 pub struct WeaveModels {
@@ -56,7 +60,16 @@ impl WeaveModels {
         };
         let broken = |error: std::io::Error| No::absent(format!("{}: {error}", path.display()));
         self.within(std::fs::metadata(&path).map_err(broken)?.len())?;
-        Ok(Some(Arc::new(std::fs::read(&path).map_err(broken)?)))
+        let bytes = std::fs::read(&path).map_err(broken)?;
+        if path.extension().is_none_or(|extension| extension != ITEM) {
+            return Ok(Some(Arc::new(bytes)));
+        }
+        let item = DataItem::parse_verified(bytes.into())
+            .map_err(|error| No::absent(format!("{}: {error}", path.display())))?;
+        match item.id() == id {
+            true => Ok(Some(Arc::new(item.data()))),
+            false => Err(No::absent(format!("{} is item {}", path.display(), item.id()))),
+        }
     }
 
     /// Reads on the runtime, waits here: the caller's thread may be anybody's.
@@ -100,7 +113,7 @@ impl Models for WeaveModels {
     }
 }
 
-/// A file of a folder whose name is an id, up to a point.
+/// A file of a folder whose name is an id, up to a point; the signed item before others.
 fn named(folder: &Path, id: &str) -> Option<PathBuf> {
     let files = std::fs::read_dir(folder)
         .ok()?
@@ -108,5 +121,6 @@ fn named(folder: &Path, id: &str) -> Option<PathBuf> {
         .map(|entry| entry.path());
     files
         .into_iter()
-        .find(|path| path.file_stem().is_some_and(|stem| stem == id))
+        .filter(|path| path.file_stem().is_some_and(|stem| stem == id))
+        .max_by_key(|path| path.extension().is_some_and(|extension| extension == ITEM))
 }
