@@ -33,7 +33,23 @@ use client::args::DevArgs;
 
 use cli::{BenchCommand, Cli, Command, KeysCommand, ModuleCommand, WalletCommand};
 
+/// What a shell reports of a program whose reader went away: 128 and the number of the signal.
+const READER_GONE: i32 = 141;
+
+/// A reader that has seen enough, as `head`, ends the program quietly; any other panic is told as ever.
+fn end_with_the_reader() {
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.starts_with("failed printing to stdout") && text.contains("Broken pipe") {
+            std::process::exit(READER_GONE);
+        }
+        told(panic);
+    }));
+}
+
 fn main() -> ExitCode {
+    end_with_the_reader();
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {

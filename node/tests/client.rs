@@ -485,6 +485,20 @@ async fn no_outcome_of_a_flood_is_lost() -> Answer<()> {
 }
 
 #[test]
+fn a_reader_that_leaves_is_no_failure_worth_a_word() {
+    let mut child = weft()
+        .args(["bench", "verify", "--runs", "1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(141));
+}
+
+#[test]
 fn completions_name_the_commands() {
     let world = World::alone();
     for shell in ["bash", "zsh", "fish"] {
