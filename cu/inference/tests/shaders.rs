@@ -4,6 +4,8 @@
 
 #[path = "shaders/compile.rs"]
 mod compile;
+#[path = "shaders/cooperative.rs"]
+mod cooperative;
 #[path = "shaders/pin.rs"]
 mod pin;
 #[path = "shaders/recipe.rs"]

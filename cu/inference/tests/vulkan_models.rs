@@ -57,12 +57,18 @@ fn whole_decoders_give_the_same_logits() {
     for family in ["llama", "qwen2", "qwen3", "gemma2", "gemma3"] {
         for profile in [Profile::A16, Profile::A8] {
             let truth = steps(&mut engine(Host::scalar(), family, profile)).unwrap();
-            let mut device = engine(shaped(|_| {}), family, profile);
-            assert!(steps(&mut device).unwrap() == truth, "{family} {profile:?}");
-            assert!(
-                device.decoder().backend().replays() >= 4,
-                "decode steps are recorded once"
-            );
+            // By cooperative matrices too, where the device has them: prompts are long enough.
+            for tiles in [false, true] {
+                let mut device = engine(shaped(|shape| shape.tiles = tiles), family, profile);
+                assert!(
+                    steps(&mut device).unwrap() == truth,
+                    "{family} {profile:?} {tiles}"
+                );
+                assert!(
+                    device.decoder().backend().replays() >= 4,
+                    "decode steps are recorded once"
+                );
+            }
         }
     }
 }

@@ -229,13 +229,16 @@ impl<A: Backend, B: Backend> Trial<'_, A, B> {
                 let (a, b) = (self.a.matrix(&w)?, self.b.matrix(&w)?);
                 let bias: Vec<f32> = (0..rows).map(|_| self.random.number(-20, 20)).collect();
                 let (bias_a, bias_b) = self.vectors(&bias)?;
-                let with = self.random.below(2) == 1;
-                let tokens = self.random.pick(&[1, 1, 2, 4, 5, 9, 16, 27, 64]);
-                let (x, y) = self.rows(tokens, cols);
-                let (x, y) = (self.a.quantise(&x, profile), self.b.quantise(&y, profile));
-                let y = self.b.linear(&b, &y, with.then_some(&bias_b));
-                let x = self.a.linear(&a, &x, with.then_some(&bias_a));
-                self.check(&format!("product {width:?} {profile:?}"), &x, &y)?;
+                // Few rows and many: devices have ways of their own for both.
+                for tokens in [&[1, 1, 2, 4, 5, 9, 16, 27], &[32, 33, 40, 47, 48, 64, 64, 80]] {
+                    let with = self.random.below(2) == 1;
+                    let tokens = self.random.pick(tokens);
+                    let (x, y) = self.rows(tokens, cols);
+                    let (x, y) = (self.a.quantise(&x, profile), self.b.quantise(&y, profile));
+                    let y = self.b.linear(&b, &y, with.then_some(&bias_b));
+                    let x = self.a.linear(&a, &x, with.then_some(&bias_a));
+                    self.check(&format!("product {width:?} {profile:?}"), &x, &y)?;
+                }
             }
         }
         Ok(())
