@@ -182,6 +182,9 @@ impl Shaders {
 
 #[cfg(test)]
 mod tests {
+    use vulkano::shader::reflect::entry_points;
+    use vulkano::shader::spirv::Spirv;
+
     use super::*;
 
     #[test]
@@ -192,6 +195,25 @@ mod tests {
             .sum();
         assert_eq!(words * 4, MODULES.len());
         assert!(module("linear-hard-tree-dot").unwrap()[0] == 0x0723_0203 && module("nothing").is_none());
+    }
+
+    /// It sets barriers by what it sees, and does not know what cooperative matrices load and store.
+    #[test]
+    fn vulkano_sees_which_buffers_a_kernel_reads_and_writes() {
+        for name in LIST.lines().map(|line| line.split(' ').next().unwrap()) {
+            let words = module(name).unwrap();
+            let (_, entry) = entry_points(&Spirv::new(&words).unwrap()).next().unwrap();
+            let mut written = 0;
+            for ((_, binding), found) in &entry.descriptor_binding_requirements {
+                let used = &found.descriptors[&Some(0)];
+                assert!(
+                    !used.memory_read.is_empty() || !used.memory_write.is_empty(),
+                    "{name}: {binding}"
+                );
+                written += usize::from(!used.memory_write.is_empty());
+            }
+            assert!(written > 0, "{name} writes nothing");
+        }
     }
 
     #[test]
