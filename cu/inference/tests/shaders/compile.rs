@@ -1,6 +1,6 @@
 //! WGSL to SPIR-V by naga, then the passes. Not here: which files make a module.
 
-use crate::{cooperative, pin};
+use crate::{cooperative, layout, pin};
 use naga::back::spv::{self, Capability, WriterFlags, ZeroInitializeWorkgroupMemoryMode};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
@@ -20,7 +20,7 @@ pub fn words(source: &str, pinned: bool) -> Vec<u32> {
         entry_point: "main".into(),
     };
     let words = spv::write_vec(&module, &info, &options(source), Some(&entry)).expect("validated");
-    let words = cooperative::integers(&words);
+    let words = layout::bare(&cooperative::integers(&words));
     if pinned { pin::pin(&words) } else { words }
 }
 
