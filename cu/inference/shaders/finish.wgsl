@@ -21,6 +21,7 @@ fn exact(row: u32, token: u32) -> vec2<i32> {
   let size = TILE_ROWS * TILE_TOKENS;
   let tile = (token / TILE_TOKENS) * args.row_tiles + row / TILE_ROWS;
   let at = tile * 4u * size + (token % TILE_TOKENS) * TILE_ROWS + row % TILE_ROWS;
+  // A carry is below 2^23, which 2^16 * (128 * 128 + 128 * 127) leaves room for.
   let ones = sums[at];
   let middle = sums[at + size] + (ones >> 8u);
   let high = sums[at + 2u * size] + (middle >> 8u);

@@ -3,7 +3,8 @@
 //
 // WGSL's cooperative matrices are floats of 8 by 8 or 16 by 16. These stand for signed bytes (A and B) and signed words (C, and
 // the words of `sums`), of TILE_ROWS, TILE_TOKENS and STEP: `tests/shaders/cooperative.rs` says so in the module.
-// No sum leaves 32 bits: at most 2^16 columns of at most two products below 2^14, of which one factor is above -128.
+// No sum leaves 32 bits: at most 2^16 columns, each of a product of up to 128 * 128 and one of up to 128 * 127, for the high
+// byte of a number to 32639 is above -128.
 enable wgpu_cooperative_matrix;
 
 var<private> TILE_ROWS: u32 = 0x57470007u;
