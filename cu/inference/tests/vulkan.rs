@@ -8,6 +8,7 @@
 mod device;
 
 use device::{present, shaped};
+use inference::backend::vulkan::shader::Shape;
 use inference::backend::vulkan::{Vulkan, gpu};
 use inference::backend::{Backend, Host, conformance};
 use inference::weight::{Matrix, Width};
@@ -172,6 +173,31 @@ fn a_device_that_differs_is_refused() {
     let device = shaped(|shape| (shape.workgroup, shape.lanes, shape.subgroup) = (4, 4, true));
     let error = device.prove().unwrap_err().to_string();
     assert!(error.contains("refused") && error.contains("differs"), "{error}");
+}
+
+/// Even a device that was lost while it proved itself: it is opened anew.
+#[test]
+fn a_form_that_fails_gives_way_to_a_plainer_one() {
+    if !present() {
+        return;
+    }
+    let lost = shaped(|shape| shape.tiles = true);
+    lost.lose("its driver failed");
+    let shape = lost.shape();
+    let device = lost.proved(0).unwrap();
+    assert_eq!(
+        device.shape(),
+        Shape {
+            tiles: false,
+            ..shape
+        }
+    );
+    conforms(&device, 5, 10_000);
+    if gpu::devices().unwrap()[0].subgroup > 4 {
+        let wrong = shaped(|shape| (shape.workgroup, shape.lanes, shape.subgroup) = (4, 4, true));
+        let device = wrong.proved(0).unwrap();
+        assert!(!device.shape().subgroup && !device.shape().soft);
+    }
 }
 
 #[test]

@@ -51,7 +51,15 @@ impl Vulkan {
     /// No such device, one that cannot run the kernels, or one that differs from the definition in a bit whatever
     /// its shape.
     pub fn open(number: usize) -> Result<Vulkan, Error> {
-        let mut device = choose::fastest(number)?;
+        choose::fastest(number)?.proved(number)
+    }
+
+    /// This device, which has that number, once it has proved itself: in its own shape, else in plainer ones.
+    ///
+    /// # Errors
+    /// As [`Vulkan::open`].
+    pub fn proved(self, number: usize) -> Result<Vulkan, Error> {
+        let mut device = self;
         let flat = Shape {
             tiles: false,
             ..device.shape()
