@@ -4,6 +4,10 @@
 
 #[path = "shaders/compile.rs"]
 mod compile;
+#[path = "shaders/cooperative.rs"]
+mod cooperative;
+#[path = "shaders/layout.rs"]
+mod layout;
 #[path = "shaders/pin.rs"]
 mod pin;
 #[path = "shaders/recipe.rs"]
@@ -53,8 +57,13 @@ fn the_committed_modules_are_what_the_shaders_compile_to() {
 #[test]
 fn every_module_of_din1_is_pinned_or_has_nothing_to_pin() {
     for module in recipe::modules() {
-        let found = pin::inspect(&compile::words(&module.source(&folder()), module.pinned()));
-        let name = module.name();
+        let words = compile::words(&module.source(&folder()), module.pinned());
+        let (found, name) = (pin::inspect(&words), module.name());
+        assert_eq!(
+            layout::misplaced(&words),
+            0,
+            "{name}: a layout of memory that nobody shares"
+        );
         assert_eq!(found.forbidden, 0, "{name}: an operation of free rounding");
         assert_eq!(found.modes, if module.pinned() { 2 } else { 0 }, "{name}");
         if module.pinned() {

@@ -8,9 +8,24 @@
 mod device;
 
 use device::{present, shaped};
-use inference::Error;
+use inference::backend::vulkan::shader::Shape;
 use inference::backend::vulkan::{Vulkan, gpu};
 use inference::backend::{Backend, Host, conformance};
+use inference::weight::{Matrix, Width};
+use inference::{Error, Profile};
+
+/// Whether the first device's subgroups multiply matrices of bytes; says loudly where not.
+fn multiplies() -> bool {
+    let tile = present() && gpu::devices().unwrap()[0].tile.is_some();
+    assert!(
+        tile || std::env::var_os("WEFT_NEED_MATRIX").is_none(),
+        "no cooperative matrices of bytes"
+    );
+    if !tile {
+        eprintln!("SKIPPED: no cooperative matrices of bytes here");
+    }
+    tile
+}
 
 fn conforms(device: &Vulkan, seed: u64, values: u64) {
     let tally = conformance::compare(device, &Host::scalar(), seed, values).unwrap();
@@ -78,6 +93,62 @@ fn every_width_of_lavapipe_gives_the_same_bits() {
     }
 }
 
+/// Products of many rows; older lavapipe has no cooperative matrices, and `WEFT_NEED_MATRIX=1` insists on them.
+#[test]
+fn cooperative_matrices_give_the_same_bits() {
+    if multiplies() {
+        for workgroup in [8, 128] {
+            let device = shaped(|shape| (shape.tiles, shape.workgroup, shape.lanes) = (true, workgroup, 8));
+            conforms(&device, u64::from(workgroup), 100_000);
+        }
+    }
+}
+
+/// Weights and activations whose bytes give the largest sums of either sign over the most columns there are.
+#[test]
+fn cooperative_matrices_hold_the_largest_sums() {
+    if !multiplies() {
+        return;
+    }
+    const COLS: usize = 65536;
+    let (device, host) = (shaped(|shape| shape.tiles = true), Host::scalar());
+    let edges: [i16; 3] = [4095, -4095, 0];
+    for (width, code) in [
+        (Width::Four, 0_u8),
+        (Width::Five, -16_i8 as u8),
+        (Width::Eight, 127),
+    ] {
+        let mut w = Matrix::new(3, COLS, width).unwrap();
+        w.codes = vec![code; 3 * COLS / if width == Width::Four { 2 } else { 1 }];
+        w.multipliers = edges.iter().flat_map(|m| vec![*m; COLS / 32]).collect();
+        if width == Width::Five {
+            w.offsets = edges
+                .iter()
+                .flat_map(|m| vec![-m.signum() * 32767; COLS / 32])
+                .collect();
+        }
+        w.exponents = vec![0; 3];
+        w.check().unwrap();
+        // 32639 in every column, of either sign, then numbers whose low bytes are all -128.
+        let row = |value: f32| vec![value; COLS];
+        let mut x = [row(32639.0), row(-32639.0), row(-32640.0 + 256.0), row(128.0)].concat();
+        x[3 * COLS] = 32639.0;
+        x.extend(std::iter::repeat_n(1.0, 29 * COLS));
+        for profile in [Profile::A16, Profile::A8] {
+            let on = |x: &[f32]| device.quantise(&device.rows(COLS, x.to_vec()), profile);
+            let got = device
+                .read(&device.linear(&device.matrix(&w).unwrap(), &on(&x), None))
+                .unwrap();
+            let truth = host.quantise(&host.rows(COLS, x.clone()), profile);
+            let truth = host
+                .read(&host.linear(&host.matrix(&w).unwrap(), &truth, None))
+                .unwrap();
+            assert!(got == truth, "{width:?} {profile:?}");
+            assert!(got.iter().any(|v| v.abs() > 1e12) && got.iter().any(|v| *v < -1e12));
+        }
+    }
+}
+
 #[test]
 fn floats_in_integers_give_the_same_bits() {
     if present() {
@@ -102,6 +173,31 @@ fn a_device_that_differs_is_refused() {
     let device = shaped(|shape| (shape.workgroup, shape.lanes, shape.subgroup) = (4, 4, true));
     let error = device.prove().unwrap_err().to_string();
     assert!(error.contains("refused") && error.contains("differs"), "{error}");
+}
+
+/// Even a device that was lost while it proved itself: it is opened anew.
+#[test]
+fn a_form_that_fails_gives_way_to_a_plainer_one() {
+    if !present() {
+        return;
+    }
+    let lost = shaped(|shape| shape.tiles = true);
+    lost.lose("its driver failed");
+    let shape = lost.shape();
+    let device = lost.proved(0).unwrap();
+    assert_eq!(
+        device.shape(),
+        Shape {
+            tiles: false,
+            ..shape
+        }
+    );
+    conforms(&device, 5, 10_000);
+    if gpu::devices().unwrap()[0].subgroup > 4 {
+        let wrong = shaped(|shape| (shape.workgroup, shape.lanes, shape.subgroup) = (4, 4, true));
+        let device = wrong.proved(0).unwrap();
+        assert!(!device.shape().subgroup && !device.shape().soft);
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Whole models on the first Vulkan device here, equal to the definition: decoders of every family and an encoder.
+//! Whole models on the first Vulkan device here, equal to the definition: decoders of every family, an encoder, and checks
+//! of another's receipt and trace.
 //! Without a device the tests say so and pass.
 #![cfg(feature = "vulkan")]
 #![allow(missing_docs, clippy::unwrap_used)]
@@ -12,8 +13,11 @@ use inference::backend::{Backend, Host};
 use inference::decoder::Decoder;
 use inference::encoder::{Config, Encoder, Pooling};
 use inference::engine::{Engine, Sequence, Wanted};
+use inference::generate::{Request, generate, verify};
 use inference::gguf::Gguf;
 use inference::safetensors::Safetensors;
+use inference::sample::Settings;
+use inference::trace::trace;
 use inference::{Error, Profile};
 use support::{Random, forge};
 
@@ -57,12 +61,18 @@ fn whole_decoders_give_the_same_logits() {
     for family in ["llama", "qwen2", "qwen3", "gemma2", "gemma3"] {
         for profile in [Profile::A16, Profile::A8] {
             let truth = steps(&mut engine(Host::scalar(), family, profile)).unwrap();
-            let mut device = engine(shaped(|_| {}), family, profile);
-            assert!(steps(&mut device).unwrap() == truth, "{family} {profile:?}");
-            assert!(
-                device.decoder().backend().replays() >= 4,
-                "decode steps are recorded once"
-            );
+            // By cooperative matrices too, where the device has them: prompts are long enough.
+            for tiles in [false, true] {
+                let mut device = engine(shaped(|shape| shape.tiles = tiles), family, profile);
+                assert!(
+                    steps(&mut device).unwrap() == truth,
+                    "{family} {profile:?} {tiles}"
+                );
+                assert!(
+                    device.decoder().backend().replays() >= 4,
+                    "decode steps are recorded once"
+                );
+            }
         }
     }
 }
@@ -83,6 +93,63 @@ fn a_device_lost_between_steps_is_an_error_and_the_cpu_repeats() {
             .extend(&mut [(&mut sequence, &[4])], Wanted::Last)
             .unwrap_err();
         assert!(matches!(error, Error::Device { .. }));
+    }
+}
+
+/// A forger has one other weight, and answers honestly at first.
+#[test]
+fn the_device_names_the_first_wrong_token_and_its_operator() {
+    if !present() {
+        return;
+    }
+    const HONEST: usize = 5;
+    let (file, random) = (forge::llama(&forge::Shape::tiny(), "Q8_0"), &mut Random(4));
+    let mut other = file.clone();
+    let gate = Gguf::parse(&file)
+        .unwrap()
+        .range("blk.1.ffn_gate.weight")
+        .unwrap();
+    other[gate.start + 2] ^= 0x40;
+    let model = blake3::hash(&file);
+    let request = Request {
+        prompt: (0..40).map(|_| random.below(300) as u32).collect(),
+        settings: Settings {
+            temperature: 0.9,
+            top_k: 40,
+            top_p: 0.95,
+            seed: [9; 32],
+        },
+        tokens_max: 24,
+        stops: vec![],
+    };
+    let open = |file: &Gguf<'_>| Decoder::load(Host::scalar(), file, Profile::A16, 256).unwrap();
+    let answer = |file: &[u8]| {
+        let mut engine = Engine::new(open(&Gguf::parse(file).unwrap()), 256).unwrap();
+        generate(&mut engine, &model, &request, &mut |_| ()).unwrap()
+    };
+    let (honest, mut forged) = (answer(&file), answer(&other));
+    forged.tokens[..HONEST].copy_from_slice(&honest.tokens[..HONEST]);
+    forged.chain[..HONEST].clone_from_slice(&honest.chain[..HONEST]);
+    let file = Gguf::parse(&file).unwrap();
+    let before = [&request.prompt[..], &honest.tokens[..HONEST]].concat();
+    let theirs = trace(
+        Host::scalar(),
+        &Gguf::parse(&other).unwrap(),
+        Profile::A16,
+        &before,
+    )
+    .unwrap();
+    for tiles in [false, true] {
+        let device = || shaped(|shape| shape.tiles = tiles);
+        let decoder = Decoder::load(device(), &file, Profile::A16, 256).unwrap();
+        let mut engine = Engine::new(decoder, 256).unwrap();
+        verify(&mut engine, &model, &honest).unwrap();
+        let error = verify(&mut engine, &model, &forged).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("receipt, token {HONEST}:")), "{error}");
+        let ours = trace(device(), &file, Profile::A16, &before).unwrap();
+        let first = ours.first_difference(&theirs).unwrap().unwrap();
+        assert_eq!((first.layer, first.operator.as_str()), (1, "product"));
+        assert_eq!(ours, trace(Host::scalar(), &file, Profile::A16, &before).unwrap());
     }
 }
 

@@ -12,7 +12,8 @@ use inference::backend::{Backend, Host};
 
 use crate::{Asked, models, report, speed};
 
-/// Every form of sums and dot products that the device has, and soft floats, in small and large workgroups.
+/// Every form of sums, dot products and products of many rows that the device has, and soft floats, in small and large
+/// workgroups.
 fn shapes(facts: &Facts) -> Vec<Shape> {
     let usual = usual(facts);
     let forms = [false, true].map(|dot| [false, true].map(|subgroup| (dot && facts.dot, subgroup)));
@@ -29,13 +30,25 @@ fn shapes(facts: &Facts) -> Vec<Shape> {
                 tokens,
                 subgroup,
                 dot,
+                tiles: false,
                 soft: !facts.pinned,
                 spans,
             });
         }
     }
+    if facts.tile.is_some() {
+        let tiled = [usual, all[all.len() - 1]].map(|shape| Shape { tiles: true, ..shape });
+        all.extend(tiled.iter().filter(|shape| !shape.soft));
+    }
     all.dedup();
     all
+}
+
+/// The sizes of cooperative matrices as text.
+fn tile(facts: &Facts) -> String {
+    facts.tile.map_or("none".to_owned(), |tile| {
+        format!("{} x {} x {}", tile.rows, tile.tokens, tile.step)
+    })
 }
 
 /// Compares, measures and reports.
@@ -54,8 +67,9 @@ pub fn run(asked: &Asked, device: usize, text: &mut String) -> Result<Tally, Err
         );
         tally.join(found);
     }
-    for round in 0..asked.rounds {
-        let open = || Vulkan::shaped(Gpu::open(device)?, shapes[round as usize % shapes.len()]);
+    // Models from the last shape on, which has the most forms.
+    for (round, shape) in (0..asked.rounds).zip(shapes.iter().rev().cycle()) {
+        let open = || Vulkan::shaped(Gpu::open(device)?, *shape);
         tally.join(models::compare(open, Host::scalar, 5000 + round)?);
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -69,17 +83,21 @@ pub fn run(asked: &Asked, device: usize, text: &mut String) -> Result<Tally, Err
     };
     let facts = [
         format!(
-            "In {seconds:.0} s over {} shapes; modules `{}`; subgroups of {}, rounding pinned: {}, integer dot products: {}.",
+            "In {seconds:.0} s over {} shapes; modules `{}`; subgroups of {}, rounding pinned: {}, integer dot products: {}, cooperative matrices: {}.",
             shapes.len(),
             shader::hash(),
             facts.subgroup,
             facts.pinned,
-            facts.dot
+            facts.dot,
+            tile(&facts)
         ),
         format!(
             "Control: {free} of {products} float products in free order differ from the same sums in order."
         ),
-        format!("Chosen: workgroup {}, sums by {sums}.", chosen.workgroup),
+        format!(
+            "Chosen: workgroup {}, sums by {sums}, cooperative matrices: {}.",
+            chosen.workgroup, chosen.tiles
+        ),
         speed(vulkan)?,
     ];
     report(text, &name, &tally, &facts);

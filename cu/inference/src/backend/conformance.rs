@@ -236,17 +236,20 @@ impl<A: Backend, B: Backend> Trial<'_, A, B> {
                 let (a, b) = (self.a.matrix(&w)?, self.b.matrix(&w)?);
                 let bias: Vec<f32> = (0..rows).map(|_| self.random.number(-20, 20)).collect();
                 let (bias_a, bias_b) = self.vectors(&bias)?;
-                let with = self.random.below(2) == 1;
-                let tokens = self.random.pick(&[1, 1, 2, 4, 5, 9, 16, 27, 64]);
-                let (x, y) = self.rows(tokens, cols);
-                let (acts, acts_b) = (self.a.quantise(&x, profile), self.b.quantise(&y, profile));
-                let (bias, bias_b) = (with.then_some(&bias_a), with.then_some(&bias_b));
-                let (x, y) = (self.a.linear(&a, &acts, bias), self.b.linear(&b, &acts_b, bias_b));
-                self.check(&format!("product {width:?} {profile:?}"), &x, &y)?;
-                let f = self.random.pick(&ACTIVATIONS);
-                let x = self.a.linear_activated(&a, &acts, bias, f);
-                let y = self.b.linear_activated(&b, &acts_b, bias_b, f);
-                self.check(&format!("{f:?} of a product"), &x, &y)?;
+                // Few rows and many: devices have ways of their own for both.
+                for tokens in [&[1, 1, 2, 4, 5, 9, 16, 27], &[32, 33, 40, 47, 48, 64, 64, 80]] {
+                    let with = self.random.below(2) == 1;
+                    let tokens = self.random.pick(tokens);
+                    let (x, y) = self.rows(tokens, cols);
+                    let (acts, acts_b) = (self.a.quantise(&x, profile), self.b.quantise(&y, profile));
+                    let (bias, bias_b) = (with.then_some(&bias_a), with.then_some(&bias_b));
+                    let (x, y) = (self.a.linear(&a, &acts, bias), self.b.linear(&b, &acts_b, bias_b));
+                    self.check(&format!("product {width:?} {profile:?}"), &x, &y)?;
+                    let f = self.random.pick(&ACTIVATIONS);
+                    let x = self.a.linear_activated(&a, &acts, bias, f);
+                    let y = self.b.linear_activated(&b, &acts_b, bias_b, f);
+                    self.check(&format!("{f:?} of a product"), &x, &y)?;
+                }
             }
         }
         Ok(())

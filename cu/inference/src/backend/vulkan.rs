@@ -7,16 +7,19 @@ mod arena;
 mod attention;
 mod choose;
 mod control;
+mod cooperative;
 pub mod gpu;
 mod operators;
 pub mod shader;
 mod stream;
+mod tiles;
 mod weights;
 
 use std::sync::Arc;
 
 pub use attention::Cache;
 pub use choose::usual;
+pub use cooperative::Tile;
 pub use operators::{Acts, Rows, Vector};
 pub use weights::Matrix;
 
@@ -41,28 +44,41 @@ pub struct Vulkan {
 }
 
 impl Vulkan {
-    /// Opens a device and has it prove itself against the CPU: in its fastest shape, else in the plainest one, else
-    /// with float arithmetic in integers.
+    /// Opens a device and has it prove itself against the CPU: in its fastest shape, else without cooperative matrices,
+    /// else in the plainest shape, else with float arithmetic in integers.
     ///
     /// # Errors
     /// No such device, one that cannot run the kernels, or one that differs from the definition in a bit whatever
     /// its shape.
     pub fn open(number: usize) -> Result<Vulkan, Error> {
-        let gpu = Gpu::open(number)?;
-        let shape = usual(&gpu.facts);
-        let mut device = choose::fastest(Vulkan::shaped(gpu, shape)?)?;
+        choose::fastest(number)?.proved(number)
+    }
+
+    /// This device, which has that number, once it has proved itself: in its own shape, else in plainer ones.
+    ///
+    /// # Errors
+    /// As [`Vulkan::open`].
+    pub fn proved(self, number: usize) -> Result<Vulkan, Error> {
+        let mut device = self;
+        let flat = Shape {
+            tiles: false,
+            ..device.shape()
+        };
         let plain = Shape {
             subgroup: false,
             dot: false,
-            ..shape
+            ..flat
         };
         let mut proof = device.prove();
-        for next in [plain, Shape { soft: true, ..plain }] {
+        for next in [flat, plain, Shape { soft: true, ..plain }] {
             if proof.is_ok() {
                 break;
             }
-            device = device.reshaped(next);
-            proof = device.prove();
+            if next != device.shape() {
+                // Opened anew: one that was lost answers nothing any more.
+                device = Vulkan::shaped(Gpu::open(number)?, next)?;
+                proof = device.prove();
+            }
         }
         proof.map(|()| device)
     }

@@ -1,6 +1,6 @@
-//! WGSL to SPIR-V by naga, then the pinning pass. Not here: which files make a module.
+//! WGSL to SPIR-V by naga, then the passes. Not here: which files make a module.
 
-use crate::pin;
+use crate::{cooperative, layout, pin};
 use naga::back::spv::{self, Capability, WriterFlags, ZeroInitializeWorkgroupMemoryMode};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
@@ -11,7 +11,7 @@ pub fn words(source: &str, pinned: bool) -> Vec<u32> {
     naga::compact::compact(&mut module, naga::compact::KeepUnused::No);
     let info = Validator::new(
         ValidationFlags::all(),
-        Capabilities::SUBGROUP | Capabilities::IMMEDIATES,
+        Capabilities::SUBGROUP | Capabilities::IMMEDIATES | Capabilities::COOPERATIVE_MATRIX,
     )
     .validate(&module)
     .unwrap_or_else(|e| panic!("{}", e.emit_to_string(source)));
@@ -20,10 +20,11 @@ pub fn words(source: &str, pinned: bool) -> Vec<u32> {
         entry_point: "main".into(),
     };
     let words = spv::write_vec(&module, &info, &options(source), Some(&entry)).expect("validated");
+    let words = layout::bare(&cooperative::integers(&words));
     if pinned { pin::pin(&words) } else { words }
 }
 
-/// What a module may ask of a device: the packed dot product only where its source says so.
+/// What a module may ask of a device: packed dot products and cooperative matrices only where its source says so.
 fn options(source: &str) -> spv::Options<'static> {
     let mut allowed = vec![
         Capability::Shader,
@@ -32,6 +33,9 @@ fn options(source: &str) -> spv::Options<'static> {
     ];
     if source.contains("// native dot") {
         allowed.extend([Capability::DotProduct, Capability::DotProductInput4x8BitPacked]);
+    }
+    if source.contains("enable wgpu_cooperative_matrix;") {
+        allowed.extend([Capability::CooperativeMatrixKHR, Capability::VulkanMemoryModel]);
     }
     spv::Options {
         lang_version: (1, 3),

@@ -19,7 +19,7 @@ const EXTENDED: u32 = 12;
 const EXACT: [u32; 17] = [4, 8, 37, 38, 39, 40, 41, 42, 43, 44, 45, 73, 74, 75, 79, 80, 81];
 
 /// Instructions as (opcode, words), after the header of five words.
-fn instructions(words: &[u32]) -> impl Iterator<Item = (u32, &[u32])> {
+pub fn instructions(words: &[u32]) -> impl Iterator<Item = (u32, &[u32])> {
     let mut rest = &words[5..];
     std::iter::from_fn(move || {
         let first = *rest.first()?;

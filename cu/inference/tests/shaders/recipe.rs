@@ -55,6 +55,7 @@ const DOTTING: [(&str, &str); 3] = [
 pub fn modules() -> Vec<Module> {
     let mut all = vec![module("select", &["select"], "", false)];
     all.push(module("control", &["reduce_tree", "control"], "", false));
+    all.extend(cooperative());
     for float in ["hard", "soft"] {
         for kernel in ELEMENTS {
             let parts = [float_part(float), "math", kernel];
@@ -81,6 +82,16 @@ pub fn modules() -> Vec<Module> {
         }
     }
     all
+}
+
+/// Products by cooperative matrices. Only their end rounds, on devices that do it right; the rest is integers.
+fn cooperative() -> [Module; 4] {
+    [
+        module("spread_weights", &["spread_weights"], "", false),
+        module("spread_tokens", &["reduce_tree", "spread_tokens"], "", false),
+        module("multiply", &["multiply"], "", false),
+        module("finish", &["float_hard", "math", "finish"], "-hard", false),
+    ]
 }
 
 fn module(kernel: &'static str, parts: &[&'static str], variant: &str, dot: bool) -> Module {

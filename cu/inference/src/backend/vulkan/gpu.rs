@@ -15,7 +15,9 @@ use vulkano::command_buffer::{
 use vulkano::descriptor_set::allocator::StandardDescriptorSetAllocator;
 use vulkano::descriptor_set::{DescriptorSet, WriteDescriptorSet};
 use vulkano::device::physical::{PhysicalDevice, PhysicalDeviceType, SubgroupFeatures};
-use vulkano::device::{Device, DeviceCreateInfo, DeviceFeatures, Queue, QueueCreateInfo, QueueFlags};
+use vulkano::device::{
+    Device, DeviceCreateInfo, DeviceExtensions, DeviceFeatures, Queue, QueueCreateInfo, QueueFlags,
+};
 use vulkano::instance::{Instance, InstanceCreateFlags, InstanceCreateInfo};
 use vulkano::memory::allocator::{AllocationCreateInfo, MemoryTypeFilter, StandardMemoryAllocator};
 use vulkano::pipeline::compute::ComputePipelineCreateInfo;
@@ -28,6 +30,7 @@ use vulkano::shader::{ShaderModule, ShaderModuleCreateInfo, ShaderStages};
 use vulkano::sync::{self, GpuFuture, PipelineStage};
 use vulkano::{Version, VulkanLibrary};
 
+use crate::backend::vulkan::cooperative::{self, Tile};
 use crate::error::Error;
 
 /// A range of device memory in 32-bit words.
@@ -49,6 +52,8 @@ pub struct Facts {
     pub subgroup: u32,
     /// Whether it takes packed integer dot products.
     pub dot: bool,
+    /// The sizes by which its subgroups multiply matrices of bytes, where they do.
+    pub tile: Option<Tile>,
     /// Bytes that one binding may span.
     pub binding_bytes: u64,
     /// Invocations that a workgroup may have.
@@ -119,6 +124,12 @@ fn failed(device: &str, why: impl ToString) -> Error {
     }
 }
 
+/// An error of vulkano with what lies behind it: by itself it says only that there was one.
+fn causes(error: &dyn std::error::Error) -> String {
+    let all = std::iter::successors(Some(error), |error| error.source());
+    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 fn physical() -> Result<Vec<Arc<PhysicalDevice>>, Error> {
     let failed = |why: String| failed("vulkan", why);
     let library = VulkanLibrary::new().map_err(|e| failed(format!("no Vulkan loader here: {e}")))?;
@@ -126,10 +137,10 @@ fn physical() -> Result<Vec<Arc<PhysicalDevice>>, Error> {
         flags: InstanceCreateFlags::ENUMERATE_PORTABILITY,
         ..Default::default()
     };
-    let instance = Instance::new(library, info).map_err(|e| failed(e.to_string()))?;
+    let instance = Instance::new(library, info).map_err(|e| failed(causes(&e)))?;
     let mut all: Vec<_> = instance
         .enumerate_physical_devices()
-        .map_err(|e| failed(e.to_string()))?
+        .map_err(|e| failed(causes(&e)))?
         .collect();
     all.sort_by_key(|device| match device.properties().device_type {
         PhysicalDeviceType::DiscreteGpu => 0,
@@ -155,18 +166,19 @@ fn facts(device: &PhysicalDevice) -> Facts {
         text(&p.driver_info),
         p.driver_version
     );
+    let subgroup = p.subgroup_size.filter(|_| compute && sums).unwrap_or(0);
+    let processor = p.device_type == PhysicalDeviceType::Cpu;
+    // Lavapipe (Mesa 26.2) lists 8 rows whatever its width, and crashes where its subgroups are not as wide as they are.
+    let sound = |tile: &Tile| subgroup > 0 && (!processor || tile.rows == subgroup as usize);
     Facts {
         name: p.device_name.clone(),
         driver,
-        processor: p.device_type == PhysicalDeviceType::Cpu,
+        processor,
         pinned: p.shader_rounding_mode_rte_float32 == Some(true)
             && p.shader_signed_zero_inf_nan_preserve_float32 == Some(true),
-        subgroup: if compute && sums {
-            p.subgroup_size.unwrap_or(0)
-        } else {
-            0
-        },
+        subgroup,
         dot: device.api_version() >= Version::V1_3 && has.shader_integer_dot_product,
+        tile: cooperative::tile(device).filter(sound),
         binding_bytes: u64::from(p.max_storage_buffer_range),
         workgroup: p
             .max_compute_work_group_invocations
@@ -216,13 +228,22 @@ impl Gpu {
         };
         let info = DeviceCreateInfo {
             queue_create_infos: vec![queue],
+            enabled_extensions: DeviceExtensions {
+                khr_cooperative_matrix: facts.tile.is_some(),
+                ..Default::default()
+            },
             enabled_features: DeviceFeatures {
                 shader_integer_dot_product: facts.dot,
+                cooperative_matrix: facts.tile.is_some(),
+                shader_int8: facts.tile.is_some(),
+                vulkan_memory_model: facts.tile.is_some(),
+                // With the memory model on, the atomics of attention need it.
+                vulkan_memory_model_device_scope: facts.tile.is_some(),
                 ..Default::default()
             },
             ..Default::default()
         };
-        let (device, mut queues) = Device::new(physical.clone(), info).map_err(|e| failed(e.to_string()))?;
+        let (device, mut queues) = Device::new(physical.clone(), info).map_err(|e| failed(causes(&e)))?;
         let queue = queues.next().ok_or_else(|| failed("gave no queue".to_owned()))?;
         Ok(Gpu {
             memory: Arc::new(StandardMemoryAllocator::new_default(device.clone())),
@@ -243,6 +264,11 @@ impl Gpu {
     /// This device's own error.
     pub fn error(&self, why: impl ToString) -> Error {
         failed(&self.facts.name, why)
+    }
+
+    /// An error of vulkano as this device's own.
+    fn refused(&self, error: &dyn std::error::Error) -> Error {
+        self.error(causes(error))
     }
 
     /// Memory for that many words, at least one.
@@ -269,7 +295,7 @@ impl Gpu {
             },
             count.max(1) as u64,
         )
-        .map_err(|e| self.error(e))
+        .map_err(|e| self.refused(&e))
     }
 
     /// Compiles a module's entry point `main`.
@@ -280,23 +306,23 @@ impl Gpu {
         // SAFETY: the words are one of the committed modules, which were validated when they were made; only
         // constants and the size of the workgroup are replaced, by values that the callers keep within limits.
         let module = unsafe { ShaderModule::new(self.device.clone(), ShaderModuleCreateInfo::new(words)) }
-            .map_err(|e| self.error(e))?;
+            .map_err(|e| self.refused(&e))?;
         let entry = module
             .entry_point("main")
             .ok_or_else(|| self.error("a module without main"))?;
         let stage = PipelineShaderStageCreateInfo::new(entry);
         let layout = PipelineDescriptorSetLayoutCreateInfo::from_stages([&stage])
             .into_pipeline_layout_create_info(self.device.clone())
-            .map_err(|e| self.error(e.error))?;
-        let layout = PipelineLayout::new(self.device.clone(), layout).map_err(|e| self.error(e))?;
+            .map_err(|e| self.refused(&e.error))?;
+        let layout = PipelineLayout::new(self.device.clone(), layout).map_err(|e| self.refused(&e))?;
         let info = ComputePipelineCreateInfo::stage_layout(stage, layout);
-        let pipeline = ComputePipeline::new(self.device.clone(), None, info).map_err(|e| self.error(e))?;
+        let pipeline = ComputePipeline::new(self.device.clone(), None, info).map_err(|e| self.refused(&e))?;
         Ok(Kernel(pipeline))
     }
 
     fn builder(&self, usage: CommandBufferUsage) -> Result<Builder, Error> {
         AutoCommandBufferBuilder::primary(self.commands.clone(), self.queue.queue_family_index(), usage)
-            .map_err(|e| self.error(e))
+            .map_err(|e| self.refused(&e))
     }
 
     /// Records steps.
@@ -308,7 +334,7 @@ impl Gpu {
         for step in steps {
             self.add(&mut builder, step)?;
         }
-        Ok(Recording(builder.build().map_err(|e| self.error(e))?))
+        Ok(Recording(builder.build().map_err(|e| self.refused(&e))?))
     }
 
     fn add(&self, builder: &mut Builder, step: &Step) -> Result<(), Error> {
@@ -316,10 +342,12 @@ impl Gpu {
             Step::Run(run) => self.add_run(builder, run)?,
             Step::Copy(from, to) => {
                 let copy = CopyBufferInfo::buffers(from.clone(), to.clone());
-                builder.copy_buffer(copy).map_err(|e| self.error(e))?;
+                builder.copy_buffer(copy).map_err(|e| self.refused(&e))?;
             }
             Step::Zero(words) => {
-                builder.fill_buffer(words.clone(), 0).map_err(|e| self.error(e))?;
+                builder
+                    .fill_buffer(words.clone(), 0)
+                    .map_err(|e| self.refused(&e))?;
             }
         }
         Ok(())
@@ -330,18 +358,18 @@ impl Gpu {
         let write = |(at, words): (usize, &Words)| WriteDescriptorSet::buffer(at as u32, words.clone());
         let writes = run.bound.iter().enumerate().map(write);
         let set = DescriptorSet::new(self.sets.clone(), layout.set_layouts()[0].clone(), writes, [])
-            .map_err(|e| self.error(e))?;
+            .map_err(|e| self.refused(&e))?;
         builder
             .bind_pipeline_compute(run.kernel.0.clone())
             .and_then(|b| b.bind_descriptor_sets(PipelineBindPoint::Compute, layout.clone(), 0, set))
-            .map_err(|e| self.error(e))?;
+            .map_err(|e| self.refused(&e))?;
         for (at, arg) in run.args.iter().enumerate() {
             builder
                 .push_constants(layout.clone(), 4 * at as u32, *arg)
-                .map_err(|e| self.error(e))?;
+                .map_err(|e| self.refused(&e))?;
         }
         // SAFETY: the bound ranges are as long as the shader's indices reach; `operators.rs` asserts it for each kernel.
-        unsafe { builder.dispatch(run.groups) }.map_err(|e| self.error(e))?;
+        unsafe { builder.dispatch(run.groups) }.map_err(|e| self.refused(&e))?;
         Ok(())
     }
 
@@ -352,11 +380,11 @@ impl Gpu {
     pub fn submit(&self, recording: &Recording) -> Result<(), Error> {
         sync::now(self.device.clone())
             .then_execute(self.queue.clone(), recording.0.clone())
-            .map_err(|e| self.error(e))?
+            .map_err(|e| self.refused(&e))?
             .then_signal_fence_and_flush()
-            .map_err(|e| self.error(e))?
+            .map_err(|e| self.refused(&e))?
             .wait(None)
-            .map_err(|e| self.error(e))
+            .map_err(|e| self.refused(&e))
     }
 
     /// Device time that steps take, in ticks; nothing where the queue has no timestamps.
@@ -369,23 +397,23 @@ impl Gpu {
         }
         let mut info = QueryPoolCreateInfo::query_type(QueryType::Timestamp);
         info.query_count = 2;
-        let pool = QueryPool::new(self.device.clone(), info).map_err(|e| self.error(e))?;
+        let pool = QueryPool::new(self.device.clone(), info).map_err(|e| self.refused(&e))?;
         let mut builder = self.builder(CommandBufferUsage::OneTimeSubmit)?;
         // SAFETY: the pool is new and no other command buffer knows it.
-        unsafe { builder.reset_query_pool(pool.clone(), 0..2) }.map_err(|e| self.error(e))?;
+        unsafe { builder.reset_query_pool(pool.clone(), 0..2) }.map_err(|e| self.refused(&e))?;
         // SAFETY: query 0 was reset just above.
         unsafe { builder.write_timestamp(pool.clone(), 0, PipelineStage::TopOfPipe) }
-            .map_err(|e| self.error(e))?;
+            .map_err(|e| self.refused(&e))?;
         for step in steps {
             self.add(&mut builder, step)?;
         }
         // SAFETY: query 1 was reset with query 0 and has not been written since.
         unsafe { builder.write_timestamp(pool.clone(), 1, PipelineStage::BottomOfPipe) }
-            .map_err(|e| self.error(e))?;
-        self.submit(&Recording(builder.build().map_err(|e| self.error(e))?))?;
+            .map_err(|e| self.refused(&e))?;
+        self.submit(&Recording(builder.build().map_err(|e| self.refused(&e))?))?;
         let mut ticks = [0_u64; 2];
         pool.get_results(0..2, &mut ticks, QueryResultFlags::WAIT)
-            .map_err(|e| self.error(e))?;
+            .map_err(|e| self.refused(&e))?;
         Ok(Some(ticks[1].wrapping_sub(ticks[0])))
     }
 }

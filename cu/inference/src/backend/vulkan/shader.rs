@@ -26,6 +26,14 @@ pub const KIND: u32 = 0x5747_0004;
 pub const WIDE: u32 = 0x5747_0005;
 /// 1 for layer norm.
 pub const LAYER: u32 = 0x5747_0006;
+/// Rows of a matrix in a tile of cooperative matrices.
+pub const TILE_ROWS: u32 = 0x5747_0007;
+/// Rows of activations in a tile.
+pub const TILE_TOKENS: u32 = 0x5747_0008;
+/// Columns of a tile.
+pub const STEP: u32 = 0x5747_0009;
+/// Bytes of a weight.
+pub const BYTES: u32 = 0x5747_000a;
 
 /// How a device's kernels are shaped. No choice changes a bit of any result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,6 +48,8 @@ pub struct Shape {
     pub subgroup: bool,
     /// Packed integer dot products; else multiplications of bytes.
     pub dot: bool,
+    /// Products of many rows by cooperative matrices, on devices that have them.
+    pub tiles: bool,
     /// Float arithmetic in integers.
     pub soft: bool,
     /// Workgroups that share a head's context, at most.
@@ -127,8 +137,8 @@ impl Shaders {
             "plain"
         };
         match kernel {
-            "select" | "control" => kernel.to_owned(),
-            "element" | "rotate" | "attend_end" => format!("{kernel}-{float}"),
+            "select" | "control" | "spread_weights" | "spread_tokens" | "multiply" => kernel.to_owned(),
+            "element" | "rotate" | "attend_end" | "finish" => format!("{kernel}-{float}"),
             "quantise" | "norm" | "store" => format!("{kernel}-{float}-{sums}"),
             _ => format!("{kernel}-{float}-{sums}-{dot}"),
         }
@@ -144,7 +154,12 @@ impl Shaders {
         if let Some(kernel) = made.get(&key) {
             return Ok(kernel.clone());
         }
-        let Shape { workgroup, lanes, .. } = self.shape;
+        let Shape { lanes, .. } = self.shape;
+        let workgroup = match kernel {
+            // Cooperative matrices belong to a whole subgroup.
+            "multiply" => self.stream.gpu.facts.subgroup,
+            _ => self.shape.workgroup,
+        };
         let name = self.name(kernel);
         let mut words = module(&name).ok_or_else(|| self.stream.gpu.error(format!("no module {name}")))?;
         let values = [values, &[(WORKGROUP, workgroup), (LANES, lanes)]].concat();
@@ -167,6 +182,9 @@ impl Shaders {
 
 #[cfg(test)]
 mod tests {
+    use vulkano::shader::reflect::entry_points;
+    use vulkano::shader::spirv::Spirv;
+
     use super::*;
 
     #[test]
@@ -179,13 +197,41 @@ mod tests {
         assert!(module("linear-hard-tree-dot").unwrap()[0] == 0x0723_0203 && module("nothing").is_none());
     }
 
+    /// It sets barriers by what it sees, and does not know what cooperative matrices load and store.
+    #[test]
+    fn vulkano_sees_which_buffers_a_kernel_reads_and_writes() {
+        for name in LIST.lines().map(|line| line.split(' ').next().unwrap()) {
+            let words = module(name).unwrap();
+            let (_, entry) = entry_points(&Spirv::new(&words).unwrap()).next().unwrap();
+            let mut written = 0;
+            for ((_, binding), found) in &entry.descriptor_binding_requirements {
+                let used = &found.descriptors[&Some(0)];
+                assert!(
+                    !used.memory_read.is_empty() || !used.memory_write.is_empty(),
+                    "{name}: {binding}"
+                );
+                written += usize::from(!used.memory_write.is_empty());
+            }
+            assert!(written > 0, "{name} writes nothing");
+        }
+    }
+
     #[test]
     fn every_mark_is_replaced() {
-        let mut words = module("linear-hard-tree-dot").unwrap();
-        let marks = [WORKGROUP, LANES, TOKENS, KIND, WIDE];
-        let open = |words: &[u32]| marks.iter().filter(|mark| words.contains(mark)).count();
-        assert_eq!(open(&words), marks.len());
-        patch(&mut words, &marks.map(|mark| (mark, 4)), 64);
-        assert_eq!(open(&words), 0);
+        for (name, marks) in [
+            (
+                "linear-hard-tree-dot",
+                &[WORKGROUP, LANES, TOKENS, KIND, WIDE][..],
+            ),
+            ("multiply", &[TILE_ROWS, TILE_TOKENS, STEP]),
+            ("finish-hard", &[WORKGROUP, TILE_ROWS, TILE_TOKENS, BYTES]),
+        ] {
+            let mut words = module(name).unwrap();
+            let open = |words: &[u32]| marks.iter().filter(|mark| words.contains(mark)).count();
+            assert_eq!(open(&words), marks.len(), "{name}");
+            let values: Vec<_> = marks.iter().map(|mark| (*mark, 4)).collect();
+            patch(&mut words, &values, 64);
+            assert_eq!(open(&words), 0, "{name}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Weight matrices on a device, in slabs that a binding can span, and the products with them.
 //!
-//! Not here: the arithmetic (`linear.wgsl`). Invariant: a slab's codes, multipliers, offsets and exponents are those of
+//! Not here: the arithmetic (`linear.wgsl`), products by tiles (`tiles.rs`). Invariant: a slab's codes, multipliers, offsets and exponents are those of
 //! the same rows, in the order that the definition stores them.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use crate::backend::vulkan::gpu::Words;
 use crate::backend::vulkan::operators::{Acts, Rows, Vector, wide};
 use crate::backend::vulkan::shader::{KIND, TOKENS};
 use crate::backend::vulkan::stream::{Kept, Stream, part};
+use crate::backend::vulkan::tiles::{TOKENS_MAX, Tiled};
 use crate::error::Error;
 use crate::weight::{self, BLOCK, Width};
 
@@ -22,21 +23,23 @@ const SLAB_ROWS: usize = 32768;
 #[derive(Debug)]
 pub struct Matrix {
     pub(super) rows: usize,
-    cols: usize,
-    width: Width,
-    offsets: bool,
-    slabs: Vec<Slab>,
+    pub(super) cols: usize,
+    pub(super) width: Width,
+    /// That a weight has, multiplier times code less offset.
+    pub(super) bytes: usize,
+    pub(super) offsets: bool,
+    pub(super) slabs: Vec<Slab>,
 }
 
 #[derive(Debug)]
-struct Slab {
-    first: usize,
-    rows: usize,
-    codes: Kept,
+pub(super) struct Slab {
+    pub(super) first: usize,
+    pub(super) rows: usize,
+    pub(super) codes: Kept,
     /// Multipliers, then offsets, two to a word; then exponents, one to a word.
-    scales: Kept,
-    offsets_at: usize,
-    exponents_at: usize,
+    pub(super) scales: Kept,
+    pub(super) offsets_at: usize,
+    pub(super) exponents_at: usize,
 }
 
 /// 16-bit numbers, two to a word.
@@ -61,6 +64,7 @@ impl Matrix {
             rows: w.rows,
             cols: w.cols,
             width: w.width,
+            bytes: if w.is_short() { 2 } else { 3 },
             offsets: !w.offsets.is_empty(),
             slabs: slabs.collect::<Result<_, _>>()?,
         })
@@ -95,11 +99,24 @@ impl Vulkan {
     pub(super) fn product(&self, w: &Matrix, x: &Acts, bias: Option<&Vector>) -> Rows {
         assert_eq!(w.cols, x.cols);
         let y = self.new_rows(x.rows, w.rows);
-        let most = self.rows_per_binding(w.rows.max(x.cols));
+        let tile = self.tile(x.rows);
+        let fit = self.rows_per_binding(w.rows.max(x.cols));
+        let most = if tile.is_some() { fit.min(TOKENS_MAX) } else { fit };
         for at in (0..x.rows).step_by(most) {
-            let tokens = most.min(x.rows - at);
-            for slab in &w.slabs {
-                self.slab_product(w, slab, x, bias, &y, [at, tokens]);
+            let tokens = [at, most.min(x.rows - at)];
+            match tile {
+                Some(tile) => self.tiled(&Tiled {
+                    w,
+                    x,
+                    bias,
+                    y: &y,
+                    tokens,
+                    tile,
+                }),
+                None => w
+                    .slabs
+                    .iter()
+                    .for_each(|slab| self.slab_product(w, slab, x, bias, &y, tokens)),
             }
         }
         y
@@ -156,7 +173,7 @@ impl Vulkan {
 
 impl Width {
     /// Bits of a code, as `linear.wgsl` names the width.
-    fn bits(self) -> u32 {
+    pub(super) fn bits(self) -> u32 {
         match self {
             Width::Eight => 8,
             Width::Six => 6,
