@@ -1,6 +1,6 @@
 //! Tokens per second of a decoder on the processor: prefill of 128, decode of 64, verification of 256.
 //!
-//! `speed FILE [threads=1] [profile=a16|a8] [level=vnni|avx2|scalar] [rounds=5] [what=prefill,decode,verify]` prints
+//! `speed FILE [threads=1] [profile=a16|a8] [level=scalar|avx2|vnni|amx|neon|dotprod] [rounds=5] [what=prefill,decode,verify]` prints
 //! one JSON line. With one thread the time is the thread's own, which a busy machine does not stretch; else the
 //! clock's. `bench/llama.py` runs it beside llama.cpp.
 use std::collections::BTreeMap;
@@ -129,12 +129,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     } else {
         Profile::A16
     };
-    let level = match () {
-        () if wish.is("level", "scalar") => Level::Scalar,
-        () if wish.is("level", "avx2") => Level::Avx2,
-        () if wish.is("level", "vnni") => Level::Vnni,
-        () => Level::best(),
-    };
+    let named = |level: &&Level| wish.is("level", &format!("{level:?}").to_lowercase());
+    let level = Level::ALL.iter().find(named).copied().unwrap_or(Level::best());
     let bytes = std::fs::read(&file)?;
     let start = Spent::start(threads);
     let decoder = Decoder::load(Host::new(level, threads), &Gguf::parse(&bytes)?, profile, 2048)?;

@@ -4,6 +4,8 @@
 //! the operators mean (`cpu.rs`, `spec/inference.md`). Invariant: for equal inputs every backend gives equal bits, so
 //! nothing on this side can tell which one is behind the seam.
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
 pub mod conformance;
 pub mod cpu;
 mod crew;

@@ -13,11 +13,11 @@ const WIDTHS: [Width; 4] = [Width::Eight, Width::Six, Width::Five, Width::Four];
 
 /// The levels this processor has, beyond the definition, with one thread and with three.
 fn hosts() -> Vec<Host> {
-    let levels = [Level::Avx2, Level::Vnni, Level::Amx]
-        .into_iter()
-        .filter(|level| *level <= Level::best());
+    let levels = Level::ALL
+        .iter()
+        .filter(|level| **level > Level::Scalar && **level <= Level::best());
     levels
-        .flat_map(|level| [Host::new(level, 1), Host::new(level, 3)])
+        .flat_map(|level| [Host::new(*level, 1), Host::new(*level, 3)])
         .chain([Host::new(Level::Scalar, 2)])
         .collect()
 }

@@ -116,7 +116,7 @@ fn speed<B: Backend>(backend: B) -> Result<String, Error> {
 /// Every level of vector units, with one thread and with three, and the definition on two threads.
 fn processor(asked: &Asked, text: &mut String) -> Result<Tally, Error> {
     let mut all = Tally::default();
-    let levels = Level::ALL.into_iter().filter(|level| *level <= Level::best());
+    let levels = Level::ALL.iter().copied().filter(|level| *level <= Level::best());
     for level in levels {
         let (mut tally, start) = (Tally::default(), Instant::now());
         let threads: &[usize] = if level == Level::Scalar { &[2] } else { &[1, 3] };

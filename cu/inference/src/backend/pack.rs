@@ -25,8 +25,8 @@ pub struct Packed {
     pub cols: usize,
     /// Width of the codes.
     pub width: Width,
-    /// Tile by tile, block by block: 8 lines of bytes (code + 128), or 4 of nibbles (code + 8; the first four groups
-    /// of four columns low, the others high). Byte 4 r + i of a line is column i of its group in row r.
+    /// Tile by tile, block by block: 8 lines of bytes, or 4 of nibbles (the first four groups of four columns low, the
+    /// others high), both above the codes by [`bias`]. Byte 4 r + i of a line is column i of its group in row r.
     pub codes: Held<Line>,
     /// Tile by tile, block by block: a multiplier per row; for width 6 those of all first halves, then of the second.
     pub multipliers: Held<[i16; TILE]>,
@@ -122,9 +122,48 @@ impl Packing<'_> {
     }
 }
 
-/// What a stored code is above the code.
+/// What a stored code is above the code: x86-64 multiplies bytes without a sign by signed ones, others signed ones alone.
 const fn bias(width: Width) -> i32 {
-    if matches!(width, Width::Four) { 8 } else { 128 }
+    match width {
+        Width::Four => 8,
+        _ if cfg!(target_arch = "x86_64") => 128,
+        _ => 0,
+    }
+}
+
+/// The stored codes of a matrix, as constants of a kernel.
+pub trait Codes {
+    /// Lines of a block.
+    const LINES: usize;
+    /// Runs of a block that have a multiplier of their own.
+    const RUNS: usize;
+    /// Which start of a mark is that of the first run.
+    const START: usize;
+}
+
+/// Widths 8 and 5: a byte each.
+pub enum Byte {}
+/// Width 6: a byte each, two multipliers a block.
+pub enum Six {}
+/// Width 4: a nibble each.
+pub enum Four {}
+
+impl Codes for Byte {
+    const LINES: usize = 8;
+    const RUNS: usize = 1;
+    const START: usize = 0;
+}
+
+impl Codes for Six {
+    const LINES: usize = 8;
+    const RUNS: usize = 2;
+    const START: usize = 2;
+}
+
+impl Codes for Four {
+    const LINES: usize = 4;
+    const RUNS: usize = 1;
+    const START: usize = 1;
 }
 
 /// Lines that a block of a tile takes.
@@ -350,18 +389,23 @@ impl Filling<'_> {
 
     /// Sets a group's lanes of the `at`-th token of such a tile.
     #[inline(always)]
-    pub fn few<const N: usize>(
-        &self,
-        (first, tokens): (usize, usize),
-        at: usize,
-        group: usize,
-        lanes: [i32; N],
-    ) {
+    fn few<const N: usize>(&self, (first, tokens): (usize, usize), at: usize, group: usize, lanes: [i32; N]) {
         let groups = self.cols / 4;
         let place = N * (first * groups + group * tokens + at);
         assert!(place + N <= self.lengths[1] * LINE_LANES);
         // SAFETY: inside the vector, and this token's alone.
         unsafe { self.codes.add(place).cast::<[i32; N]>().write(lanes) };
+    }
+
+    /// Sets the lanes of a block of the `at`-th token of such a tile.
+    #[inline(always)]
+    pub fn block(&self, tile: (usize, usize), at: usize, block: usize, [high, low]: [[i32; 8]; 2]) {
+        for g in 0..8 {
+            match self.profile {
+                Profile::A16 => self.few(tile, at, 8 * block + g, [high[g], low[g]]),
+                Profile::A8 => self.few(tile, at, 8 * block + g, [low[g]]),
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The definition's operators compiled for the vector units that a processor turns out to have.
 //!
-//! Not here: what the operators mean (`cpu.rs`), dot products by hand (`x86.rs`). Invariant: a level is used only where
-//! the processor has its instructions, and no level differs from the definition in a bit.
+//! Not here: what the operators mean (`cpu.rs`), dot products by hand (`x86.rs`, `arm.rs`). Invariant: a level is used
+//! only where the processor has its instructions, and no level differs from the definition in a bit.
 #![allow(
     unsafe_code,
     reason = "vector instructions are called after the processor was asked whether it has them"
@@ -12,8 +12,12 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use crate::Profile;
+#[cfg(target_arch = "aarch64")]
+use crate::backend::arm;
 use crate::backend::cpu;
-use crate::backend::pack::{Filling, Lanes, Packed, TILE, few_tokens};
+#[cfg(target_arch = "x86_64")]
+use crate::backend::pack::few_tokens;
+use crate::backend::pack::{Filling, Lanes, Packed, TILE};
 use crate::backend::rows::{Acts, Rows};
 #[cfg(target_arch = "x86_64")]
 use crate::backend::x86;
@@ -23,22 +27,43 @@ use crate::rope::Pairs;
 #[cfg(target_arch = "x86_64")]
 use crate::weight::BLOCK;
 
-/// Instructions that may be used.
+/// Instructions that may be used: of the architecture that this was compiled for, each level with those of the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// What every processor has: the definition as it stands.
     Scalar,
     /// AVX2.
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AVX-512 with VNNI.
+    #[cfg(target_arch = "x86_64")]
     Vnni,
     /// The same with AMX for many tokens at once.
+    #[cfg(target_arch = "x86_64")]
     Amx,
+    /// NEON, which every processor of 64 bits has.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// The same with dot products of bytes.
+    #[cfg(target_arch = "aarch64")]
+    Dotprod,
 }
 
 impl Level {
     /// All levels, plainest first.
-    pub const ALL: [Level; 4] = [Level::Scalar, Level::Avx2, Level::Vnni, Level::Amx];
+    pub const ALL: &[Level] = &[
+        Level::Scalar,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2,
+        #[cfg(target_arch = "x86_64")]
+        Level::Vnni,
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx,
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon,
+        #[cfg(target_arch = "aarch64")]
+        Level::Dotprod,
+    ];
 
     /// The best this processor has.
     #[cfg(target_arch = "x86_64")]
@@ -58,19 +83,44 @@ impl Level {
     }
 
     /// The best this processor has.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    pub fn best() -> Level {
+        match std::arch::is_aarch64_feature_detected!("dotprod") {
+            // Codes are read as the bytes that lie in memory, lowest first.
+            _ if cfg!(target_endian = "big") => Level::Scalar,
+            true => Level::Dotprod,
+            false => Level::Neon,
+        }
+    }
+
+    /// The best this processor has.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub fn best() -> Level {
         Level::Scalar
     }
 
     /// Whether activations are laid out in lanes.
     fn has_lanes(self) -> bool {
-        self >= Level::Vnni
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Vnni | Level::Amx => true,
+            #[cfg(target_arch = "aarch64")]
+            Level::Dotprod => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a matrix unit multiplies tiles of sixteen tokens.
+    fn has_unit(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Level::Amx;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
 }
 
-/// Compiles a function of the definition once per level. The level was checked when it was made: `Host` takes none
-/// above [`Level::best`].
+/// Compiles a function of the definition once per level whose instructions not every processor of its architecture has.
+/// The level was checked when it was made: `Host` takes none above [`Level::best`].
 macro_rules! levels {
     ($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? { $body:expr }) => {
         $(#[$doc])*
@@ -218,33 +268,36 @@ pub fn soft_cap(level: Level, x: &mut [f32], cap: f32) {
 
 /// [`cpu::activate`].
 pub fn activate(level: Level, f: Activation, x: &mut [f32]) {
-    if !by_hand(level, f, x, None) {
-        activate_any(level, f, x);
+    #[cfg(target_arch = "x86_64")]
+    if by_hand(level, f, x, None) {
+        return;
     }
+    activate_any(level, f, x);
 }
 
 /// [`cpu::gate`].
 pub fn gate(level: Level, f: Activation, x: &mut [f32], up: &[f32]) {
-    if !by_hand(level, f, x, Some(up)) {
-        gate_any(level, f, x, up);
+    #[cfg(target_arch = "x86_64")]
+    if by_hand(level, f, x, Some(up)) {
+        return;
     }
+    gate_any(level, f, x, up);
 }
 
 /// Functions of AVX-512 written by hand; false where there is none.
+#[cfg(target_arch = "x86_64")]
 fn by_hand(level: Level, f: Activation, x: &mut [f32], up: Option<&[f32]>) -> bool {
-    match (level, f) {
-        // SAFETY: the level was checked when it was made.
-        #[cfg(target_arch = "x86_64")]
-        (Level::Vnni | Level::Amx, Activation::Silu) => unsafe { x86::math::silu_all(x, up) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        (Level::Vnni | Level::Amx, Activation::GeluErf) => unsafe { x86::math::gelu_erf_all(x, up) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        (Level::Vnni | Level::Amx, Activation::GeluTanh) => unsafe { x86::math::gelu_tanh_all(x, up) },
-        _ => return false,
+    if level < Level::Vnni {
+        return false;
     }
-    #[allow(unreachable_code, reason = "other processors have no arm above")]
+    match f {
+        // SAFETY: the level was checked when it was made.
+        Activation::Silu => unsafe { x86::math::silu_all(x, up) },
+        // SAFETY: as above.
+        Activation::GeluErf => unsafe { x86::math::gelu_erf_all(x, up) },
+        // SAFETY: as above.
+        Activation::GeluTanh => unsafe { x86::math::gelu_tanh_all(x, up) },
+    }
     true
 }
 
@@ -273,7 +326,7 @@ pub fn quantise(level: Level, x: &Rows, profile: Profile, share: &impl Share) ->
     if !level.has_lanes() {
         return Acts::Plain(quantise_plain(level, &x.values, x.cols, profile));
     }
-    let mut lanes = Lanes::new(x.values.len() / x.cols, x.cols, profile, level == Level::Amx);
+    let mut lanes = Lanes::new(x.values.len() / x.cols, x.cols, profile, level.has_unit());
     let filling = lanes.filling();
     share.split(filling.tokens, &|tokens| fill(level, &x.values, tokens, &filling));
     // SAFETY: ranges make up all tokens, and `fill` sets all blocks of each.
@@ -289,7 +342,12 @@ fn fill(level: Level, x: &[f32], tokens: Range<usize>, filling: &Filling<'_>) {
     unsafe {
         x86::element::quantise(x, tokens, filling)
     };
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the level is above Scalar.
+    unsafe {
+        arm::element::quantise(x, tokens, filling)
+    };
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     unreachable!("no level with lanes: {tokens:?} {} {}", x.len(), filling.cols);
 }
 
@@ -342,8 +400,26 @@ impl Grid<'_> {
         unsafe { std::slice::from_raw_parts_mut(self.place(row, from, count), count) }
     }
 
+    /// Sets up to four outputs of a row.
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon")]
+    #[inline]
+    pub fn put(&self, row: usize, from: usize, count: usize, values: std::arch::aarch64::float32x4_t) {
+        let place = self.place(row, from, count);
+        if count == 4 {
+            // SAFETY: `place` has checked the range.
+            return unsafe { std::arch::aarch64::vst1q_f32(place, values) };
+        }
+        let mut all = [0.0; 4];
+        // SAFETY: four writable numbers, of which `place` has checked a range for the first.
+        unsafe {
+            std::arch::aarch64::vst1q_f32(all.as_mut_ptr(), values);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), place, count);
+        }
+    }
+
     /// Sets some outputs of a row.
-    fn set(&self, row: usize, from: usize, values: &[f32]) {
+    pub fn set(&self, row: usize, from: usize, values: &[f32]) {
         let place = self.place(row, from, values.len());
         // SAFETY: `place` has checked the range.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), place, values.len()) };
@@ -416,7 +492,7 @@ impl Group<'_> {
     }
 
     /// Where in a row the `at`th head of the key head's begins.
-    fn column(&self, at: usize) -> usize {
+    pub fn column(&self, at: usize) -> usize {
         (self.head * self.heads_per_key() + at) * self.heads.dim
     }
 
@@ -443,6 +519,14 @@ impl Group<'_> {
         {
             // SAFETY: the level was checked when it was made.
             return unsafe { x86::attend::attend(self, out) };
+        }
+        #[cfg(target_arch = "aarch64")]
+        if level >= Level::Neon
+            && self.heads.dim.is_multiple_of(arm::attend::PART)
+            && self.places.iter().all(|place| place.from < place.to)
+        {
+            // SAFETY: the level was checked when it was made.
+            return unsafe { arm::attend::attend(self, level, out) };
         }
         self.one_by_one(level, out);
     }
@@ -649,6 +733,12 @@ fn part_of(level: Level, w: &Packed, x: &Acts, bias: Option<&[f32]>, tiles: Rang
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         (Level::Avx2, Acts::Plain(x)) => tiles.for_each(|tile| unsafe { avx2(w, x, bias, tile, y) }),
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        (Level::Dotprod, Acts::Lanes(x)) => unsafe { arm::dot::product(w, x, bias, tiles, y) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        (Level::Neon, Acts::Plain(x)) => unsafe { arm::neon::product(w, x, bias, tiles, y) },
         _ => unreachable!(
             "no tiles: {level:?}, {} rows from {tiles:?} of {bias:?}, {}",
             w.rows, y.rows

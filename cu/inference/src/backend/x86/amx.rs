@@ -15,8 +15,8 @@ use std::arch::x86_64::*;
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::vnni::{Codes, groups, line, widen};
-use crate::backend::pack::{Line, Packed, STEP, TILE};
+use super::vnni::{groups, line, widen};
+use crate::backend::pack::{Codes, Line, Packed, STEP, TILE};
 
 /// Whether the processor has the unit and the system lends it to this process, which it is asked for once.
 pub fn lent() -> bool {

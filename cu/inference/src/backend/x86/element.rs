@@ -205,17 +205,6 @@ fn few_token(x: &[f32], token: usize, tile: (usize, usize), out: &Filling<'_>) {
             _mm512_reduce_add_epi32(codes[1]),
         ];
         out.mark(tile, token - tile.0, b, Mark::new(halves, shift));
-        put(bytes(codes), tile, token - tile.0, b, out);
-    }
-}
-
-/// Puts a block's codes where a tile of a few tokens has them.
-#[inline(always)]
-fn put([high, low]: [[i32; 8]; 2], tile: (usize, usize), at: usize, b: usize, out: &Filling<'_>) {
-    for g in 0..8 {
-        match out.profile {
-            Profile::A16 => out.few(tile, at, 8 * b + g, [high[g], low[g]]),
-            Profile::A8 => out.few(tile, at, 8 * b + g, [low[g]]),
-        }
+        out.block(tile, token - tile.0, b, bytes(codes));
     }
 }

@@ -12,46 +12,11 @@ use std::ops::Range;
 use super::amx;
 use super::element::Ending;
 use crate::Profile;
-use crate::backend::pack::{Lanes, Line, Packed, TILE};
+use crate::backend::pack::{Byte, Codes, Four, Lanes, Line, Packed, Six, TILE};
 use crate::backend::vector::Grid;
 
 /// How far ahead lines are asked for: 8 KiB.
 const AHEAD: usize = 128;
-
-/// The stored codes of a matrix, as constants of a kernel.
-pub trait Codes {
-    /// Lines of a block.
-    const LINES: usize;
-    /// Runs of a block that have a multiplier of their own.
-    const RUNS: usize;
-    /// Which start of a mark is that of the first run.
-    const START: usize;
-}
-
-/// Widths 8 and 5: a byte each, plus 128.
-pub enum Byte {}
-/// Width 6: a byte each, plus 128, two multipliers a block.
-pub enum Six {}
-/// Width 4: a nibble each, plus 8.
-pub enum Four {}
-
-impl Codes for Byte {
-    const LINES: usize = 8;
-    const RUNS: usize = 1;
-    const START: usize = 0;
-}
-
-impl Codes for Six {
-    const LINES: usize = 8;
-    const RUNS: usize = 2;
-    const START: usize = 2;
-}
-
-impl Codes for Four {
-    const LINES: usize = 4;
-    const RUNS: usize = 1;
-    const START: usize = 1;
-}
 
 /// The sums of a tile of sixteen matrix rows: per token those of the even rows, and of the odd ones, 64 bits each.
 type Sums<const N: usize> = [[__m512i; 2]; N];
