@@ -95,8 +95,10 @@ def write(folder, family, case, kind):
 
     def matrix(name, rows, cols, size=0.8):
         values = (random.standard_normal((rows, cols)) * (size / np.sqrt(cols))).astype(np.float32)
-        packed, unpacked = pack(values, kind, random)
-        files[0].add_tensor(name, packed, raw_dtype=gguf.GGMLQuantizationType[kind])
+        # Files that people share have several formats in one.
+        own = FORMATS[sum(name.encode()) % len(FORMATS)] if kind == "mixed" else kind
+        packed, unpacked = pack(values, own, random)
+        files[0].add_tensor(name, packed, raw_dtype=gguf.GGMLQuantizationType[own])
         files[1].add_tensor(name, unpacked)
 
     def vector(name, length, middle=1.0, size=0.2):
@@ -163,7 +165,7 @@ if __name__ == "__main__":
         if sys.argv[2:] and family not in sys.argv[2:]:
             continue
         for number, (what, case) in enumerate(cases.items()):
-            for kind in FORMATS if number == 0 else ["Q8_0"]:
+            for kind in [*FORMATS, "mixed"] if number == 0 else ["Q8_0"]:
                 paths = write(folder, family, case, kind)
                 found = error(paths)
                 worst = max(worst, found)
