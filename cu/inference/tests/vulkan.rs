@@ -10,7 +10,7 @@ mod device;
 use device::{present, shaped};
 use inference::backend::vulkan::shader::Shape;
 use inference::backend::vulkan::{Vulkan, gpu};
-use inference::backend::{Backend, Host, conformance};
+use inference::backend::{Backend, Batch, CacheShape, Heads, Host, Place, conformance};
 use inference::weight::{Matrix, Width};
 use inference::{Error, Profile};
 
@@ -197,6 +197,58 @@ fn a_form_that_fails_gives_way_to_a_plainer_one() {
         let wrong = shaped(|shape| (shape.workgroup, shape.lanes, shape.subgroup) = (4, 4, true));
         let device = wrong.proved(0).unwrap();
         assert!(!device.shape().subgroup && !device.shape().soft);
+    }
+}
+
+/// Attention over what was stored, after so many steps that nobody has read yet and before uploads of other things.
+fn attended<B: Backend>(backend: &B, steps: usize) -> Vec<f32> {
+    let shape = CacheShape {
+        layers: 1,
+        heads: 1,
+        dim: 32,
+        pages: 8,
+    };
+    let mut cache = backend.cache(shape).unwrap();
+    let numbers = |from: usize| (0..3 * 32).map(|i| ((i * 37 + from) % 19) as f32 - 9.0).collect();
+    let [q, k, v] = [1, 5, 11].map(|from| backend.rows(32, numbers(from)));
+    let place = |position| Place {
+        sequence: 0,
+        position,
+        from: 0,
+        to: position + 1,
+    };
+    // The page is the last one: any other word in its place is another page.
+    let batch = Batch {
+        places: (0..3).map(place).collect(),
+        tables: vec![vec![7]],
+    };
+    let (mut x, one) = (backend.rows(1, vec![0.0]), backend.rows(1, vec![1.0]));
+    (0..steps).for_each(|_| backend.add(&mut x, &one));
+    let heads = Heads {
+        query: 1,
+        kv: 1,
+        dim: 32,
+        scale: 0.1,
+        cap: 0.0,
+        profile: Profile::A16,
+    };
+    let spoil = || drop(backend.rows(1, vec![0.0; 1000]));
+    backend.store(&mut cache, 0, &k, &v, &batch);
+    spoil();
+    let seen = backend.attend(&q, &cache, 0, &heads, &batch);
+    spoil();
+    backend.take(seen).unwrap()
+}
+
+/// A list that grows too long is run between two operators, never between two steps of one that share what was uploaded.
+#[test]
+fn a_long_list_of_steps_gives_the_same_bits() {
+    if !present() {
+        return;
+    }
+    let (device, expected) = (shaped(|_| {}), attended(&Host::scalar(), 0));
+    for missing in 0..14 {
+        assert_eq!(attended(&device, 8192 - missing), expected, "{missing}");
     }
 }
 

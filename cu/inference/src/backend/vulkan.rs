@@ -156,10 +156,15 @@ impl Vulkan {
         [groups.clamp(1, 16384) as u32, 1, 1]
     }
 
-    /// Rows of so many words that one binding holds, in multiples whose ends are aligned.
-    fn rows_per_binding(&self, words: usize) -> usize {
+    /// Rows of so many words that one binding holds, in multiples whose ends are aligned: none where that is too much.
+    fn rows_bound(&self, words: usize) -> usize {
         let most = self.facts().binding_bytes.min(1 << 31) as usize / 4;
-        let rows = most / words / arena::ALIGN * arena::ALIGN;
+        most / words / arena::ALIGN * arena::ALIGN
+    }
+
+    /// As [`Vulkan::rows_bound`], of rows that were admitted when the model was loaded.
+    fn rows_per_binding(&self, words: usize) -> usize {
+        let rows = self.rows_bound(words);
         assert!(
             rows > 0,
             "a row of {words} words is beyond this device's bindings"

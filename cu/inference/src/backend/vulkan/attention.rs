@@ -33,17 +33,19 @@ impl Cache {
     /// An empty cache.
     ///
     /// # Errors
-    /// A layer beyond one binding, no room, or the device failed.
+    /// A layer beyond one binding of this device, no room, or the device failed.
     pub fn new(stream: &Arc<Stream>, shape: CacheShape) -> Result<Cache, Error> {
         let vectors = shape.pages * shape.heads * PAGE;
         let words = vectors * shape.dim.div_ceil(4);
         let limit = stream.gpu.facts.binding_bytes;
         if words as u64 * 4 > limit || shape.dim > DIM_MAX {
-            return Err(Error::Limit {
-                what: "bytes of keys in a layer on this device",
-                actual: words as u64 * 4,
-                limit,
-            });
+            // Of the device, not of the model: another answers.
+            return Err(stream.gpu.error(format!(
+                "a layer's keys are {} bytes in heads of {}, it binds {limit} and heads of {DIM_MAX}; fewer positions, \
+                 or the CPU",
+                words as u64 * 4,
+                shape.dim
+            )));
         }
         let layer = |_| {
             Ok(Layer {

@@ -120,6 +120,11 @@ impl Backend for Vulkan {
     }
 
     fn matrix(&self, matrix: &weight::Matrix) -> Result<Matrix, Error> {
+        let widest = matrix.rows.max(matrix.cols);
+        if self.rows_bound(widest) == 0 {
+            let why = format!("rows of {widest} numbers are beyond its bindings; ask the CPU");
+            return Err(self.stream.gpu.error(why));
+        }
         Matrix::new(&self.stream, matrix)
     }
 

@@ -17,7 +17,7 @@ const CHUNK_WORDS: usize = 1 << 24;
 const UPLOAD_WORDS: usize = 1 << 20;
 /// Words of upload memory that one list may use before it is run.
 const UPLOAD_WORDS_MAX: usize = 1 << 24;
-/// Steps that may be gathered before they are run.
+/// Steps that may be gathered before what is uploaded next runs them.
 const STEPS_MAX: usize = 8192;
 /// Lists kept recorded.
 const RECORDINGS_MAX: usize = 64;
@@ -132,15 +132,15 @@ impl Stream {
         if state.lost.is_none() {
             state.steps.push(step);
         }
-        if state.steps.len() >= STEPS_MAX {
-            state.flush(&self.gpu);
-        }
     }
 
-    /// Words for the steps that follow, until the next run. After a failure, any words.
+    /// Words for the steps that follow, until the next upload. After a failure, any words.
+    ///
+    /// A list that is long enough is run here and nowhere in between: then no step is still to come that reads words
+    /// handed out before, and their memory is free.
     pub fn upload(&self, values: &mut dyn ExactSizeIterator<Item = u32>) -> Words {
         let mut state = self.state();
-        if state.upload.used + values.len() > UPLOAD_WORDS_MAX {
+        if state.steps.len() >= STEPS_MAX || state.upload.used + values.len() > UPLOAD_WORDS_MAX {
             state.flush(&self.gpu);
         }
         match state.upload.put(&self.gpu, values) {
