@@ -360,10 +360,12 @@ fn fixed(v: f32) -> i64 {
     i64::from((v.clamp(-4096.0, 4096.0) * 262_144.0 + 0.5).floor() as i32)
 }
 
-/// A vector of length one in the direction of integers, which are brought to 22 bits first.
+/// A vector of length one in the direction of integers, which are brought to 22 bits first; to 21 where they are so many
+/// that the sum of their squares would not fit.
 fn unit(sums: &[i64]) -> Vec<f32> {
     let most = sums.iter().map(|s| s.unsigned_abs()).max().unwrap_or(0);
-    let up = 22 - (64 - most.leading_zeros() as i32);
+    let bits = if sums.len() > 1 << 14 { 21 } else { 22 };
+    let up = bits - (64 - most.leading_zeros() as i32);
     let numbers: Vec<i64> = sums
         .iter()
         .map(|s| if up < 0 { s >> -up } else { s << up })

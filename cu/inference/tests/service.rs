@@ -724,6 +724,49 @@ fn texts_of_many_askers_are_encoded_together() {
     ));
 }
 
+/// A tokenizer may know more words than the weights do: whoever writes one is refused, and nobody else.
+#[test]
+fn a_text_that_the_weights_have_no_row_for_is_refused_alone() {
+    let (config_json, weights) = forge::bert(64, 96, PIECES.len() - 1, 9);
+    let packed = pack(&weights, &config_json, tokenizer().as_bytes(), Pooling::Mean, 64).unwrap();
+    let shelf = Shelf {
+        files: vec![("bert", packed)],
+        ..Shelf::default()
+    };
+    let service = Service::open(config(), Arc::new(shelf));
+    let ask = |text: &str| {
+        service.embed(&Embed {
+            model: model("bert"),
+            texts: vec![text.to_owned()],
+            gas_max: None,
+            asker: text.to_owned(),
+        })
+    };
+    let (good, bad) = ("a", PIECES[PIECES.len() - 1].trim_start_matches('\u{2581}'));
+    let alone = ask(good).unwrap();
+    thread::scope(|scope| {
+        for n in 0..40 {
+            let alone = &alone;
+            scope.spawn(move || match n % 2 {
+                0 => assert_eq!(ask(good).unwrap().vectors, alone.vectors),
+                _ => {
+                    let refusal = ask(&format!("a{bad}")).unwrap_err();
+                    assert!(
+                        matches!(
+                            &refusal,
+                            Refusal::Certain(Certain {
+                                code: Code::Invalid,
+                                ..
+                            })
+                        ),
+                        "{refusal:?}"
+                    );
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn a_decoder_gives_vectors_among_its_answers() {
     let service = service(Config {

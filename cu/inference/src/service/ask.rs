@@ -377,6 +377,11 @@ impl Refusal {
         Refusal::Unavailable(Unavailable::Busy(why.to_string()))
     }
 
+    /// What went wrong while asks were evaluated together: never a fact of one of them, those were checked before.
+    pub fn evaluation(error: &Error) -> Refusal {
+        Refusal::Unavailable(Unavailable::Device(error.to_string()))
+    }
+
     /// A refusal for now: beyond what this node gives.
     pub fn room(why: impl fmt::Display) -> Refusal {
         Refusal::Unavailable(Unavailable::Room(why.to_string()))

@@ -220,7 +220,7 @@ impl Decoding {
         match self.engine.step(&mut parts) {
             Ok(logits) => self.finish(inbox, &plan, logits),
             Err(error @ Error::Device { .. }) => return self.start_over(error),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Refusal::evaluation(&error)),
         }
         Ok(())
     }
@@ -238,7 +238,7 @@ impl Decoding {
         let event = match self.engine.vector(&self.batch[at].tokens) {
             Ok(vector) => Event::Vector(vector),
             Err(error @ Error::Device { .. }) => return self.start_over(error),
-            Err(error) => Event::Refused(error.into()),
+            Err(error) => Event::Refused(Refusal::evaluation(&error)),
         };
         let job = self.batch.remove(at);
         let mut state = inbox.lock();

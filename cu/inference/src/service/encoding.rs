@@ -76,10 +76,11 @@ impl Encoding {
                 let reload = self.reload.take().ok_or(error)?;
                 self.encoder = reload()?;
                 self.status.renamed(self.encoder.device(), 0);
-                self.encoder.embed(&texts)?
+                self.encoder.embed(&texts)
             }
-            other => other?,
+            other => other,
         };
+        let vectors = vectors.map_err(|error| Refusal::evaluation(&error))?;
         let mut vectors = vectors.into_iter();
         for (job, count) in jobs {
             job.vectors.extend(vectors.by_ref().take(*count));

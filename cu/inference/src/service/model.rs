@@ -108,16 +108,21 @@ impl Card {
             Prompt::Text(text) => self.vocabulary()?.encode(text)?,
             Prompt::Chat(turns) => self.template()?.encode(self.vocabulary()?, turns)?,
         };
-        let bad = tokens
-            .iter()
-            .find(|token| u64::from(**token) >= self.facts.vocabulary);
-        match (tokens.is_empty(), bad) {
-            (true, _) => Err(Refusal::certain(Code::Invalid, "the prompt has no token")),
-            (_, Some(token)) => {
+        match tokens.is_empty() {
+            true => Err(Refusal::certain(Code::Invalid, "the prompt has no token")),
+            false => self.known(&tokens).map(|()| tokens),
+        }
+    }
+
+    /// Refuses tokens that the model has no row for, though its tokenizer may.
+    fn known(&self, tokens: &[u32]) -> Result<(), Refusal> {
+        let unknown = |token: &&u32| u64::from(**token) >= self.facts.vocabulary;
+        match tokens.iter().find(unknown) {
+            None => Ok(()),
+            Some(token) => {
                 let why = format!("token {token} of a vocabulary of {}", self.facts.vocabulary);
                 Err(Refusal::certain(Code::Invalid, why))
             }
-            _ => Ok(tokens),
         }
     }
 
@@ -305,18 +310,17 @@ impl Model {
         })
     }
 
-    /// The tokens of a text that a vector is wanted of.
+    /// The tokens of a text that a vector is wanted of. All that could be wrong with it is found here, before it shares
+    /// a pass with texts of others.
     fn whole_text(&self, text: &str) -> Result<Vec<u32>, Refusal> {
-        match &self.kind {
+        let tokens = match &self.kind {
             Kind::Encoder {
                 tokenizer, length, ..
-            } => Ok(tokenizer.encode_whole(text, *length)?),
-            Kind::Decoder(_) => {
-                let tokens = self.card.vocabulary()?.encode(text)?;
-                self.card.within(tokens.len())?;
-                Ok(tokens)
-            }
-        }
+            } => tokenizer.encode_whole(text, *length)?,
+            Kind::Decoder(_) => self.card.vocabulary()?.encode(text)?,
+        };
+        self.card.within(tokens.len())?;
+        self.card.known(&tokens).map(|()| tokens)
     }
 
     fn vectors(&self, texts: Vec<Vec<u32>>, asker: &str) -> Result<Vec<Vec<f32>>, Refusal> {
