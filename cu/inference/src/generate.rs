@@ -245,7 +245,10 @@ impl Receipt {
     }
 
     fn settings(&self) -> Result<Settings, Error> {
-        let seed = blake3::Hash::from_hex(&self.seed).map_err(|_| wrong("seed", "is no hash"))?;
+        // One spelling only: the head is of the text.
+        let seed = blake3::Hash::from_hex(&self.seed).ok();
+        let seed = seed.filter(|seed| seed.to_hex().as_str() == self.seed);
+        let seed = seed.ok_or_else(|| wrong("seed", "is no hash in lower-case hexadecimal"))?;
         let settings = Settings {
             temperature: f32::from_bits(self.temperature_bits),
             top_k: self.top_k,
@@ -438,9 +441,14 @@ fn head(engine: &dyn Decode, model: &blake3::Hash, receipt: &Receipt) -> Result<
         ),
         (!receipt.prompt.is_empty(), "prompt", "is empty"),
         (
-            (1..=TOKENS_MAX).contains(&receipt.tokens.len()),
+            (1..=TOKENS_MAX).contains(&receipt.tokens_max),
+            "tokens_max",
+            "is none, or too many",
+        ),
+        (
+            (1..=receipt.tokens_max).contains(&receipt.tokens.len()),
             "tokens",
-            "are none, or too many",
+            "are none, or more than were asked for",
         ),
         (
             receipt.chain.len() == receipt.tokens.len(),

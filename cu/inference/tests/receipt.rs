@@ -7,8 +7,8 @@ mod support;
 use inference::Profile;
 use inference::backend::{Host, Level};
 use inference::decoder::Decoder;
-use inference::engine::Engine;
-use inference::generate::{Finish, Receipt, Request, generate, verify};
+use inference::engine::{Engine, Sequence, Wanted};
+use inference::generate::{Decode, Finish, Receipt, Request, generate, verify};
 use inference::gguf::Gguf;
 use inference::sample::Settings;
 use support::Random;
@@ -24,7 +24,7 @@ fn request(temperature: f32, stops: Vec<u32>) -> Request {
         temperature,
         top_k: 40,
         top_p: 0.95,
-        seed: [9; 32],
+        seed: [0xa9; 32],
     };
     Request {
         prompt: vec![1, 70, 80, 90],
@@ -67,6 +67,74 @@ fn a_stop_ends_an_answer() {
         (Finish::Stop, &whole.tokens[..=first])
     );
     verify(&mut engine, &blake3::hash(b"model"), &receipt).unwrap();
+}
+
+/// Writes head and links anew for what a receipt says now, as a forger would who has the model.
+fn relink(engine: &mut Engine<Host>, receipt: &mut Receipt) {
+    let hash = |parts: &[&[u8]]| {
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(part);
+        }
+        hasher.finalize()
+    };
+    let mut asked = vec![];
+    for text in [&receipt.format, &receipt.profile, &receipt.model, &receipt.seed] {
+        asked.extend((text.len() as u64).to_le_bytes());
+        asked.extend(text.bytes());
+    }
+    for list in [&receipt.prompt, &receipt.stops] {
+        asked.extend((list.len() as u64).to_le_bytes());
+        asked.extend(list.iter().flat_map(|token| token.to_le_bytes()));
+    }
+    let bits = [receipt.temperature_bits, receipt.top_k, receipt.top_p_bits];
+    asked.extend(bits.iter().flat_map(|bits| bits.to_le_bytes()));
+    asked.extend((receipt.tokens_max as u64).to_le_bytes());
+    let mut before = hash(&[&asked]);
+    receipt.head = before.to_string();
+    let (mut sequence, fed) = (
+        Sequence::default(),
+        [&receipt.prompt[..], &receipt.tokens].concat(),
+    );
+    let logits = Decode::extend(engine, &mut sequence, &fed, Wanted::All).unwrap();
+    engine.end(sequence);
+    let logits = &logits[receipt.prompt.len() - 1..];
+    receipt.chain = receipt
+        .tokens
+        .iter()
+        .zip(logits)
+        .map(|(token, logits)| {
+            let bits: Vec<u8> = logits.iter().flat_map(|v| v.to_bits().to_le_bytes()).collect();
+            before = hash(&[before.as_bytes(), &token.to_le_bytes(), hash(&[&bits]).as_bytes()]);
+            before.to_string()
+        })
+        .collect();
+}
+
+#[test]
+fn an_answer_longer_than_asked_is_caught_though_its_hashes_are_right() {
+    let mut engine = engine(Host::new(Level::best(), 1), &forge::llama(&Shape::tiny(), "Q8_0"));
+    let whole = ask(&mut engine, &request(0.9, vec![]));
+    let honest = ask(&mut engine, &request(0.9, vec![whole.tokens[7]]));
+    let mut same = honest.clone();
+    relink(&mut engine, &mut same);
+    assert_eq!(same, honest, "the forger's hashes are right");
+    let most = honest.tokens.len() - 1;
+    for (tokens_max, place) in [(most, "tokens"), (0, "tokens_max"), (65_537, "tokens_max")] {
+        let mut forged = honest.clone();
+        forged.tokens_max = tokens_max;
+        relink(&mut engine, &mut forged);
+        let error = verify(&mut engine, &blake3::hash(b"model"), &forged).unwrap_err();
+        assert!(
+            error.to_string().starts_with(&format!("receipt, {place}:")),
+            "{error}"
+        );
+    }
+    let mut forged = honest.clone();
+    forged.seed = forged.seed.to_uppercase();
+    relink(&mut engine, &mut forged);
+    let error = verify(&mut engine, &blake3::hash(b"model"), &forged).unwrap_err();
+    assert!(error.to_string().starts_with("receipt, seed:"), "{error}");
 }
 
 /// Changes one bit of one field; gives the place that a check must name.
