@@ -11,6 +11,20 @@ use crate::vocabulary::Vocabulary;
 /// Turns a conversation has at most.
 pub const TURNS_MAX: usize = 4096;
 
+/// All tokens that templates write, by name: none of them is ever found in what somebody says.
+pub const MARKS: [&str; 10] = [
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "[INST]",
+    "[/INST]",
+];
+
 /// How turns are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Template {

@@ -364,7 +364,7 @@ fn fixed(v: f32) -> i64 {
 /// that the sum of their squares would not fit.
 fn unit(sums: &[i64]) -> Vec<f32> {
     let most = sums.iter().map(|s| s.unsigned_abs()).max().unwrap_or(0);
-    let bits = if sums.len() > 1 << 14 { 21 } else { 22 };
+    let bits = if sums.len() >= 1 << 14 { 21 } else { 22 };
     let up = bits - (64 - most.leading_zeros() as i32);
     let numbers: Vec<i64> = sums
         .iter()

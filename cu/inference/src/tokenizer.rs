@@ -9,7 +9,7 @@ use kitoken::{Kitoken, SpecialTokenKind};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::vocabulary::PATTERNS;
+use crate::pairs::PATTERNS;
 
 /// Bytes of a text that is tokenized at once.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;

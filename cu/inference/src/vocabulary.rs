@@ -1,16 +1,19 @@
 //! A decoder's tokens as its GGUF file lists them: texts to tokens and back.
 //!
-//! Two kinds: pieces with scores (`llama`), merged here; byte pairs (`gpt2`), merged by the pinned library. Not here:
-//! chat templates. Invariant: as `tokenizer.rs`; a text never yields a control token.
+//! Two kinds: pieces with scores (`llama`) and byte pairs (`gpt2`, `pairs.rs`). Not here: chat templates, what merging is
+//! (`merge.rs`). Invariant: as `tokenizer.rs`; a text never yields a control token.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 
-use serde_json::{Value as Json, json};
+use aho_corasick::{AhoCorasick, MatchKind};
 
+use crate::chat::MARKS;
 use crate::error::Error;
 use crate::gguf::{Gguf, Value};
-use crate::tokenizer::{TEXT_BYTES_MAX, Tokenizer};
+use crate::math::key;
+use crate::merge::merge;
+use crate::pairs::{self, Pairs};
+use crate::tokenizer::TEXT_BYTES_MAX;
 
 /// What stands for a space inside pieces.
 const SPACE: &str = "\u{2581}";
@@ -40,41 +43,39 @@ enum Kind {
         scores: Vec<f32>,
         prefix: bool,
     },
-    Pairs(Box<Tokenizer>),
+    Pairs(Box<Pairs>),
 }
 
-/// Pieces that a maker defined, by their first byte, longest first.
-struct Defined(HashMap<u8, Vec<(Box<str>, u32)>>);
+/// Pieces that a maker defined.
+struct Defined {
+    /// Finds them, by their places in `numbers`.
+    finder: AhoCorasick,
+    numbers: Vec<u32>,
+}
 
 impl Defined {
     /// Those of a vocabulary; in the text of scored ones a sign stands for each space.
-    fn new(pieces: &[Piece], kind: &Kind) -> Defined {
-        let mut all: HashMap<u8, Vec<(Box<str>, u32)>> = HashMap::new();
-        for (number, piece) in pieces.iter().enumerate() {
-            let text = match kind {
-                Kind::Scored { .. } => piece.text.replace(' ', SPACE),
-                Kind::Pairs(_) => piece.text.to_string(),
-            };
-            if let (DEFINED, Some(first)) = (piece.kind, text.bytes().next()) {
-                all.entry(first).or_default().push((text.into(), number as u32));
-            }
-        }
-        // Stable: of equal pieces the first counts.
-        all.values_mut()
-            .for_each(|list| list.sort_by_key(|(text, _)| Reverse(text.len())));
-        Defined(all)
+    fn new(pieces: &[Piece], kind: &Kind) -> Result<Defined, Error> {
+        let defined = (0..).zip(pieces);
+        let defined = defined.filter(|(_, piece)| piece.kind == DEFINED && !piece.text.is_empty());
+        let (numbers, texts): (Vec<u32>, Vec<String>) = defined
+            .map(|(number, piece)| match kind {
+                Kind::Scored { .. } => (number, piece.text.replace(' ', SPACE)),
+                Kind::Pairs(_) => (number, piece.text.to_string()),
+            })
+            .unzip();
+        let finder = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(texts);
+        let finder = finder.map_err(|_| broken("too many pieces that its maker defined"))?;
+        Ok(Defined { finder, numbers })
     }
 
-    /// The first of them in a text, the longest where several begin there: where it begins, its length, its number.
+    /// The first of them in a text, the longest where several begin there: where it begins, its length, its number. Of equal
+    /// ones the first counts.
     fn find(&self, text: &str) -> Option<(usize, usize, u32)> {
-        let longest = |(at, first): (usize, u8)| {
-            let list = self.0.get(&first)?;
-            let (piece, number) = list
-                .iter()
-                .find(|(piece, _)| text.as_bytes()[at..].starts_with(piece.as_bytes()))?;
-            Some((at, piece.len(), *number))
-        };
-        text.bytes().enumerate().find_map(longest)
+        let found = self.finder.find(text)?;
+        Some((found.start(), found.len(), self.numbers[found.pattern()]))
     }
 
     /// A text's tokens, `rest` giving those between the pieces that are here.
@@ -119,30 +120,32 @@ impl Vocabulary {
             text: text.into(),
             kind: kinds.get(i).copied().unwrap_or(1),
         };
-        let pieces: Vec<Piece> = tokens.texts().enumerate().map(piece).collect();
-        let kind = match file.text("tokenizer.ggml.model") {
-            Some("llama") => scored(file, &pieces)?,
-            Some("gpt2") => Kind::Pairs(Box::new(Tokenizer::read(&pairs(file, &pieces)?)?)),
-            other => return Err(Error::Unsupported(format!("a vocabulary of kind {other:?}"))),
-        };
+        let mut pieces: Vec<Piece> = tokens.texts().enumerate().map(piece).collect();
+        let count = pieces.len() as u64;
         let number = |key: &str| match file.whole(&format!("tokenizer.ggml.{key}")).transpose() {
-            Ok(Some(n)) if n < pieces.len() as u64 => Ok(Some(n as u32)),
+            Ok(Some(n)) if n < count => Ok(Some(n as u32)),
             Ok(None) => Ok(None),
             _ => Err(broken(format!("{key} is no token"))),
+        };
+        let [begins, ends, turns] = ["bos_token_id", "eos_token_id", "eot_token_id"].map(number);
+        let (begins, stops) = (
+            begins?,
+            [ends?, turns?].into_iter().flatten().collect::<Vec<u32>>(),
+        );
+        control(&mut pieces, begins.iter().chain(&stops));
+        let kind = match file.text("tokenizer.ggml.model") {
+            Some("llama") => scored(file, &pieces)?,
+            Some("gpt2") => Kind::Pairs(Box::new(byte_pairs(file, &pieces)?)),
+            other => return Err(Error::Unsupported(format!("a vocabulary of kind {other:?}"))),
         };
         let llama = file
             .text("tokenizer.ggml.pre")
             .is_some_and(|pre| pre.starts_with("llama"));
         let default = llama || matches!(kind, Kind::Scored { .. });
         let adds = flag(file, "tokenizer.ggml.add_bos_token", default);
-        let before = number("bos_token_id")?.filter(|_| adds);
-        let stops = [number("eos_token_id")?, number("eot_token_id")?]
-            .into_iter()
-            .flatten()
-            .collect();
         Ok(Vocabulary {
-            defined: Defined::new(&pieces, &kind),
-            before,
+            defined: Defined::new(&pieces, &kind)?,
+            before: begins.filter(|_| adds),
             stops,
             pieces,
             kind,
@@ -169,9 +172,9 @@ impl Vocabulary {
         self.before
     }
 
-    /// The token of that name that templates use: a control token, which no text yields, or one its maker defined.
+    /// The control token of that name, which no text yields.
     pub fn special(&self, name: &str) -> Option<u32> {
-        let is = |piece: &Piece| matches!(piece.kind, CONTROL | DEFINED) && *piece.text == *name;
+        let is = |piece: &Piece| piece.kind == CONTROL && *piece.text == *name;
         self.pieces.iter().position(is).map(|i| i as u32)
     }
 
@@ -210,9 +213,10 @@ impl Vocabulary {
                     ""
                 };
                 let text = format!("{start}{}", text.replace(' ', SPACE));
-                self.defined.cut(&text, |text| merge(text, numbers, scores))
+                self.defined
+                    .cut(&text, |text| scored_tokens(text, numbers, scores))
             }
-            Kind::Pairs(tokenizer) => self.defined.cut(text, |text| tokenizer.encode(text)),
+            Kind::Pairs(pairs) => self.defined.cut(text, |text| pairs.encode(text)),
         }
     }
 
@@ -228,7 +232,7 @@ impl Vocabulary {
             ))),
             (Some(piece), _) if piece.kind == CONTROL => Ok(vec![]),
             (Some(piece), Kind::Pairs(_)) if piece.kind == DEFINED => Ok(piece.text.as_bytes().to_vec()),
-            (Some(_), Kind::Pairs(tokenizer)) => tokenizer.decode(&[token]),
+            (Some(piece), Kind::Pairs(_)) => Ok(pairs::bytes(&piece.text)),
             (Some(piece), Kind::Scored { .. }) => Ok(piece.bytes()),
         }
     }
@@ -243,6 +247,17 @@ impl Vocabulary {
             bytes.extend(self.bytes(*token)?);
         }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// What begins or ends texts and what templates write is control, even where a file calls it its maker's: else what somebody
+/// says in a conversation could end their turn and begin another's.
+fn control<'a>(pieces: &mut [Piece], borders: impl Iterator<Item = &'a u32>) {
+    let borders: Vec<usize> = borders.map(|number| *number as usize).collect();
+    for (number, piece) in pieces.iter_mut().enumerate() {
+        if piece.kind == DEFINED && (borders.contains(&number) || MARKS.contains(&&*piece.text)) {
+            piece.kind = CONTROL;
+        }
     }
 }
 
@@ -295,58 +310,9 @@ fn scored(file: &Gguf<'_>, pieces: &[Piece]) -> Result<Kind, Error> {
     })
 }
 
-/// A pair of neighbours that could become one piece: the best score first, then the leftmost.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Pair {
-    score: u32,
-    left: Reverse<usize>,
-    length: usize,
-}
-
-/// Merges characters to pieces, the pair with the best score first; what is no piece in the end becomes bytes.
-fn merge(text: &str, numbers: &HashMap<Box<str>, u32>, scores: &[f32]) -> Result<Vec<u32>, Error> {
-    // Lengths of the pieces by where they begin, 0 inside of one; `before` is where the piece on the left begins.
-    let (mut length, mut before) = (vec![0; text.len() + 1], vec![usize::MAX; text.len() + 1]);
-    let mut last = usize::MAX;
-    for (at, c) in text.char_indices() {
-        (length[at], before[at]) = (c.len_utf8(), last);
-        last = at;
-    }
-    let pair = |left: usize, length: &[usize]| {
-        let right = left + length[left];
-        let both = length[left] + *length.get(right).filter(|length| **length > 0)?;
-        let number = *numbers.get(text.get(left..left + both)?)?;
-        Some(Pair {
-            score: crate::math::key(scores[number as usize]),
-            left: Reverse(left),
-            length: both,
-        })
-    };
-    let mut heap: BinaryHeap<Pair> = text
-        .char_indices()
-        .filter_map(|(at, _)| pair(at, &length))
-        .collect();
-    while let Some(Pair {
-        left: Reverse(left),
-        length: both,
-        ..
-    }) = heap.pop()
-    {
-        let right = left + length[left];
-        // A pair whose halves have grown or gone since is no pair any more.
-        if length[left] == 0 || right >= text.len() || length[left] + length[right] != both {
-            continue;
-        }
-        (length[left], length[right]) = (both, 0);
-        before[left + both] = left;
-        heap.extend(pair(left, &length));
-        if before[left] != usize::MAX {
-            heap.extend(pair(before[left], &length));
-        }
-    }
-    let pieces = (0..text.len())
-        .filter(|at| length[*at] > 0)
-        .map(|at| &text[at..at + length[at]]);
+/// A text's tokens by scores; what is no piece in the end becomes bytes.
+fn scored_tokens(text: &str, numbers: &HashMap<Box<str>, u32>, scores: &[f32]) -> Result<Vec<u32>, Error> {
+    let pieces = merge(text, |both, _| Some(key(scores[*numbers.get(both)? as usize])));
     let mut tokens = vec![];
     for piece in pieces {
         match numbers.get(piece) {
@@ -363,46 +329,21 @@ fn bytes(piece: &str, numbers: &HashMap<Box<str>, u32>) -> Result<Vec<u32>, Erro
     tokens.ok_or_else(|| Error::Invalid(format!("no token stands for {piece:?}")))
 }
 
-/// The vocabulary as the library reads it.
-fn pairs(file: &Gguf<'_>, pieces: &[Piece]) -> Result<Vec<u8>, Error> {
+/// Byte pairs. What a maker defined is found before, and what controls is found by no text.
+fn byte_pairs(file: &Gguf<'_>, pieces: &[Piece]) -> Result<Pairs, Error> {
     let merges = file
         .list("tokenizer.ggml.merges")
         .ok_or_else(|| broken("no merges"))?;
     let merges: Vec<&str> = merges.texts().collect();
-    let pattern = match file.text("tokenizer.ggml.pre").unwrap_or("default") {
-        "llama-bpe" | "llama3" | "llama-v3" => LLAMA_3,
-        "qwen2" => QWEN_2,
-        "gpt-2" | "default" => GPT_2,
-        other => return Err(Error::Unsupported(format!("words cut as {other} does"))),
-    };
-    // What a maker defined is found before, and what controls is found by no text.
-    let vocabulary: serde_json::Map<String, Json> = pieces
-        .iter()
-        .enumerate()
-        .filter(|(_, piece)| !matches!(piece.kind, CONTROL | DEFINED))
-        .map(|(i, piece)| (piece.text.to_string(), json!(i)))
-        .collect();
-    let whole = json!({
-        "version": "1.0",
-        "added_tokens": [],
-        "normalizer": (pattern == QWEN_2).then(|| json!({"type": "NFC"})),
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},
-            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
-        ]},
-        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-                  "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-                  "vocab": vocabulary, "merges": merges},
-    });
-    Ok(whole.to_string().into_bytes())
+    let reached = (0..).zip(pieces).collect::<Vec<_>>().into_iter();
+    let reached = reached.filter(|(_, piece)| !matches!(piece.kind, CONTROL | DEFINED));
+    let cut = file.text("tokenizer.ggml.pre").unwrap_or("default");
+    Pairs::new(
+        reached.map(|(number, piece)| (number, &*piece.text)),
+        &merges,
+        cut,
+    )
 }
-
-/// How families cut a text into words before byte pairs are merged; no file's own pattern is run.
-pub(crate) const PATTERNS: [&str; 3] = [GPT_2, LLAMA_3, QWEN_2];
-const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 #[cfg(test)]
 mod tests {
@@ -431,6 +372,7 @@ mod tests {
         let cut = |text: &str| {
             let mut between = vec![];
             let tokens = Defined::new(&pieces, &scored)
+                .unwrap()
                 .cut(&text.replace(' ', SPACE), |text| {
                     between.push(text.replace(SPACE, " "));
                     Ok(vec![99])
@@ -454,11 +396,25 @@ mod tests {
             .map(|(i, p)| ((*p).into(), i as u32))
             .collect();
         let scores = [0.0, 0.0, 0.0, -2.0, -1.0, -9.0, 0.0, 0.0];
-        let merged = |text: &str| merge(text, &numbers, &scores).unwrap();
-        assert_eq!(merged("abc"), [5]);
-        assert_eq!(merged("abcab"), [5, 3]);
-        assert_eq!(merged("bcé"), [4, 6, 7]);
-        assert!(merged("").is_empty());
-        assert!(merge("x", &numbers, &scores).is_err());
+        let tokens = |text: &str| scored_tokens(text, &numbers, &scores).unwrap();
+        assert_eq!(tokens("abc"), [5]);
+        assert_eq!(tokens("abcab"), [5, 3]);
+        assert_eq!(tokens("bcé"), [4, 6, 7]);
+        assert!(tokens("").is_empty());
+        assert!(scored_tokens("x", &numbers, &scores).is_err());
+    }
+
+    #[test]
+    fn what_borders_texts_and_turns_is_control() {
+        let texts = ["a", "<s>", "<|im_end|>", "<think>", "<end>"];
+        let mut pieces = texts.map(|text| Piece {
+            text: text.into(),
+            kind: if text == "a" { 1 } else { DEFINED },
+        });
+        control(&mut pieces, [1, 4].iter());
+        assert_eq!(
+            pieces.map(|piece| piece.kind),
+            [1, CONTROL, CONTROL, DEFINED, CONTROL]
+        );
     }
 }
