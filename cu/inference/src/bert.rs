@@ -37,6 +37,19 @@ const INSIDE: [(&str, &str); 8] = [
     ("layer_output_norm", "output.LayerNorm"),
 ];
 
+/// Entries that are read, and some that change nothing here.
+const KNOWN: [&str; 9] = [
+    "attention.head_count",
+    "attention.layer_norm_epsilon",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "feed_forward_length",
+    "pooling_type",
+    "tensor_data_layout",
+    "vocab_size",
+];
+
 /// Whether a file holds an encoder.
 pub fn is_encoder(file: &Gguf<'_>) -> bool {
     file.text("general.architecture") == Some(FAMILY)
@@ -53,6 +66,10 @@ pub fn package(file: &Gguf<'_>) -> Result<Vec<u8>, Error> {
             .transpose()?
             .ok_or_else(|| broken(format!("no entry {key}")))
     };
+    file.only(FAMILY, |name, value| match name {
+        "attention.causal" => matches!(value, Value::Bool(false)),
+        _ => KNOWN.contains(&name),
+    })?;
     let layers = size("block_count")?;
     let eps = file.float("bert.attention.layer_norm_epsilon").transpose()?;
     let config = json!({
@@ -64,10 +81,11 @@ pub fn package(file: &Gguf<'_>) -> Result<Vec<u8>, Error> {
     });
     let pooling = match file.whole("bert.pooling_type").transpose()? {
         Some(2) => Pooling::First,
+        Some(3) => Pooling::Last,
         None | Some(1) => Pooling::Mean,
         Some(other) => {
             return Err(Error::Unsupported(format!(
-                "pooling of kind {other}: 1 (mean), 2 (first)"
+                "pooling of kind {other}: 1 (mean), 2 (first), 3 (last)"
             )));
         }
     };
@@ -135,7 +153,7 @@ fn floats(file: &Gguf<'_>, name: &str) -> Result<(Vec<usize>, Vec<f32>), Error> 
     Ok((shape, numbers))
 }
 
-/// The vocabulary as a `tokenizer.json` of lower-case WordPiece.
+/// The vocabulary as a `tokenizer.json` of WordPiece, lower-case unless the file says otherwise.
 fn tokenizer(file: &Gguf<'_>) -> Result<String, Error> {
     if file.text("tokenizer.ggml.model") != Some(FAMILY) {
         return Err(Error::Unsupported(
@@ -188,10 +206,15 @@ fn tokenizer(file: &Gguf<'_>) -> Result<String, Error> {
         .enumerate()
         .map(|(id, text)| (text, json!(id)))
         .collect();
+    let flag = |name: &str| match file.value(&format!("tokenizer.ggml.normalizer.{name}")) {
+        Some(Value::Bool(flag)) => Json::Bool(flag),
+        _ => Json::Null,
+    };
+    let lower = flag("lowercase") != Json::Bool(false);
     let whole = json!({
         "version": "1.0", "added_tokens": added,
-        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
-                       "lowercase": true},
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                       "strip_accents": flag("strip_accents"), "lowercase": lower},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {"type": "BertProcessing", "sep": [sep.0, sep.1], "cls": [cls.0, cls.1]},
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},

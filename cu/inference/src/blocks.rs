@@ -82,6 +82,24 @@ impl Format {
         }
     }
 
+    /// What is said of a format that is not read.
+    pub fn unread(number: u32) -> String {
+        let known = [
+            (10, "Q2_K"),
+            (11, "Q3_K"),
+            (20, "IQ4_NL"),
+            (23, "IQ4_XS"),
+            (28, "F64"),
+            (39, "MXFP4"),
+        ];
+        let name = known
+            .iter()
+            .find(|(known, _)| *known == number)
+            .map_or("", |(_, name)| name);
+        let read = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K";
+        format!("storage format {number} {name}; {read} are read, convert it to one of them")
+    }
+
     /// Whether it is plain floats.
     pub fn is_float(self) -> bool {
         self.block().0 == 1

@@ -3,12 +3,16 @@
 //! Not here: who keeps pages, who chooses tokens. Invariant: a row's result depends on its own token and the positions
 //! it sees, never on which other rows share the batch, so batching and chunking cannot change a bit.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+
 use crate::Profile;
 use crate::backend::{Backend, Batch, CacheShape, Heads, Table};
+use crate::balance::{Turning, magnitude, scaled};
 use crate::error::Error;
 use crate::gguf::Gguf;
 use crate::math::canon;
-use crate::model::{Family, Model};
+use crate::model::Model;
 use crate::rope;
 use crate::weight::Matrix;
 
@@ -52,14 +56,43 @@ struct Loader<'a, B> {
     file: &'a Gguf<'a>,
     backend: &'a B,
     model: &'a Model,
+    profile: Profile,
+    /// Tensors that were asked for.
+    used: RefCell<HashSet<String>>,
 }
+
+/// Tensors that say nothing which the metadata does not say: factors that were read with it, a table of older files.
+const ASIDE: [&str; 3] = [
+    "rope_freqs.weight",
+    "attn_rot_embd.weight",
+    "attn.rot_embd.weight",
+];
 
 impl<B: Backend> Loader<'_, B> {
     fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<B::Matrix, Error> {
-        self.backend.matrix(&self.file.matrix(name, rows, cols)?)
+        self.backend.matrix(&self.weights(name, rows, cols)?)
+    }
+
+    fn weights(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, Error> {
+        self.used.borrow_mut().insert(name.to_owned());
+        self.file.matrix(name, rows, cols)
+    }
+
+    /// Refuses a file with weights that this graph has no place for: its maker's has, and gives other answers.
+    fn all_used(&self) -> Result<(), Error> {
+        let used = self.used.borrow();
+        let aside = |name: &str| ASIDE.iter().any(|aside| name.ends_with(aside));
+        let names = self.file.tensors().map(|(name, _)| name);
+        match names.filter(|name| !used.contains(*name) && !aside(name)).min() {
+            None => Ok(()),
+            Some(name) => Err(Error::Unsupported(format!(
+                "tensor {name}: models of this family have none, and without it the answers would be others"
+            ))),
+        }
     }
 
     fn vector(&self, name: &str, length: usize) -> Result<B::Vector, Error> {
+        self.used.borrow_mut().insert(name.to_owned());
         self.backend.vector(&self.file.vector(name, length)?)
     }
 
@@ -67,17 +100,88 @@ impl<B: Backend> Loader<'_, B> {
         wanted.then(|| self.vector(name, length)).transpose()
     }
 
-    fn projection(&self, prefix: &str, part: &str, heads: usize) -> Result<Projection<B>, Error> {
-        let Model {
-            family, width, dim, ..
-        } = *self.model;
-        let normed = matches!(family, Family::Qwen3 | Family::Gemma3) && part != "attn_v";
-        let name = format!("{prefix}.{part}");
+    fn floats(&self, wanted: bool, name: &str, length: usize) -> Result<Option<Vec<f32>>, Error> {
+        if !wanted {
+            return Ok(None);
+        }
+        self.used.borrow_mut().insert(name.to_owned());
+        self.file.vector(name, length).map(Some)
+    }
+
+    /// A linear map to heads, its numbers times two to the power of `powers`, over and over: in what norms them where there
+    /// is such a norm, else in rows and biases.
+    fn projection(
+        &self,
+        prefix: &str,
+        part: &str,
+        heads: usize,
+        powers: &[i32],
+    ) -> Result<Projection<B>, Error> {
+        let Model { width, dim, .. } = *self.model;
+        let (normed, name) = (
+            self.model.family.norms_heads() && part != "attn_v",
+            format!("{prefix}.{part}"),
+        );
+        let mut matrix = self.weights(&format!("{name}.weight"), heads * dim, width)?;
+        let mut bias = self.floats(
+            self.model.family.has_biases(),
+            &format!("{name}.bias"),
+            heads * dim,
+        )?;
+        let mut norm = self.floats(normed, &format!("{name}_norm.weight"), dim)?;
+        let scale = |values: &mut Vec<f32>| {
+            let powers = powers.iter().cycle();
+            values
+                .iter_mut()
+                .zip(powers)
+                .for_each(|(v, power)| *v = scaled(*v, *power));
+        };
+        match &mut norm {
+            Some(norm) => scale(norm),
+            None => {
+                bias.iter_mut().for_each(scale);
+                let rows = matrix.exponents.iter_mut().zip(powers.iter().cycle());
+                rows.for_each(|(exponent, power)| *exponent += *power as i16);
+            }
+        }
         Ok(Projection {
-            matrix: self.matrix(&format!("{name}.weight"), heads * dim, width)?,
-            bias: self.optional(family == Family::Qwen2, &format!("{name}.bias"), heads * dim)?,
-            norm: self.optional(normed, &format!("{name}_norm.weight"), dim)?,
+            matrix: self.backend.matrix(&matrix)?,
+            bias: bias.map(|bias| self.backend.vector(&bias)).transpose()?,
+            norm: norm.map(|norm| self.backend.vector(&norm)).transpose()?,
         })
+    }
+
+    /// The powers of two that a layer's keys are divided by, per number of each head, or of all heads where a norm has them.
+    fn powers(&self, prefix: &str, gains: &[f32]) -> Result<Vec<i32>, Error> {
+        let Model {
+            family,
+            kv_heads,
+            dim,
+            width,
+            ..
+        } = *self.model;
+        let turning = Turning {
+            pairs: family.pairs(),
+            rotated: self.model.angles.dim,
+            profile: self.profile,
+        };
+        let name = format!("{prefix}.attn_k");
+        let magnitudes: Vec<f64> =
+            match self.floats(family.norms_heads(), &format!("{name}_norm.weight"), dim)? {
+                Some(norm) => norm.iter().map(|gain| f64::from(gain.abs())).collect(),
+                None => {
+                    let rows = self.weights(&format!("{name}.weight"), kv_heads * dim, width)?;
+                    let bias = self.floats(family.has_biases(), &format!("{name}.bias"), kv_heads * dim)?;
+                    let bias = |row: usize| bias.as_ref().map_or(0.0, |bias| bias[row]);
+                    (0..rows.rows)
+                        .map(|row| magnitude(&rows.row(row), gains, bias(row)))
+                        .collect()
+                }
+            };
+        Ok(magnitudes
+            .chunks(dim)
+            .flat_map(|head| turning.powers(head))
+            .collect())
     }
 
     fn layer(&self, index: usize) -> Result<Layer<B>, Error> {
@@ -85,12 +189,23 @@ impl<B: Backend> Loader<'_, B> {
         let prefix = format!("blk.{index}");
         let name = |part: &str| format!("{prefix}.{part}.weight");
         let post = model.family.is_gemma();
+        let gains = self.file.vector(&name("attn_norm"), model.width)?;
+        let powers = self.powers(&prefix, &gains)?;
+        let divided: Vec<i32> = powers.iter().map(|power| -power).collect();
+        // Several query heads read one head of keys.
+        let times = if powers.len() == model.dim {
+            1
+        } else {
+            model.heads / model.kv_heads
+        };
+        let multiplied = powers.chunks(model.dim).flat_map(|head| head.repeat(times));
+        let multiplied: Vec<i32> = multiplied.collect();
         Ok(Layer {
             windowed: model.is_windowed(index),
             attention_norm: self.vector(&name("attn_norm"), model.width)?,
-            query: self.projection(&prefix, "attn_q", model.heads)?,
-            key: self.projection(&prefix, "attn_k", model.kv_heads)?,
-            value: self.projection(&prefix, "attn_v", model.kv_heads)?,
+            query: self.projection(&prefix, "attn_q", model.heads, &multiplied)?,
+            key: self.projection(&prefix, "attn_k", model.kv_heads, &divided)?,
+            value: self.projection(&prefix, "attn_v", model.kv_heads, &[0])?,
             attention_output: self.matrix(&name("attn_output"), model.width, model.heads * model.dim)?,
             attention_post_norm: self.optional(post, &name("post_attention_norm"), model.width)?,
             inner_norm: self.vector(&name("ffn_norm"), model.width)?,
@@ -125,22 +240,29 @@ impl<B: Backend> Decoder<B> {
             file,
             backend: &backend,
             model: &model,
+            profile,
+            used: RefCell::default(),
         };
-        let embedding = file.matrix("token_embd.weight", model.vocabulary, model.width)?;
+        let embedding = loader.weights("token_embd.weight", model.vocabulary, model.width)?;
         let output = match file.has("output.weight") {
             true => loader.matrix("output.weight", model.vocabulary, model.width)?,
             false => backend.matrix(&embedding)?,
         };
+        let (output_norm, layers) = (
+            loader.vector("output_norm.weight", model.width)?,
+            (0..model.layers)
+                .map(|i| loader.layer(i))
+                .collect::<Result<_, Error>>()?,
+        );
+        loader.all_used()?;
         Ok(Decoder {
             output,
-            output_norm: loader.vector("output_norm.weight", model.width)?,
+            output_norm,
             tables: [
                 loader.table(&model.angles, positions)?,
                 loader.table(&model.window_angles, if model.window > 0 { positions } else { 1 })?,
             ],
-            layers: (0..model.layers)
-                .map(|i| loader.layer(i))
-                .collect::<Result<_, Error>>()?,
+            layers,
             embedding,
             profile,
             positions,

@@ -6,6 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::Profile;
 use crate::backend::{Activation, Backend, Batch, CacheShape, Heads, PAGE, Place};
@@ -47,8 +48,21 @@ impl Config {
     /// # Errors
     /// It is no configuration of an encoder, or a size is not supported.
     pub fn read(json: &[u8]) -> Result<Config, Error> {
-        let config: Config =
-            serde_json::from_slice(json).map_err(|error| Error::format("config.json", error.to_string()))?;
+        let broken = |error: serde_json::Error| Error::format("config.json", error.to_string());
+        let mut config: Config = serde_json::from_slice(json).map_err(broken)?;
+        config.layer_norm_eps = canon(config.layer_norm_eps);
+        let all: Value = serde_json::from_slice(json).map_err(broken)?;
+        for (key, plain) in [
+            ("position_embedding_type", json!("absolute")),
+            ("is_decoder", json!(false)),
+        ] {
+            if !all[key].is_null() && all[key] != plain {
+                return Err(Error::Unsupported(format!(
+                    "config.json, {key} is {}: {plain}",
+                    all[key]
+                )));
+            }
+        }
         let within = |n: usize, most: usize| (1..=most).contains(&n);
         let sizes = within(config.hidden_size, 8192)
             && within(config.intermediate_size, 32768)
@@ -75,6 +89,8 @@ pub enum Pooling {
     Mean,
     /// The first one (bge).
     First,
+    /// The last one: decoders that were taught so.
+    Last,
 }
 
 /// A model with its weights where a backend computes.
@@ -346,6 +362,7 @@ impl<B: Backend> Encoder<B> {
 pub(crate) fn pool(pooling: Pooling, width: usize, rows: &[f32]) -> Vec<f32> {
     let rows = match pooling {
         Pooling::First => &rows[..width],
+        Pooling::Last => &rows[rows.len() - width..],
         Pooling::Mean => rows,
     };
     let mut sums = vec![0; width];

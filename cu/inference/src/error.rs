@@ -38,6 +38,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same of a tensor of that name.
+    pub(crate) fn of(self, name: &str) -> Error {
+        match self {
+            Error::Format { what, why } => Error::Format {
+                what: format!("tensor {name}, {what}"),
+                why,
+            },
+            other => other,
+        }
+    }
+
     pub(crate) fn format(what: impl Into<String>, why: impl Into<String>) -> Error {
         Error::Format {
             what: what.into(),

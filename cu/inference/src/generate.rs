@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Profile;
 use crate::backend::Backend;
-use crate::encoder::{Pooling, pool};
+use crate::encoder::pool;
 use crate::engine::{Engine, Logits, Part, ROWS_MAX, Sequence, Wanted};
 use crate::error::Error;
 use crate::sample::{Settings, choose};
@@ -82,7 +82,11 @@ impl<B: Backend> Decode for Engine<B> {
 
     fn vector(&mut self, tokens: &[u32]) -> Result<Vec<f32>, Error> {
         let states = self.states(tokens)?;
-        Ok(pool(Pooling::Mean, self.decoder().model().width, &states))
+        Ok(pool(
+            self.decoder().model().pooling,
+            self.decoder().model().width,
+            &states,
+        ))
     }
 
     fn fork(&mut self, sequence: &Sequence, length: usize) -> Sequence {

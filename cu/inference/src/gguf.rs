@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
         };
         let (number, offset) = (self.u32()?, self.u64()?);
         let format = Format::numbered(number)
-            .ok_or_else(|| Error::Unsupported(format!("tensor {name}: storage format {number}")))?;
+            .ok_or_else(|| Error::Unsupported(format!("tensor {name}: {}", Format::unread(number))))?;
         Ok((
             name,
             Stored {
@@ -294,6 +294,28 @@ impl<'a> Gguf<'a> {
         }
     }
 
+    /// All entries by name.
+    pub fn entries(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> {
+        self.entries.iter().map(|(name, value)| (*name, *value))
+    }
+
+    /// Refuses entries under a family's name that `known` does not let through: what they say may change what is computed.
+    ///
+    /// # Errors
+    /// Names the first of them.
+    pub fn only(&self, family: &str, known: impl Fn(&str, Value<'a>) -> bool) -> Result<(), Error> {
+        let own = |key: &'a str| key.strip_prefix(family)?.strip_prefix('.');
+        let strange = self
+            .entries()
+            .filter(|(key, value)| own(key).is_some_and(|name| !known(name, *value)));
+        match strange.map(|(key, _)| key).min() {
+            None => Ok(()),
+            Some(key) => Err(Error::Unsupported(format!(
+                "entry {key}, with this value: it may change what the model computes"
+            ))),
+        }
+    }
+
     /// The value of an entry.
     pub fn value(&self, key: &str) -> Option<Value<'a>> {
         self.entries.get(key).copied()
@@ -303,7 +325,16 @@ impl<'a> Gguf<'a> {
     pub fn whole(&self, key: &str) -> Option<Result<u64, Error>> {
         self.value(key).map(|value| match value {
             Value::Whole(n) => u64::try_from(n).map_err(|_| broken(format!("{key} is {n}"))),
-            other => Err(broken(format!("{key} is {other:?}, a whole number is expected"))),
+            // Some writers say the same number for every layer.
+            Value::List(list) => match list.items().next() {
+                Some(Value::Whole(n))
+                    if n >= 0 && list.items().all(|item| matches!(item, Value::Whole(m) if m == n)) =>
+                {
+                    u64::try_from(n).map_err(|_| broken(format!("{key} is {n}")))
+                }
+                _ => Err(Error::Unsupported(format!("{key} differs by layer"))),
+            },
+            _ => Err(broken(format!("{key} is no whole number"))),
         })
     }
 
@@ -311,7 +342,7 @@ impl<'a> Gguf<'a> {
     pub fn float(&self, key: &str) -> Option<Result<f32, Error>> {
         self.value(key).map(|value| match value {
             Value::Float(v) if v.is_finite() => Ok(v as f32),
-            other => Err(broken(format!("{key} is {other:?}, a finite float is expected"))),
+            _ => Err(broken(format!("{key} is no finite float"))),
         })
     }
 
@@ -369,6 +400,7 @@ impl<'a> Gguf<'a> {
             )));
         }
         blocks::matrix(tensor.format, rows, cols, &self.bytes[tensor.range.clone()])
+            .map_err(|error| error.of(name))
     }
 
     /// A vector of exactly this length, on the grid.
@@ -383,7 +415,7 @@ impl<'a> Gguf<'a> {
                 "tensor {name} has {has} numbers, the model needs {length}"
             )));
         }
-        blocks::floats(tensor.format, &self.bytes[tensor.range.clone()])
+        blocks::floats(tensor.format, &self.bytes[tensor.range.clone()]).map_err(|error| error.of(name))
     }
 }
 

@@ -5,6 +5,7 @@
 //! Invariant: sums run over integers only, so no order of adding can change a result; floats are element-wise.
 
 pub mod backend;
+pub mod balance;
 pub mod bert;
 pub mod blocks;
 pub mod chat;

@@ -2,8 +2,10 @@
 //! Not here: weights, evaluation. Invariant: every size in a [`Model`] is within the limits that DIN-1's bounds need.
 
 use crate::backend::Activation;
+use crate::encoder::Pooling;
 use crate::error::Error;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, Value};
+use crate::math::canon;
 use crate::rope::{Angles, POSITIONS_MAX, Pairs};
 
 /// Layers a model may have.
@@ -59,6 +61,10 @@ pub struct Model {
     pub caps: [f32; 2],
     /// Positions that windowed layers see, 0 where none is windowed.
     pub window: usize,
+    /// Of so many layers all but the last are windowed.
+    pub pattern: usize,
+    /// How vectors of tokens become a text's.
+    pub pooling: Pooling,
     /// Positions of the layers that see everything.
     pub angles: Angles,
     /// Positions of windowed layers.
@@ -85,6 +91,16 @@ impl Family {
     /// Whether it is one of the Gemmas: scaled embeddings, norms after blocks, GELU.
     pub fn is_gemma(self) -> bool {
         matches!(self, Family::Gemma2 | Family::Gemma3)
+    }
+
+    /// Whether a norm scales each head of queries and keys.
+    pub fn norms_heads(self) -> bool {
+        matches!(self, Family::Qwen3 | Family::Gemma3)
+    }
+
+    /// Whether queries, keys and values have biases.
+    pub fn has_biases(self) -> bool {
+        self == Family::Qwen2
     }
 
     /// How a head's numbers are paired.
@@ -142,13 +158,19 @@ impl Entries<'_> {
         }
     }
 
+    /// What positions are divided by. A factor without a type is meant to be linear, as is that of files of before 2024.
+    fn factor(&self) -> Result<f32, Error> {
+        let key = format!("{}.rope.scaling.type", self.family);
+        let older = self.float_or("rope.scale_linear", 1.0..=65536.0, 1.0)?;
+        match self.file.value(&key) {
+            Some(Value::Text("none")) => Ok(1.0),
+            None | Some(Value::Text("linear")) => self.float_or("rope.scaling.factor", 1.0..=65536.0, older),
+            Some(Value::Text(other)) => Err(Error::Unsupported(format!("{key} is {other}: none, linear"))),
+            Some(_) => Err(Error::format("GGUF file", format!("{key} is no text"))),
+        }
+    }
+
     fn angles(&self, dim: usize) -> Result<Angles, Error> {
-        let scaling = self.file.text(&format!("{}.rope.scaling.type", self.family));
-        let factor = match scaling {
-            None | Some("none") => 1.0,
-            Some("linear") => self.float_or("rope.scaling.factor", 1.0..=65536.0, 1.0)?,
-            Some(other) => return Err(Error::Unsupported(format!("rotary scaling of type {other}"))),
-        };
         let factors = match self.file.has("rope_freqs.weight") {
             true => self.file.vector("rope_freqs.weight", dim / 2)?,
             false => vec![],
@@ -157,11 +179,86 @@ impl Entries<'_> {
         Ok(Angles {
             dim,
             base,
-            factor,
+            factor: self.factor()?,
             factors,
         })
     }
+
+    /// The window, and of how many layers all but the last have it; zeros where none has.
+    fn window(&self, family: Family) -> Result<(usize, usize), Error> {
+        let (default, pattern) = match family {
+            Family::Gemma2 => (4096, 2),
+            Family::Gemma3 => (0, 6),
+            _ => return Ok((0, 0)),
+        };
+        let key = "attention.sliding_window";
+        match self.file.whole(&format!("{}.{key}", self.family)).transpose()? {
+            None if default > 0 => Ok((default, self.size_or(PATTERN, LAYERS_MAX, pattern)?)),
+            None | Some(0) => Ok((0, 0)),
+            Some(_) => Ok((
+                self.size(key, POSITIONS_MAX)?,
+                self.size_or(PATTERN, LAYERS_MAX, pattern)?,
+            )),
+        }
+    }
+
+    fn pooling(&self) -> Result<Pooling, Error> {
+        let key = format!("{}.pooling_type", self.family);
+        match self.file.whole(&key).transpose()? {
+            None | Some(0 | 1) => Ok(Pooling::Mean),
+            Some(2) => Ok(Pooling::First),
+            Some(3) => Ok(Pooling::Last),
+            Some(other) => Err(Error::Unsupported(format!(
+                "{key} is {other}: 1 (mean), 2 (first), 3 (last)"
+            ))),
+        }
+    }
+
+    /// Refuses what says that something else is computed than is here.
+    fn only_known(&self, family: Family, context: usize) -> Result<(), Error> {
+        let windowless = !family.is_gemma();
+        self.file.only(self.family, |name, value| match (name, value) {
+            ("attention.sliding_window", Value::Whole(window)) => {
+                !windowless || window == 0 || window >= context as i128
+            }
+            (PATTERN, _) => !windowless,
+            ("rope.freq_base_swa", _) => family == Family::Gemma3,
+            ("attention.causal", value) => matches!(value, Value::Bool(true)),
+            ("expert_count" | "expert_used_count", value) => matches!(value, Value::Whole(0)),
+            ("rope.scaling.attn_factor", value) => matches!(value, Value::Float(1.0)),
+            _ => KNOWN.contains(&name),
+        })
+    }
 }
+
+/// Of how many layers all but the last are windowed.
+const PATTERN: &str = "attention.sliding_window_pattern";
+/// Entries that are read, and some that change nothing here.
+const KNOWN: [&str; 23] = [
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.layer_norm_epsilon",
+    "attention.layer_norm_rms_epsilon",
+    "attention.value_length",
+    "attn_logit_softcapping",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "feed_forward_length",
+    "final_logit_softcapping",
+    "pooling_type",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.scale_linear",
+    "rope.scaling.factor",
+    "rope.scaling.finetuned",
+    "rope.scaling.original_context_length",
+    "rope.scaling.type",
+    "tensor_data_layout",
+    "vocab_size",
+    "mm.tokens_per_image",
+];
 
 impl Model {
     /// Reads a file's metadata.
@@ -180,8 +277,11 @@ impl Model {
             (width / heads).clamp(1, HEAD_MAX),
         )?;
         let angles = entries.angles(entries.size_or("rope.dimension_count", dim, dim)?)?;
+        let (window, pattern) = entries.window(family)?;
+        let context = entries.size("context_length", usize::MAX)?;
+        entries.only_known(family, context)?;
         let window_angles = match family {
-            Family::Gemma3 => Angles {
+            Family::Gemma3 if window > 0 => Angles {
                 base: entries.float_or("rope.freq_base_swa", 1.0..=1e12, 10000.0)?,
                 factor: 1.0,
                 ..angles.clone()
@@ -201,17 +301,16 @@ impl Model {
             kv_heads: entries.size_or("attention.head_count_kv", heads, heads)?,
             dim,
             vocabulary: vocabulary(file)?,
-            context: entries.size("context_length", usize::MAX)?.min(POSITIONS_MAX),
-            eps: entries.float_or("attention.layer_norm_rms_epsilon", 0.0..=0.1, 1e-6)?,
+            context: context.min(POSITIONS_MAX),
+            eps: canon(entries.float_or("attention.layer_norm_rms_epsilon", 0.0..=0.1, 1e-6)?),
             scale: 1.0 / (attended(&entries, family, width / heads, dim)? as f32).sqrt(),
             caps: [
                 entries.float_or("attn_logit_softcapping", 0.0..=1e6, caps[0])?,
                 entries.float_or("final_logit_softcapping", 0.0..=1e6, caps[1])?,
             ],
-            window: match family.is_gemma() {
-                true => entries.size_or("attention.sliding_window", POSITIONS_MAX, 4096)?,
-                false => 0,
-            },
+            window,
+            pattern,
+            pooling: entries.pooling()?,
             window_angles,
             angles,
         };
@@ -242,11 +341,7 @@ impl Model {
 
     /// Whether a layer sees a window only.
     pub fn is_windowed(&self, layer: usize) -> bool {
-        match self.family {
-            Family::Gemma2 => layer.is_multiple_of(2),
-            Family::Gemma3 => layer % 6 < 5,
-            _ => false,
-        }
+        self.pattern > 0 && layer % self.pattern < self.pattern - 1
     }
 }
 

@@ -56,7 +56,8 @@ impl Package {
         let pooling = match text("pooling")? {
             "mean" => Pooling::Mean,
             "first" => Pooling::First,
-            other => return Err(Error::Unsupported(format!("pooling {other}: mean, first"))),
+            "last" => Pooling::Last,
+            other => return Err(Error::Unsupported(format!("pooling {other}: mean, first, last"))),
         };
         let length = text("length")?
             .parse()
@@ -87,6 +88,7 @@ pub fn pack(
     let pooling = match pooling {
         Pooling::Mean => "mean",
         Pooling::First => "first",
+        Pooling::Last => "last",
     };
     let metadata = json!({"config.json": text(config)?, "tokenizer.json": text(tokenizer)?,
                           "pooling": pooling, "length": length.to_string()});

@@ -3,6 +3,7 @@
 //! Not here: what tokens mean to a model. Invariant: the same file and text give the same tokens on every machine, and
 //! a text never yields a special token, whatever it spells.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kitoken::{Kitoken, SpecialTokenKind};
@@ -19,8 +20,70 @@ pub const FILE_BYTES_MAX: usize = 64 << 20;
 /// A tokenizer of a `tokenizer.json` file.
 pub struct Tokenizer {
     library: Kitoken,
+    parts: Parts,
     before: Vec<u32>,
     after: Vec<u32>,
+}
+
+/// Where a text can be parted without a change of its tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    /// Nowhere.
+    None,
+    /// Before blanks and ends of lines.
+    Blanks,
+    /// There and before ideographs, which are words of their own.
+    Ideographs,
+}
+
+/// Bytes that a part has before it may end.
+const PART_BYTES: usize = 2048;
+
+impl Parts {
+    /// By what the file does to texts: BERT's ways look at one word at a time.
+    fn of_file(file: &Value) -> Parts {
+        let normalizer = &file["normalizer"];
+        let bert =
+            normalizer["type"] == "BertNormalizer" && file["pre_tokenizer"]["type"] == "BertPreTokenizer";
+        // A special token is found where a text spells it, across blanks too.
+        let added = file["added_tokens"].as_array().into_iter().flatten();
+        let bert = bert
+            && !added
+                .filter_map(|token| token["content"].as_str())
+                .any(|text| text.contains(|c| is_blank(c) || is_ideograph(c)));
+        match (bert, normalizer["handle_chinese_chars"] == true) {
+            (false, _) => Parts::None,
+            (true, false) => Parts::Blanks,
+            (true, true) => Parts::Ideographs,
+        }
+    }
+
+    /// The parts of a text, in order.
+    fn of(self, text: &str) -> impl Iterator<Item = &str> {
+        let mut rest = text;
+        let ends = move |c: char| match self {
+            Parts::None => false,
+            Parts::Blanks => is_blank(c),
+            Parts::Ideographs => is_blank(c) || is_ideograph(c),
+        };
+        std::iter::from_fn(move || {
+            let end = rest.char_indices().find(|(at, c)| *at >= PART_BYTES && ends(*c));
+            let (part, later) = rest.split_at(end.map_or(rest.len(), |(at, _)| at));
+            rest = later;
+            (!part.is_empty()).then_some(part)
+        })
+    }
+}
+
+/// Not all white space: some of it is removed as a control character.
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r')
+}
+
+/// Whether the library's normalizer sets a character between blanks.
+fn is_ideograph(c: char) -> bool {
+    matches!(c, '\u{4e00}'..='\u{9fff}' | '\u{3400}'..='\u{4dbf}' | '\u{20000}'..='\u{2a6df}' | '\u{2a700}'..='\u{2b73f}'
+        | '\u{2b740}'..='\u{2b81f}' | '\u{2b920}'..='\u{2ceaf}' | '\u{f900}'..='\u{faff}' | '\u{2f800}'..='\u{2fa1f}')
 }
 
 fn broken(why: impl Into<String>) -> Error {
@@ -48,6 +111,7 @@ impl Tokenizer {
             || broken("its parts do not fit together"),
         )?;
         Ok(Tokenizer {
+            parts: Parts::of_file(&file),
             library,
             before,
             after,
@@ -59,7 +123,35 @@ impl Tokenizer {
     /// # Errors
     /// A text that is too long, or has a part that no token stands for.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        self.first(text, usize::MAX)
+    }
+
+    /// The tokens of a text between those that the file puts around one, at most `most` in all: what is too much is cut
+    /// off the text's end.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_whole(&self, text: &str, most: usize) -> Result<Vec<u32>, Error> {
+        let room = most.saturating_sub(self.before.len() + self.after.len());
+        Ok([&self.before[..], &self.first(text, room)?, &self.after].concat())
+    }
+
+    /// A text's tokens, at most so many. Where parts do not see each other they are cut one after the other: the library's
+    /// costs grow with the square of a part, and what is too much is not cut at all.
+    fn first(&self, text: &str, most: usize) -> Result<Vec<u32>, Error> {
         limited("a text, in bytes", text.len(), TEXT_BYTES_MAX)?;
+        let mut tokens = vec![];
+        for part in self.parts.of(text) {
+            if tokens.len() >= most {
+                break;
+            }
+            tokens.extend(self.part(part)?);
+        }
+        tokens.truncate(most);
+        Ok(tokens)
+    }
+
+    fn part(&self, text: &str) -> Result<Vec<u32>, Error> {
         let specials: &[SpecialTokenKind] = &[];
         let encode = || self.library.encode(text, specials);
         guarded(
@@ -70,17 +162,6 @@ impl Tokenizer {
                 )
             },
         )
-    }
-
-    /// The tokens of a text between those that the file puts around one, at most `most` in all: what is too much is cut
-    /// off the text's end.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::encode`].
-    pub fn encode_whole(&self, text: &str, most: usize) -> Result<Vec<u32>, Error> {
-        let mut tokens = self.encode(text)?;
-        tokens.truncate(most.saturating_sub(self.before.len() + self.after.len()));
-        Ok([&self.before[..], &tokens, &self.after].concat())
     }
 
     /// The bytes of tokens, special ones left out.
@@ -113,8 +194,18 @@ fn known(file: &Value) -> Result<(), Error> {
             "a tokenizer of kind {kind}: WordPiece and BPE are read"
         )));
     }
-    if model["vocab"].as_object().is_none_or(serde_json::Map::is_empty) {
+    let Some(vocabulary) = model["vocab"].as_object().filter(|pieces| !pieces.is_empty()) else {
         return Err(broken("its vocabulary has no token"));
+    };
+    // The library takes them in whatever order its tables have.
+    let numbers: HashSet<_> = vocabulary.values().map(Value::as_u64).collect();
+    if numbers.len() < vocabulary.len() {
+        return Err(broken("two pieces of its vocabulary have one number"));
+    }
+    let added = file["added_tokens"].as_array().into_iter().flatten();
+    if let Some(own) = added.clone().find(|token| token["special"] != true) {
+        let why = format!("an added token that is not special, {}", own["content"]);
+        return Err(Error::Unsupported(why));
     }
     let forms = [
         "BertNormalizer",

@@ -28,6 +28,7 @@ pub struct Vocabulary {
     kind: Kind,
     defined: Defined,
     before: Option<u32>,
+    after: Option<u32>,
     stops: Vec<u32>,
 }
 
@@ -128,11 +129,16 @@ impl Vocabulary {
             _ => Err(broken(format!("{key} is no token"))),
         };
         let [begins, ends, turns] = ["bos_token_id", "eos_token_id", "eot_token_id"].map(number);
-        let (begins, stops) = (
-            begins?,
-            [ends?, turns?].into_iter().flatten().collect::<Vec<u32>>(),
-        );
+        let (begins, ends) = (begins?, ends?);
+        let stops: Vec<u32> = [ends, turns?].into_iter().flatten().collect();
         control(&mut pieces, begins.iter().chain(&stops));
+        if let Ok(rows) = file.tensor("token_embd.weight").map(|table| table.rows as u64)
+            && rows > count
+        {
+            return Err(broken(format!(
+                "{count} tokens, token_embd.weight has {rows} rows"
+            )));
+        }
         let kind = match file.text("tokenizer.ggml.model") {
             Some("llama") => scored(file, &pieces)?,
             Some("gpt2") => Kind::Pairs(Box::new(byte_pairs(file, &pieces)?)),
@@ -143,9 +149,11 @@ impl Vocabulary {
             .is_some_and(|pre| pre.starts_with("llama"));
         let default = llama || matches!(kind, Kind::Scored { .. });
         let adds = flag(file, "tokenizer.ggml.add_bos_token", default);
+        let ended = flag(file, "tokenizer.ggml.add_eos_token", false);
         Ok(Vocabulary {
             defined: Defined::new(&pieces, &kind)?,
             before: begins.filter(|_| adds),
+            after: stops.first().copied().filter(|_| ended && ends.is_some()),
             stops,
             pieces,
             kind,
@@ -185,6 +193,16 @@ impl Vocabulary {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
         let mut tokens: Vec<u32> = self.before.into_iter().collect();
         tokens.extend(self.encode_within(text, true)?);
+        Ok(tokens)
+    }
+
+    /// As [`Vocabulary::encode`], before the token that ends texts where the file adds one: for a text that is whole.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::encode`].
+    pub fn encode_whole(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let mut tokens = self.encode(text)?;
+        tokens.extend(self.after);
         Ok(tokens)
     }
 

@@ -117,7 +117,8 @@ fn caps_that_a_file_of_gemma_2_leaves_out_are_as_if_named() {
     let other = |key: &str| {
         let mut file = file.clone();
         let at = file.windows(key.len()).position(|bytes| bytes == key.as_bytes());
-        file[at.unwrap() + key.len() - 1] = b'_';
+        // Of another family, where nobody reads it.
+        file[at.unwrap() - 2] = b'_';
         file
     };
     let mut answers = vec![bits_of(&file)];
@@ -130,6 +131,132 @@ fn caps_that_a_file_of_gemma_2_leaves_out_are_as_if_named() {
         file
     };
     assert!(bits_of(&zero("final_logit_softcapping")) != answers[0]);
+}
+
+/// A file with one more entry of metadata.
+fn with(file: &[u8], key: &str, kind: u32, value: &[u8]) -> Vec<u8> {
+    let entry = |key: &str, kind: u32, value: &[u8]| {
+        let length = (key.len() as u64).to_le_bytes();
+        [&length, key.as_bytes(), &kind.to_le_bytes(), value].concat()
+    };
+    let added = entry(key, kind, value);
+    // Data keeps its place in lines of 32 bytes.
+    let filler = entry("filler", 8, &0_u64.to_le_bytes()).len();
+    let rest = (added.len() + filler).next_multiple_of(32) - added.len() - filler;
+    let text = [&(rest as u64).to_le_bytes()[..], &vec![b' '; rest]].concat();
+    let count = u64::from_le_bytes(file[16..24].try_into().unwrap()) + 2;
+    let parts = [
+        &file[..16],
+        &count.to_le_bytes(),
+        &added,
+        &entry("filler", 8, &text),
+        &file[24..],
+    ];
+    parts.concat()
+}
+
+fn refusal(file: &[u8]) -> String {
+    let file = Gguf::parse(file).unwrap();
+    let loaded = Decoder::load(Host::scalar(), &file, Profile::A16, 256);
+    loaded.err().unwrap().to_string()
+}
+
+/// What changes a model's answers is heeded or refused by name, never left out.
+#[test]
+fn entries_that_change_answers_are_heeded_or_refused() {
+    let plain = forge::model(&tiny("llama"), "Q8_0", 6);
+    let whole = |key: &str, value: u32| with(&plain, key, 4, &value.to_le_bytes());
+    let float = |key: &str, value: f32| with(&plain, key, 6, &value.to_le_bytes());
+    let expected = bits_of(&plain);
+    for same in [
+        whole("general.whatever", 7),
+        whole("llama.expert_count", 0),
+        whole("llama.attention.sliding_window", 4096),
+        with(&plain, "llama.attention.causal", 7, &[1]),
+        float("llama.rope.scaling.factor", 1.0),
+        float("llama.rope.scaling.attn_factor", 1.0),
+    ] {
+        assert_eq!(bits_of(&same), expected);
+    }
+    let stretched = bits_of(&float("llama.rope.scaling.factor", 4.0));
+    assert_ne!(stretched, expected);
+    assert_eq!(bits_of(&float("llama.rope.scale_linear", 4.0)), stretched);
+    for (file, named) in [
+        (whole("llama.expert_count", 8), "llama.expert_count"),
+        (
+            whole("llama.attention.sliding_window", 32),
+            "llama.attention.sliding_window",
+        ),
+        (
+            with(&plain, "llama.attention.causal", 7, &[0]),
+            "llama.attention.causal",
+        ),
+        (
+            float("llama.rope.scaling.attn_factor", 0.5),
+            "llama.rope.scaling.attn_factor",
+        ),
+        (float("llama.logit_scale", 0.5), "llama.logit_scale"),
+        (whole("llama.rope.scaling.type", 2), "llama.rope.scaling.type"),
+        (whole("llama.pooling_type", 4), "llama.pooling_type"),
+    ] {
+        assert!(refusal(&file).contains(named), "{named}: {}", refusal(&file));
+    }
+}
+
+#[test]
+fn weights_without_a_place_are_refused() {
+    for (family, from, to) in [
+        ("llama", "output.weight", "output.weighs"),
+        ("qwen2", "blk.1.attn_q.bias", "blk.1.attn_o.bias"),
+    ] {
+        let mut file = forge::model(&tiny(family), "Q8_0", 6);
+        let at = file
+            .windows(from.len())
+            .position(|bytes| bytes == from.as_bytes());
+        file[at.unwrap()..][..to.len()].copy_from_slice(to.as_bytes());
+        let why = refusal(&file);
+        assert!(why.contains(to) || why.contains(from), "{why}");
+    }
+    // A family without biases has no place for any.
+    let file = forge::model(&tiny("qwen2"), "Q8_0", 6);
+    let text: Vec<u8> = file
+        .windows(5)
+        .position(|five| five == b"qwen2")
+        .map_or(vec![], |_| {
+            let mut file = file.clone();
+            while let Some(at) = file.windows(5).position(|five| five == b"qwen2") {
+                file[at..at + 5].copy_from_slice(b"llama");
+            }
+            file
+        });
+    assert!(refusal(&text).contains("bias"), "{}", refusal(&text));
+}
+
+/// Windows of the Gemmas by what the file says: of how many layers all but one are windowed, or that none is.
+#[test]
+fn windows_are_those_of_the_file() {
+    let file = forge::model(&tiny("gemma3"), "Q8_0", 6);
+    let pattern = |n: u32| {
+        bits_of(&with(
+            &file,
+            "gemma3.attention.sliding_window_pattern",
+            4,
+            &n.to_le_bytes(),
+        ))
+    };
+    let six = bits_of(&file);
+    assert_eq!(pattern(6), six);
+    assert_ne!(pattern(4), six);
+    let key = "gemma3.attention.sliding_window";
+    let at = file
+        .windows(key.len())
+        .position(|bytes| bytes == key.as_bytes())
+        .unwrap();
+    let [mut zero, mut absent] = [file.clone(), file.clone()];
+    zero[at + key.len() + 4..][..4].fill(0);
+    absent[at] = b'_';
+    assert_eq!(bits_of(&zero), pattern(1), "all layers see everything");
+    assert_eq!(bits_of(&absent), bits_of(&zero));
 }
 
 fn bits_of(file: &[u8]) -> Vec<u32> {

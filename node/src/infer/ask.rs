@@ -1,6 +1,7 @@
 //! `weft infer generate` and `logits`: a decoder asked once. Not here: many askers at a time, checks.
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use inference::Profile;
@@ -23,13 +24,29 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
     let positions = prompt.saturating_add(args.max_tokens).min(POSITIONS_MAX);
     let mut loaded = load(&args.model, Profile::A16, positions)?;
     let request = request(args, &loaded)?;
-    fits(&request, loaded.engine.free())?;
+    request.settings.check()?;
+    fits(&request, loaded.engine.free().min(loaded.context))?;
+    if let Some(path) = &args.receipt {
+        writable(path)?;
+    }
     let receipt = generate::generate(loaded.engine.as_mut(), &loaded.id, &request, &mut |_| ())?;
     told(args, &loaded, &receipt)?;
     match &args.receipt {
         Some(path) => write(path, &serde_json::to_vec_pretty(&receipt)?),
         None => Ok(()),
     }
+}
+
+/// Refuses a place for the receipt that has none, before the answer is computed.
+fn writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let exists = folder.is_none_or(Path::is_dir);
+    ensure!(
+        exists && !path.is_dir(),
+        "cannot write {}: it is a folder, or in none",
+        path.display()
+    );
+    Ok(())
 }
 
 /// Refuses at once what would be refused in the middle of the answer.
@@ -50,6 +67,7 @@ fn told(args: &GenerateArgs, loaded: &Loaded, receipt: &Receipt) -> Result<()> {
     let text = loaded
         .vocabulary
         .as_ref()
+        .ok()
         .map(|v| v.decode(&receipt.tokens))
         .transpose()?;
     let device = loaded.engine.device();
@@ -70,12 +88,10 @@ fn told(args: &GenerateArgs, loaded: &Loaded, receipt: &Receipt) -> Result<()> {
 fn request(args: &GenerateArgs, loaded: &Loaded) -> Result<Request> {
     let prompt = match (&args.prompt, &loaded.vocabulary) {
         (None, _) => args.tokens.clone(),
-        (Some(text), Some(vocabulary)) => vocabulary
+        (Some(text), Ok(vocabulary)) => vocabulary
             .encode(text)
             .context("the prompt has no tokens; give it by --tokens")?,
-        (Some(_), None) => {
-            bail!("the model has no vocabulary that is supported; give the prompt by --tokens")
-        }
+        (Some(_), Err(why)) => bail!("the model takes no texts, give the prompt by --tokens: {why}"),
     };
     // The draws' key: a hash, so that near seeds give draws that have nothing in common.
     let seed = *blake3::hash(&args.seed.to_le_bytes()).as_bytes();

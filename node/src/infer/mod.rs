@@ -21,6 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 use inference::device::{Device, Room};
 use inference::generate::Decode;
 use inference::gguf::Gguf;
+use inference::model::Model;
 use inference::service::{Blob, Models, Service};
 use inference::vocabulary::Vocabulary;
 use inference::{Error, Profile};
@@ -68,7 +69,10 @@ pub fn open(settings: &Settings, weave: Option<Arc<dyn Models>>) -> (Front, Serv
 /// A decoder that was asked for, ready.
 struct Loaded {
     engine: Box<dyn Decode>,
-    vocabulary: Option<Vocabulary>,
+    /// Its vocabulary, or why there is none: it can still be asked by tokens.
+    vocabulary: Result<Vocabulary, Error>,
+    /// Positions it was made for.
+    context: usize,
     id: blake3::Hash,
 }
 
@@ -82,10 +86,12 @@ fn load(args: &ModelArgs, otherwise: Profile, positions: usize) -> Result<Loaded
     let engine = device
         .decoder(threads, &file, profile, Room::one(positions))
         .map_err(|error| of_file(&args.model, error))?;
-    // A model without a vocabulary can still be asked by tokens.
     Ok(Loaded {
         engine,
-        vocabulary: Vocabulary::read(&file).ok(),
+        vocabulary: Vocabulary::read(&file),
+        context: Model::read(&file)
+            .map_err(|error| of_file(&args.model, error))?
+            .context,
         id: blake3::hash(bytes),
     })
 }

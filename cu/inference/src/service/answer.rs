@@ -160,8 +160,8 @@ impl Answering {
         let logprob = self.likeliest.map(|count| logprob(logits, token, count));
         self.logprobs.extend(logprob.clone());
         let stopped = match &self.card.vocabulary {
-            Some(vocabulary) => self.text.push(&vocabulary.bytes(token)?),
-            None => false,
+            Ok(vocabulary) => self.text.push(&vocabulary.bytes(token)?),
+            Err(_) => false,
         };
         let finish = match (stopped, ended) {
             (true, _) => Some(Finish::Stop),

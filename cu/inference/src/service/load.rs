@@ -222,14 +222,14 @@ impl Loader {
             status: Arc::clone(&status),
         };
         // A model without a vocabulary can still be asked by tokens.
-        let vocabulary = Vocabulary::read(&file).ok();
+        let vocabulary = Vocabulary::read(&file).map_err(|error| error.to_string());
         let worker: Worker<Job> = Worker::start(self.config.limits(), |inbox| decoding.run(inbox))?;
         Ok(Model {
             card: Arc::new(Card {
                 facts: Facts::decoder(&sizes),
                 profile: model.profile,
                 hash,
-                template: vocabulary.as_ref().and_then(|v| Template::read(&file, v)),
+                template: vocabulary.as_ref().ok().and_then(|v| Template::read(&file, v)),
                 vocabulary,
             }),
             status,
@@ -263,7 +263,7 @@ impl Loader {
                 facts: Facts::encoder(&package.config),
                 profile: model.profile,
                 hash,
-                vocabulary: None,
+                vocabulary: Err("the model is an encoder".to_owned()),
                 template: None,
             }),
             status,

@@ -25,7 +25,8 @@ pub struct Card {
     pub profile: Profile,
     /// BLAKE3 of its file.
     pub hash: blake3::Hash,
-    pub vocabulary: Option<Vocabulary>,
+    /// Its vocabulary, or why there is none.
+    pub vocabulary: Result<Vocabulary, String>,
     /// How conversations are written, where that is known.
     pub template: Option<Template>,
 }
@@ -87,8 +88,8 @@ pub enum Kind {
 
 impl Card {
     fn vocabulary(&self) -> Result<&Vocabulary, Refusal> {
-        self.vocabulary.as_ref().ok_or_else(|| {
-            let why = "the model has no vocabulary that is supported; give the prompt as tokens";
+        self.vocabulary.as_ref().map_err(|why| {
+            let why = format!("no texts, a prompt can be given as tokens: {why}");
             Refusal::certain(Code::Unsupported, why)
         })
     }
@@ -154,7 +155,7 @@ impl Card {
         }
         let mut stops = self.vocabulary.as_ref().map_or(vec![], |v| v.stops().to_vec());
         stops.extend(&ask.stops);
-        if let (Prompt::Chat(_), Some(template), Some(vocabulary)) =
+        if let (Prompt::Chat(_), Some(template), Ok(vocabulary)) =
             (&ask.prompt, self.template, &self.vocabulary)
         {
             stops.extend(template.stops(vocabulary));
@@ -317,7 +318,7 @@ impl Model {
             Kind::Encoder {
                 tokenizer, length, ..
             } => tokenizer.encode_whole(text, *length)?,
-            Kind::Decoder(_) => self.card.vocabulary()?.encode(text)?,
+            Kind::Decoder(_) => self.card.vocabulary()?.encode_whole(text)?,
         };
         self.card.within(tokens.len())?;
         self.card.known(&tokens).map(|()| tokens)
