@@ -359,6 +359,60 @@ fn vocabulary(w: &mut Writer, size: usize) {
     w.whole("tokenizer.ggml.eos_token_id", 2);
 }
 
+/// A vocabulary, for a file that holds nothing else.
+#[derive(Debug, Clone, Default)]
+pub struct Words {
+    /// `llama` or `gpt2`.
+    pub model: &'static str,
+    /// How words are cut, where anything says so.
+    pub pre: &'static str,
+    /// The pieces.
+    pub pieces: Vec<String>,
+    /// What each is.
+    pub kinds: Vec<i32>,
+    /// The score of each, of `llama`.
+    pub scores: Vec<f32>,
+    /// Pairs in the order of merging, of `gpt2`.
+    pub merges: Vec<String>,
+}
+
+/// A file of a vocabulary alone.
+pub fn words(words: &Words) -> Vec<u8> {
+    let mut w = Writer {
+        random: Random(1),
+        entries: (0, vec![]),
+        tensors: (0, vec![]),
+        data: vec![],
+    };
+    let list = |kind: u32, count: usize, items: Vec<u8>| {
+        let mut bytes = kind.to_le_bytes().to_vec();
+        bytes.extend((count as u64).to_le_bytes());
+        bytes.extend(items);
+        bytes
+    };
+    let texts = |items: &[String]| {
+        let mut bytes = vec![];
+        items.iter().for_each(|item| text(&mut bytes, item));
+        list(8, items.len(), bytes)
+    };
+    w.text("general.architecture", "llama");
+    w.text("tokenizer.ggml.model", words.model);
+    if !words.pre.is_empty() {
+        w.text("tokenizer.ggml.pre", words.pre);
+    }
+    w.entry("tokenizer.ggml.tokens", 9, &texts(&words.pieces));
+    w.entry("tokenizer.ggml.merges", 9, &texts(&words.merges));
+    let kinds = words.kinds.iter().flat_map(|kind| kind.to_le_bytes()).collect();
+    w.entry("tokenizer.ggml.token_type", 9, &list(5, words.kinds.len(), kinds));
+    let scores = words
+        .scores
+        .iter()
+        .flat_map(|score| score.to_le_bytes())
+        .collect();
+    w.entry("tokenizer.ggml.scores", 9, &list(6, words.scores.len(), scores));
+    finish(&w)
+}
+
 fn finish(w: &Writer) -> Vec<u8> {
     let mut out = b"GGUF".to_vec();
     out.extend(3_u32.to_le_bytes());
