@@ -1,5 +1,6 @@
 //! Real weights: all-MiniLM-L6-v2 against its own sentences, other levels and other batches. Its folder comes from
-//! `WEFT_MINILM` (`model.safetensors`, `config.json`, `tokenizer.json`); without it the tests say so and stop.
+//! `WEFT_MINILM` (`model.safetensors`, `config.json`, `tokenizer.json`), which `.ci/run` fetches; without it the tests say so and
+//! stop.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;

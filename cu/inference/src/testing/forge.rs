@@ -200,47 +200,94 @@ pub fn llama(shape: &Shape, format: &str) -> Vec<u8> {
 
 /// A model with all matrices in one format.
 pub fn model(shape: &Shape, format: &str, seed: u64) -> Vec<u8> {
-    let mut w = Writer {
-        random: Random(seed),
+    planned(&Plan {
+        shape: shape.clone(),
+        format: &|_| format,
+        floats: &[],
+        texts: &[],
+        factors: &[],
+        seed,
+    })
+}
+
+/// A model in all its particulars.
+pub struct Plan<'a> {
+    /// Its size.
+    pub shape: Shape,
+    /// The format of a matrix by its name.
+    pub format: &'a dyn Fn(&str) -> &'a str,
+    /// More entries under the family's name.
+    pub floats: &'a [(&'a str, f32)],
+    /// The same of texts.
+    pub texts: &'a [(&'a str, &'a str)],
+    /// What divides the frequencies of pairs; empty for none.
+    pub factors: &'a [f32],
+    /// What the numbers are drawn from.
+    pub seed: u64,
+}
+
+/// A model by its plan.
+pub fn planned(plan: &Plan<'_>) -> Vec<u8> {
+    let shape = &plan.shape;
+    let w = &mut Writer {
+        random: Random(plan.seed),
         entries: (0, vec![]),
         tensors: (0, vec![]),
         data: vec![],
     };
-    entries(&mut w, shape);
-    let [heads, kv, dim] = shape.heads;
-    w.tensor("token_embd.weight", shape.vocabulary, shape.width, format);
+    entries(w, shape);
+    for (key, value) in plan.floats {
+        w.float(&format!("{}.{key}", shape.family), *value);
+    }
+    for (key, value) in plan.texts {
+        w.text(&format!("{}.{key}", shape.family), value);
+    }
+    let matrix = |w: &mut Writer, name: &str, rows, cols| {
+        w.tensor(name, rows, cols, (plan.format)(name));
+    };
+    matrix(w, "token_embd.weight", shape.vocabulary, shape.width);
     w.gain("output_norm.weight", shape.width);
     if shape.untied {
-        w.tensor("output.weight", shape.vocabulary, shape.width, format);
+        matrix(w, "output.weight", shape.vocabulary, shape.width);
     }
-    for layer in 0..shape.layers {
-        let name = |part: &str| format!("blk.{layer}.{part}");
-        w.gain(&name("attn_norm.weight"), shape.width);
-        w.gain(&name("ffn_norm.weight"), shape.width);
-        for (part, rows) in [
-            ("attn_q", heads * dim),
-            ("attn_k", kv * dim),
-            ("attn_v", kv * dim),
-        ] {
-            w.tensor(&name(&format!("{part}.weight")), rows, shape.width, format);
-            if shape.family == "qwen2" {
-                w.tensor(&name(&format!("{part}.bias")), 1, rows, "F32");
-            }
-        }
-        w.tensor(&name("attn_output.weight"), shape.width, heads * dim, format);
-        w.tensor(&name("ffn_gate.weight"), shape.inner, shape.width, format);
-        w.tensor(&name("ffn_up.weight"), shape.inner, shape.width, format);
-        w.tensor(&name("ffn_down.weight"), shape.width, shape.inner, format);
-        if ["qwen3", "gemma3"].contains(&shape.family) {
-            w.gain(&name("attn_q_norm.weight"), dim);
-            w.gain(&name("attn_k_norm.weight"), dim);
-        }
-        if ["gemma2", "gemma3"].contains(&shape.family) {
-            w.gain(&name("post_attention_norm.weight"), shape.width);
-            w.gain(&name("post_ffw_norm.weight"), shape.width);
-        }
+    if !plan.factors.is_empty() {
+        let bytes: Vec<u8> = plan.factors.iter().flat_map(|f| f.to_le_bytes()).collect();
+        w.floats("rope_freqs.weight", &[plan.factors.len() as u64], &bytes);
+    }
+    for index in 0..shape.layers {
+        layer(w, shape, index, &matrix);
     }
     finish(w)
+}
+
+/// The tensors of one layer.
+fn layer(w: &mut Writer, shape: &Shape, index: usize, matrix: &dyn Fn(&mut Writer, &str, usize, usize)) {
+    let [heads, kv, dim] = shape.heads;
+    let name = |part: &str| format!("blk.{index}.{part}");
+    w.gain(&name("attn_norm.weight"), shape.width);
+    w.gain(&name("ffn_norm.weight"), shape.width);
+    for (part, rows) in [
+        ("attn_q", heads * dim),
+        ("attn_k", kv * dim),
+        ("attn_v", kv * dim),
+    ] {
+        matrix(w, &name(&format!("{part}.weight")), rows, shape.width);
+        if shape.family == "qwen2" {
+            w.tensor(&name(&format!("{part}.bias")), 1, rows, "F32");
+        }
+    }
+    matrix(w, &name("attn_output.weight"), shape.width, heads * dim);
+    matrix(w, &name("ffn_gate.weight"), shape.inner, shape.width);
+    matrix(w, &name("ffn_up.weight"), shape.inner, shape.width);
+    matrix(w, &name("ffn_down.weight"), shape.width, shape.inner);
+    if ["qwen3", "gemma3"].contains(&shape.family) {
+        w.gain(&name("attn_q_norm.weight"), dim);
+        w.gain(&name("attn_k_norm.weight"), dim);
+    }
+    if ["gemma2", "gemma3"].contains(&shape.family) {
+        w.gain(&name("post_attention_norm.weight"), shape.width);
+        w.gain(&name("post_ffw_norm.weight"), shape.width);
+    }
 }
 
 fn entries(w: &mut Writer, shape: &Shape) {
@@ -312,15 +359,69 @@ fn vocabulary(w: &mut Writer, size: usize) {
     w.whole("tokenizer.ggml.eos_token_id", 2);
 }
 
-fn finish(w: Writer) -> Vec<u8> {
+/// A vocabulary, for a file that holds nothing else.
+#[derive(Debug, Clone, Default)]
+pub struct Words {
+    /// `llama` or `gpt2`.
+    pub model: &'static str,
+    /// How words are cut, where anything says so.
+    pub pre: &'static str,
+    /// The pieces.
+    pub pieces: Vec<String>,
+    /// What each is.
+    pub kinds: Vec<i32>,
+    /// The score of each, of `llama`.
+    pub scores: Vec<f32>,
+    /// Pairs in the order of merging, of `gpt2`.
+    pub merges: Vec<String>,
+}
+
+/// A file of a vocabulary alone.
+pub fn words(words: &Words) -> Vec<u8> {
+    let mut w = Writer {
+        random: Random(1),
+        entries: (0, vec![]),
+        tensors: (0, vec![]),
+        data: vec![],
+    };
+    let list = |kind: u32, count: usize, items: Vec<u8>| {
+        let mut bytes = kind.to_le_bytes().to_vec();
+        bytes.extend((count as u64).to_le_bytes());
+        bytes.extend(items);
+        bytes
+    };
+    let texts = |items: &[String]| {
+        let mut bytes = vec![];
+        items.iter().for_each(|item| text(&mut bytes, item));
+        list(8, items.len(), bytes)
+    };
+    w.text("general.architecture", "llama");
+    w.text("tokenizer.ggml.model", words.model);
+    if !words.pre.is_empty() {
+        w.text("tokenizer.ggml.pre", words.pre);
+    }
+    w.entry("tokenizer.ggml.tokens", 9, &texts(&words.pieces));
+    w.entry("tokenizer.ggml.merges", 9, &texts(&words.merges));
+    let kinds = words.kinds.iter().flat_map(|kind| kind.to_le_bytes()).collect();
+    w.entry("tokenizer.ggml.token_type", 9, &list(5, words.kinds.len(), kinds));
+    let scores = words
+        .scores
+        .iter()
+        .flat_map(|score| score.to_le_bytes())
+        .collect();
+    w.entry("tokenizer.ggml.scores", 9, &list(6, words.scores.len(), scores));
+    finish(&w)
+}
+
+fn finish(w: &Writer) -> Vec<u8> {
     let mut out = b"GGUF".to_vec();
     out.extend(3_u32.to_le_bytes());
     out.extend(w.tensors.0.to_le_bytes());
     out.extend(w.entries.0.to_le_bytes());
-    out.extend(w.entries.1);
-    out.extend(w.tensors.1);
+    out.extend(&w.entries.1);
+    out.extend(&w.tensors.1);
     out.resize(out.len().next_multiple_of(32), 0);
-    out.extend(w.data);
+    out.extend(&w.data);
     out
 }
 
@@ -404,7 +505,7 @@ pub fn bert_gguf(width: usize, inner: usize, pieces: &[&str], seed: u64) -> Vec<
         let range = [0, 1].map(|at| 8 + length + number(&entry["data_offsets"][at]) as usize);
         w.floats(&gguf_name(name), &sizes, &file[range[0]..range[1]]);
     }
-    finish(w)
+    finish(&w)
 }
 
 /// What GGUF files call a tensor of an encoder.
