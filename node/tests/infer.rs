@@ -266,6 +266,14 @@ fn refusals_name_the_place_and_the_remedy() {
             ["positions", "--max-tokens"],
         ),
         (
+            "generate --model m.gguf --prompt x --max-tokens 2047",
+            ["the model has 2048 positions", "--max-tokens"],
+        ),
+        (
+            "generate --model m.gguf --prompt x --receipt none/r.json",
+            ["cannot write none/r.json", "folder"],
+        ),
+        (
             "generate --model m.gguf --prompt x --temperature -1",
             ["temperature", "0.001 to 100"],
         ),
@@ -283,6 +291,63 @@ fn refusals_name_the_place_and_the_remedy() {
     ] {
         let said = refusal(folder.path(), args);
         assert!(words.iter().all(|word| said.contains(word)), "{args}: {said}");
+    }
+}
+
+/// What a folder says to be done to texts or vectors is done or refused.
+#[test]
+fn an_encoders_folder_is_heeded_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, weights) = forge::bert(32, 64, 9, 4);
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    for (name, bytes) in [
+        ("e/config.json", &config[..]),
+        ("e/model.safetensors", &weights),
+        ("e/tokenizer.json", TOKENIZER.as_bytes()),
+    ] {
+        file(name, bytes);
+    }
+    let packed = |out: &str| {
+        let done = infer(folder.path(), &format!("pack e {out}")).status.success();
+        assert!(done, "{out}");
+        std::fs::read(folder.path().join(out)).unwrap()
+    };
+    let says = |bytes: &[u8], word: &str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+    assert!(says(&packed("plain"), r#""pooling":"mean""#));
+    file("e/1_Pooling/config.json", br#"{"pooling_mode":"cls"}"#);
+    file("e/tokenizer_config.json", br#"{"model_max_length":7}"#);
+    let first = packed("first");
+    assert!(says(&first, r#""pooling":"first""#) && says(&first, r#""length":"7""#));
+    for (name, bytes, words) in [
+        (
+            "e/1_Pooling/config.json",
+            r#"{"pooling_mode_max_tokens":true}"#,
+            ["max_tokens", "mean, cls"],
+        ),
+        (
+            "e/1_Pooling/config.json",
+            r#"{"pooling_mode_cls_token":true,"pooling_mode_mean_tokens":true}"#,
+            ["cls_token and mean_tokens", "one of them"],
+        ),
+        (
+            "e/modules.json",
+            r#"[{"type":"sentence_transformers.models.Dense","path":"2"}]"#,
+            ["Dense", "modules.json"],
+        ),
+        (
+            "e/config_sentence_transformers.json",
+            r#"{"default_prompt_name":"query"}"#,
+            ["query", "before the texts"],
+        ),
+    ] {
+        file(name, bytes.as_bytes());
+        let said = refusal(folder.path(), "pack e out");
+        assert!(words.iter().all(|word| said.contains(word)), "{name}: {said}");
+        std::fs::remove_file(folder.path().join(name)).unwrap();
     }
 }
 

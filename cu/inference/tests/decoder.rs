@@ -7,6 +7,7 @@ use inference::Profile;
 use inference::backend::Host;
 use inference::decoder::Decoder;
 use inference::engine::{Engine, Logits, Sequence, Wanted};
+use inference::generate::Decode;
 use inference::gguf::Gguf;
 use support::Random;
 use support::forge::{self, Shape};
@@ -257,6 +258,65 @@ fn windows_are_those_of_the_file() {
     absent[at] = b'_';
     assert_eq!(bits_of(&zero), pattern(1), "all layers see everything");
     assert_eq!(bits_of(&absent), bits_of(&zero));
+}
+
+/// A bias on numbers of a key that do not rotate moves all scores alike, which weighs nothing, however large it is.
+#[test]
+fn large_biases_of_keys_leave_the_others_their_bits() {
+    let mut file = forge::model(&tiny("qwen2"), "Q8_0", 6);
+    let key = "qwen2.rope.dimension_count";
+    let at = file
+        .windows(key.len())
+        .position(|bytes| bytes == key.as_bytes())
+        .unwrap();
+    file[at + key.len() + 4..][..4].copy_from_slice(&8_u32.to_le_bytes());
+    let biased = |bias: f32| {
+        let mut biased = file.clone();
+        let parsed = Gguf::parse(&file).unwrap();
+        for layer in 0..2 {
+            let range = parsed.range(&format!("blk.{layer}.attn_k.bias")).unwrap();
+            // Numbers 10 and 15 of each head of 16.
+            let numbers = biased[range].as_chunks_mut::<4>().0;
+            for head in numbers.chunks_mut(16) {
+                (head[10], head[15]) = (bias.to_le_bytes(), (-0.7 * bias).to_le_bytes());
+            }
+        }
+        let logits = bits_of(&biased)
+            .into_iter()
+            .map(|bits| f64::from(f32::from_bits(bits)));
+        logits.collect::<Vec<f64>>()
+    };
+    let plain = biased(0.0);
+    let square = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|v| v * v).sum::<f64>();
+    for bias in [20.0, 100.0] {
+        let error = square(&mut biased(bias).iter().zip(&plain).map(|(a, b)| a - b));
+        let error = (error / square(&mut plain.iter().copied())).sqrt();
+        // Without it 0.10 of the larger one.
+        assert!(error < 0.04, "bias {bias}: {error}");
+    }
+}
+
+/// The last token's vector, or the mean of all, as the file says.
+#[test]
+fn a_text_is_pooled_as_the_file_says() {
+    let plain = forge::model(&tiny("qwen3"), "Q8_0", 6);
+    let pooled = |kind: u32, tokens: &[u32]| {
+        let file = with(&plain, "qwen3.pooling_type", 4, &kind.to_le_bytes());
+        Decode::vector(&mut engine(&file, Profile::A16), tokens).unwrap()
+    };
+    let [mean, first, last] = [1, 2, 3];
+    assert_eq!(pooled(last, &[7]), pooled(mean, &[7]));
+    assert_eq!(
+        pooled(first, &[7, 8, 9]),
+        pooled(mean, &[7]),
+        "nothing before it is seen"
+    );
+    assert_ne!(pooled(last, &[7, 8, 9]), pooled(mean, &[7, 8, 9]));
+    assert_ne!(
+        pooled(last, &[7, 8, 9]),
+        pooled(last, &[8, 7, 9]),
+        "it has seen the others"
+    );
 }
 
 fn bits_of(file: &[u8]) -> Vec<u32> {

@@ -79,6 +79,33 @@ fn texts_become_the_tokens_of_the_vectors() {
 
 /// Two ways to merge byte pairs are about: by the listed pairs alone, or by any two pieces that together are one. They agree
 /// where every piece is made by one pair, which these tests' vocabularies hold to.
+/// Long texts are cut part by part: where a part ends decides nothing.
+#[test]
+fn a_long_text_has_the_tokens_of_its_words() {
+    let file = pinned::read(FILE);
+    let json = file["wordpiece"]["tokenizer.json"].to_string();
+    let wordpiece = Tokenizer::read(json.as_bytes()).unwrap();
+    let encode = |text: &str| wordpiece.encode(text).unwrap();
+    let texts = strings(&file["texts"]);
+    let mut random = support::Random(3);
+    let (mut long, mut tokens) = (String::new(), vec![]);
+    while long.len() < 100_000 {
+        let text = &texts[random.below(texts.len())];
+        let between = [" ", "\n", " \u{6771} ", "\u{6771}\u{4eac} ", "\u{1d400} "][random.below(5)];
+        for part in [text.as_str(), between] {
+            tokens.extend(encode(part));
+            long.push_str(part);
+            long.push(' ');
+        }
+    }
+    assert_eq!(encode(&long), tokens);
+    let most = wordpiece.encode_whole(&long, 4000).unwrap();
+    let around = wordpiece.encode_whole("", 4000).unwrap().len() / 2;
+    assert_eq!(most[around..4000 - around], tokens[..4000 - 2 * around]);
+    let ideographs = "\u{6771}\u{4eac}".repeat(3000);
+    assert_eq!(encode(&ideographs), encode("\u{6771}\u{4eac}").repeat(3000));
+}
+
 #[test]
 fn every_piece_is_the_product_of_one_merge() {
     for words in [
