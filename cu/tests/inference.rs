@@ -416,6 +416,80 @@ async fn a_session_and_the_llama_calls_go_on_where_they_were() {
     assert_eq!(says(&world, process, llama).await, "true");
 }
 
+/// What is true of sessions on any model: each says what it is that failed.
+const SESSIONS: &str = r#"
+local ai, failed = ao.ai, {}
+local function same(what, a, b)
+  a, b = type(a) == "table" and table.concat(a, ",") or tostring(a), type(b) == "table" and table.concat(b, ",") or tostring(b)
+  if a ~= b then table.insert(failed, what .. ": " .. a .. " / " .. b) end
+end
+local M = "DECODER"
+-- What goes on is cut as one text.
+same("added", ai.session{ model = M, prompt = "ab" }:add(" cd").tokens, ai.tokenize(M, "ab cd"))
+same("continues", #ai.tokenize(M, "cd", true), 2)
+-- The ways to begin.
+local turns = { { role = "user", content = "hi" } }
+local whole = ai.generate{ model = M, messages = turns, max_tokens = 8, receipt = true }
+local talk = ai.session{ model = M, messages = turns }
+same("turns", talk.tokens, whole.receipt.prompt)
+same("turns' answer", select(2, talk:generate(8)).tokens, whole.tokens)
+same("turns' end", talk.options.stop_tokens, { 299 })
+local given = ai.session{ model = M, tokens = { 1, 100 } }
+same("tokens", select(2, given:generate(5)).tokens, ai.generate{ model = M, tokens = { 1, 100 }, max_tokens = 5 }.tokens)
+local function refuses(says, call, ...)
+  local ok, why = pcall(call, ...)
+  same(says, ok or not why:find(says, 1, true), false)
+end
+refuses("ai.session begins with one of prompt, messages and tokens", ai.session, { model = M, tokens = { 1 }, prompt = "a" })
+-- A text that ends the answer is no part of it, and comes in parts as in one.
+local free, stop = { text = "one two E\xc3\xa9 EN", tokens = {} }, "END"
+free.text = free.text .. "D three"
+for i = 1, #free.text do free.tokens[i] = 3 + free.text:byte(i) end
+local tokens = ai.tokenize(M, "abc")
+local first = free.text:find(stop, 1, true)
+local generate, at = ai.generate, 0
+ai.generate = function(options)
+  local reply = { tokens = {}, finish = "length" }
+  for i = 1, options.max_tokens do
+    at = at + 1
+    reply.tokens[i] = free.tokens[at]
+  end
+  return reply
+end
+local parts, text = ai.session{ model = M, prompt = "abc", stop = { stop, "never said" } }, ""
+while not parts.ended and at < #free.tokens do text = text .. parts:generate(1) end
+ai.generate = generate
+same("stopped", text, free.text:sub(1, first - 1))
+same("stopped text", parts:text(), ai.detokenize(M, tokens) .. free.text:sub(1, first - 1))
+-- What the llama calls keep is all of it.
+local llama = require("llama")
+llama.load(M) llama.setPrompt("abc")
+local halves = { "\xc3", "\xa9" }
+ai.generate = function() return { tokens = { 3 + table.remove(halves, 1):byte() }, finish = #halves == 0 and "stop" or "length" } end
+local shown = llama.next()
+llama.saveState()
+shown = shown .. llama.next()
+llama.loadState()
+halves = { "\xa9" }
+local again = llama.next()
+same("pending bytes", shown .. again, "éé")
+llama.saveState() llama.loadState()
+same("ended", llama.next(), "")
+ai.generate = generate
+llama.stop()
+-- Nothing is neither likely nor unlikely.
+refuses("ai.choose takes a list of answers, at least one", ai.choose, { model = M, prompt = "a" }, {})
+refuses("ai.choose: answer 2 is empty", ai.choose, { model = M, prompt = "a" }, { "x", "" })
+return table.concat(failed, "\n")
+"#;
+
+#[tokio::test]
+async fn a_session_is_one_text_however_it_begins_goes_on_and_ends() {
+    let world = world(on("cpu"));
+    let process = spawn(&world, &[]);
+    assert_eq!(says(&world, process, SESSIONS).await, "");
+}
+
 #[tokio::test]
 async fn a_message_has_itself_answered_in_steps() {
     let world = world(on("cpu"));

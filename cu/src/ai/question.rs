@@ -47,9 +47,19 @@ enum Wants {
     Generate(Box<Generate>, bool),
     Embed(Embed, bool),
     Score(Score),
-    Tokenize(String),
+    Tokenize(Cut),
     Detokenize(Vec<u32>),
     Facts,
+}
+
+/// What is cut into tokens.
+enum Cut {
+    /// A text that begins.
+    Text(String),
+    /// A text that goes on from another.
+    More(String),
+    /// What a conversation's answer follows.
+    Turns(Prompt),
 }
 
 /// A question that was read.
@@ -74,7 +84,7 @@ impl Question {
             "generate" => generate(&mut fields, &model, limits)?,
             "embed" => embed(&mut fields, &model)?,
             "score" => score(&mut fields, &model)?,
-            "tokenize" => Wants::Tokenize(fields.text("text")?),
+            "tokenize" => Wants::Tokenize(cut(&mut fields)?),
             "detokenize" => Wants::Detokenize(fields.tokens("tokens")?),
             "facts" => Wants::Facts,
             _ => {
@@ -139,7 +149,17 @@ impl Question {
                 let done = service.score(&ask)?;
                 Ok((reply::scored(&done), done.gas))
             }
-            Wants::Tokenize(text) => Ok((reply::tokens(&service.tokenize(&self.model, text)?), 0)),
+            Wants::Tokenize(cut) => {
+                let tokens = match cut {
+                    Cut::Text(text) => reply::tokens(&service.tokenize(&self.model, text)?),
+                    Cut::More(text) => reply::tokens(&service.tokenize_within(&self.model, text)?),
+                    Cut::Turns(prompt) => {
+                        let (tokens, stops) = service.tokenize_prompt(&self.model, prompt)?;
+                        reply::turns(&tokens, &stops)
+                    }
+                };
+                Ok((tokens, 0))
+            }
             Wants::Detokenize(tokens) => Ok((reply::text(&service.detokenize(&self.model, tokens)?), 0)),
             Wants::Facts => Ok((reply::facts(&service.facts(&self.model)?), 0)),
         }
@@ -187,6 +207,18 @@ fn prompt(fields: &mut Fields) -> Result<Prompt, Wrong> {
         _ => Err(Wrong::invalid(
             "one of `prompt`, `messages` and `tokens` must be there, and only one",
         )),
+    }
+}
+
+/// Either `text` or `messages`; `continues` is of texts.
+fn cut(fields: &mut Fields) -> Result<Cut, Wrong> {
+    let continues = fields.flag("continues")?;
+    match (fields.has("messages"), fields.has("text")) {
+        (true, true) => Err(Wrong::invalid("`text` or `messages` must be there, not both")),
+        (true, false) if continues => Err(Wrong::invalid("`continues` is of a text, not of `messages`")),
+        (true, false) => Ok(Cut::Turns(Prompt::Chat(turns(fields.any("messages"))?))),
+        (false, _) if continues => fields.text("text").map(Cut::More),
+        (false, _) => fields.text("text").map(Cut::Text),
     }
 }
 
@@ -320,6 +352,11 @@ mod tests {
             (r#"{"do":"detokenize","model":"ID","tokens":[-1]}"#, "`tokens`"),
             (r#"{"do":"embed","model":"ID","input":[]}"#, "`input`"),
             (r#"{"do":"score","model":"ID","prompt":"p"}"#, "`answer`"),
+            (r#"{"do":"tokenize","model":"ID"}"#, "`text` is missing"),
+            (
+                r#"{"do":"tokenize","model":"ID","continues":true,"messages":[{"role":"user","content":"a"}]}"#,
+                "`continues`",
+            ),
             (r#"{"do":"think","model":"ID"}"#, "`do`"),
         ];
         for (question, says) in cases {

@@ -182,6 +182,21 @@ pub fn tokens(tokens: &[u32]) -> Vec<u8> {
     json(&Reply { ok: true, tokens })
 }
 
+/// Tokens of a conversation, and those that end its answer.
+pub fn turns(tokens: &[u32], stop_tokens: &[u32]) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Reply<'a> {
+        ok: bool,
+        tokens: &'a [u32],
+        stop_tokens: &'a [u32],
+    }
+    json(&Reply {
+        ok: true,
+        tokens,
+        stop_tokens,
+    })
+}
+
 /// A text of tokens.
 pub fn text(text: &str) -> Vec<u8> {
     #[derive(Serialize)]
