@@ -275,8 +275,20 @@ async fn what_has_no_answer_anywhere_is_an_error_of_lua() {
         (r#"prompt = "x", max_tokens = 21"#, "from 1 to 20"),
         (r#"prompt = "x", speed = 1"#, "`speed`"),
         (r#"prompt = "x", temperature = "hot""#, "`temperature`"),
-        (r#"prompt = "x", temperature = 0.0001"#, "out of its range"),
-        (r#"tokens = { 300 }"#, "a token is none of the model's"),
+        (
+            r#"prompt = "x", temperature = 0.0001"#,
+            "0 or a number from 0.001 to 100",
+        ),
+        (r#"prompt = "x", stop = "" "#, "1 to 256 bytes"),
+        (
+            r#"tokens = { 300 }"#,
+            "token 300 is none of the model's: it has 300, from 0 (invalid)",
+        ),
+        (r#"tokens = {}"#, "at least one token"),
+        (
+            r#"messages = { { role = "x", content = "x" } }"#,
+            "there is no role `x`",
+        ),
         (r#"prompt = ("x"):rep(3000)"#, "room for 2048 tokens"),
         (r#"prompt = "x\xff""#, "UTF-8"),
     ];
@@ -303,7 +315,13 @@ async fn what_has_no_answer_anywhere_is_an_error_of_lua() {
     assert!(said.contains("is no model"), "{said}");
     let wrong_kind = r#"return select(2, pcall(ao.ai.generate, { model = "ENCODER", prompt = "x" }))"#;
     let said = says(&world, free, wrong_kind).await;
-    assert!(said.contains("does not do that"), "{said}");
+    assert!(
+        said.contains("gives vectors of texts, no answers (unsupported)"),
+        "{said}"
+    );
+    let developer = r#"local function tokens(role) return table.concat(ao.ai.tokenize("DECODER", { { role = role, content = "a" } }), ",") end
+        return tokens("developer") == tokens("system") and tokens("developer") ~= tokens("user")"#;
+    assert_eq!(says(&world, free, developer).await, "true");
 }
 
 #[tokio::test]

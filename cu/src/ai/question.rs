@@ -4,7 +4,8 @@
 
 use inference::sample::Settings;
 use inference::service::{
-    Answer as Scored, Code, Embed, Generate, ModelRef, Prompt, Refusal as No, Score, Service, Turn,
+    Answer as Scored, Code, Embed, Generate, ModelRef, Prompt, Refusal as No, STOP_BYTES_MAX, STOP_TEXTS_MAX,
+    Score, Service, Turn,
 };
 use serde_json::Value;
 use spec::ItemId;
@@ -15,6 +16,10 @@ use super::reply;
 
 /// Texts that one question may have.
 const TEXTS_MAX: usize = 2048;
+/// Turns of a conversation.
+const TURNS_MAX: usize = inference::chat::TURNS_MAX;
+/// Who may speak; templates write them each in its way.
+const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
 
 /// Why a question has no answer anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +48,7 @@ impl Wrong {
 }
 
 /// What is wanted.
-enum Wants {
+pub enum Wants {
     Generate(Box<Generate>, bool),
     Embed(Embed, bool),
     Score(Score),
@@ -53,7 +58,7 @@ enum Wants {
 }
 
 /// What is cut into tokens.
-enum Cut {
+pub enum Cut {
     /// A text that begins.
     Text(String),
     /// A text that goes on from another.
@@ -66,7 +71,7 @@ enum Cut {
 pub struct Question {
     model: ModelRef,
     seed: Vec<u8>,
-    wants: Wants,
+    pub(super) wants: Wants,
 }
 
 impl Question {
@@ -203,7 +208,10 @@ fn prompt(fields: &mut Fields) -> Result<Prompt, Wrong> {
     match given {
         [true, false, false] => Ok(Prompt::Text(fields.text("prompt")?)),
         [false, true, false] => turns(fields.any("messages")).map(Prompt::Chat),
-        [false, false, true] => fields.tokens("tokens").map(Prompt::Tokens),
+        [false, false, true] => match fields.tokens("tokens")? {
+            tokens if tokens.is_empty() => Err(Wrong::invalid("`tokens` must have at least one token")),
+            tokens => Ok(Prompt::Tokens(tokens)),
+        },
         _ => Err(Wrong::invalid(
             "one of `prompt`, `messages` and `tokens` must be there, and only one",
         )),
@@ -226,12 +234,50 @@ fn turns(list: Option<Value>) -> Result<Vec<Turn>, Wrong> {
     let bad = || Wrong::invalid("`messages` must be a list of {role = text, content = text}");
     let text = |turn: &Value, name: &str| turn.get(name).and_then(Value::as_str).map(str::to_owned);
     let turn = |turn: &Value| {
-        let (role, content) = text(turn, "role").zip(text(turn, "content"))?;
-        Some(Turn { role, content })
+        let (role, content) = text(turn, "role").zip(text(turn, "content")).ok_or_else(bad)?;
+        // The newer name of the same role.
+        let role = if role == "developer" {
+            "system".into()
+        } else {
+            role
+        };
+        match ROLES.contains(&&*role) {
+            true => Ok(Turn { role, content }),
+            false => Err(Wrong::invalid(format!(
+                "there is no role `{role}`: system, developer, user, assistant, tool"
+            ))),
+        }
     };
     let list = list.unwrap_or_default();
     let list = list.as_array().filter(|list| !list.is_empty()).ok_or_else(bad)?;
-    list.iter().map(|one| turn(one).ok_or_else(bad)).collect()
+    if list.len() > TURNS_MAX {
+        return Err(Wrong::invalid(format!(
+            "`messages` has at most {TURNS_MAX} turns"
+        )));
+    }
+    list.iter().map(turn).collect()
+}
+
+/// 0, or what a division by it still tells apart.
+fn temperature(fields: &mut Fields) -> Result<f32, Wrong> {
+    let bad = || Wrong::invalid("`temperature` must be 0 or a number from 0.001 to 100");
+    let number = fields.number("temperature", 0.0, 100.0).map_err(|_| bad())?;
+    match number.unwrap_or(0.0) {
+        number if number == 0.0 || number >= 0.001 => Ok(number),
+        _ => Err(bad()),
+    }
+}
+
+/// Texts that end an answer.
+fn stops(fields: &mut Fields) -> Result<Vec<String>, Wrong> {
+    let stops = fields.texts("stop")?;
+    let fits = |text: &String| (1..=STOP_BYTES_MAX).contains(&text.len());
+    match stops.len() <= STOP_TEXTS_MAX && stops.iter().all(fits) {
+        true => Ok(stops),
+        false => Err(Wrong::invalid(format!(
+            "`stop` must be at most {STOP_TEXTS_MAX} texts of 1 to {STOP_BYTES_MAX} bytes"
+        ))),
+    }
 }
 
 fn generate(fields: &mut Fields, model: &ModelRef, limits: &Limits) -> Result<Wants, Wrong> {
@@ -243,12 +289,12 @@ fn generate(fields: &mut Fields, model: &ModelRef, limits: &Limits) -> Result<Wa
         ask.tokens_max = Some(limits.tokens_max as usize);
     }
     ask.settings = Settings {
-        temperature: fields.number("temperature", 0.0, 100.0)?.unwrap_or(0.0),
+        temperature: temperature(fields)?,
         top_k: fields.whole("top_k", 0, u64::from(u32::MAX))?.unwrap_or(0) as u32,
         top_p: fields.number("top_p", 0.0, 1.0)?.unwrap_or(1.0),
         seed: [0; 32],
     };
-    ask.stop_texts = fields.texts("stop")?;
+    ask.stop_texts = stops(fields)?;
     ask.stops = fields.tokens("stop_tokens")?;
     ask.logprobs = fields
         .whole("logprobs", 0, inference::service::LIKELIEST_MAX as u64)?
@@ -344,6 +390,19 @@ mod tests {
                 r#"{"do":"generate","model":"ID","prompt":"p","temperature":-1}"#,
                 "`temperature`",
             ),
+            (
+                r#"{"do":"generate","model":"ID","prompt":"p","temperature":0.0001}"#,
+                "0 or a number from 0.001 to 100",
+            ),
+            (
+                r#"{"do":"generate","model":"ID","prompt":"p","stop":["a",""]}"#,
+                "texts of 1 to 256 bytes",
+            ),
+            (
+                r#"{"do":"generate","model":"ID","messages":[{"role":"root","content":"p"}]}"#,
+                "no role `root`",
+            ),
+            (r#"{"do":"generate","model":"ID","tokens":[]}"#, "at least one"),
             (r#"{"do":"generate","model":"tiny","prompt":"p"}"#, "`model`"),
             (
                 r#"{"do":"generate","model":"ID","prompt":"p","seed":0.5}"#,
