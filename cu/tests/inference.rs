@@ -332,7 +332,8 @@ async fn gas_alone_ends_what_costs_too_much() {
     assert!(says(&world, process, dear).await.contains("out-of-gas"));
     let many = r#"Count = 0 while true do pcall(ao.ai.facts, "no id") Count = Count + 1 end"#;
     let outcome = eval(&world, process, many).await;
-    assert_eq!(outcome["Error"], "out of gas!");
+    let error = "out of gas for questions! Inference-Limit is the most that those of one message may cost";
+    assert_eq!(outcome["Error"], error);
     assert_eq!(says(&world, process, "return tostring(Count)").await, "nil");
     let greedy = world
         .scheduler
