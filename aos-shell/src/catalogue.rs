@@ -604,7 +604,7 @@ const EVALUATION: [Entry; 28] = [
     ),
     entry(
         "limit-unreadable",
-        "a limit is a number with a unit, such as `1-gb`",
+        "memory is a number with a unit, such as `1-gb`; gas and tokens are whole numbers, a model is an id",
         "spawn with the tag written so",
     ),
     entry(

@@ -21,6 +21,7 @@ use crate::pool;
 use crate::runtime::{Answered, Oracle, Place, sha256};
 use memo::Memo;
 pub use models::{ITEM, WeaveModels};
+pub use question::is_model;
 use question::{Question, Wrong};
 
 /// Name of the extension, as the tag `Extension` of a module or process asks for it.
@@ -77,7 +78,7 @@ pub struct Limits {
     pub gas_max: u64,
     /// Tokens of one answer.
     pub tokens_max: u64,
-    /// The only models it may ask, if any are named.
+    /// The only models it may ask, if any are named: in any profile where the name tells none.
     pub models: Vec<String>,
 }
 

@@ -171,21 +171,24 @@ impl Question {
     }
 }
 
-/// A model is `ID`, `ID:a16` or `ID:a8`, where `ID` is an item's; nothing else can be one anywhere.
+/// Whether that is a model's name: `ID`, `ID:a16` or `ID:a8`, where `ID` is an item's; nothing else can be one anywhere.
+pub fn is_model(name: &str) -> bool {
+    ModelRef::named(name).id.parse::<ItemId>().is_ok()
+}
+
 fn model(fields: &mut Fields, limits: &Limits) -> Result<ModelRef, Wrong> {
     let name = fields.text("model")?;
-    let model = ModelRef::named(&name);
-    if model.id.parse::<ItemId>().is_err() {
+    if !is_model(&name) {
         return Err(Wrong::invalid(
             "`model` must be the id of an item, alone or followed by :a16 or :a8",
         ));
     }
-    let is_allowed = limits.models.is_empty() || limits.models.contains(&model.id);
-    match is_allowed {
+    let model = ModelRef::named(&name);
+    let is_it = |named: &String| *named == model.id || named.contains(':') && ModelRef::named(named) == model;
+    match limits.models.is_empty() || limits.models.iter().any(is_it) {
         true => Ok(model),
         false => Err(Wrong::invalid(format!(
-            "{} is not among the models that the process was spawned with (Inference-Model)",
-            model.id
+            "{name} is not among the models that the process was spawned with (Inference-Model)"
         ))),
     }
 }
@@ -436,5 +439,6 @@ mod tests {
             Question::read(question.as_bytes(), &limits, 4096).is_ok()
         };
         assert!(allowed(&[]) && allowed(&["B", ID]) && !allowed(&["B"]));
+        assert!(allowed(&[&format!("{ID}:a16")]) && !allowed(&[&format!("{ID}:a8")]));
     }
 }
