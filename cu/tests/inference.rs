@@ -140,6 +140,11 @@ async fn an_eval_generates() {
     let scored = r#"local best, all = ao.ai.choose({ model = "DECODER", prompt = "x" }, { "a", "b", "c" })
         return best >= 1 and #all == 3 and all[best] < 0"#;
     assert_eq!(says(&world, process, scored).await, "true");
+    // What was scored after is told as what a vector was made of: the same tokens, the same hash.
+    let attested = r#"local s = ao.ai.score{ model = "DECODER:a8", prompt = "x", answer = "a" }.attest
+        local e = ao.ai.embed{ model = "DECODER:a8", input = "x" }.attest
+        return s.model == e.model and s.prompt == e.prompt and s.profile .. e.profile"#;
+    assert_eq!(says(&world, process, attested).await, "din1-a8din1-a8");
     let whole = r#"local v = ao.ai.embed{ model = "ENCODER", input = { "a", "b" }, int8 = true }.vectors
         return #v .. " " .. #v[1] .. math.type(v[1][1])"#;
     assert_eq!(says(&world, process, whole).await, "2 32integer");

@@ -43,7 +43,7 @@ function ai.embed(options)
 end
 
 --- How likely an answer is. `{ model, prompt | messages | tokens, answer | answer_tokens }` gives
---- `{ tokens, logprobs, total, next, logits, gas }`.
+--- `{ tokens, logprobs, total, next, logits, gas, attest }`.
 function ai.score(options)
   assert(type(options) == "table", "ai.score takes a table")
   local reply = ask("score", copy(options))

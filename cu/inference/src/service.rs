@@ -242,6 +242,14 @@ impl Service {
         Ok(self.0.get(model)?.card.facts)
     }
 
+    /// BLAKE3 of the model's file, hexadecimal.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn hash(&self, model: &ModelRef) -> Result<String, Refusal> {
+        Ok(self.0.get(model)?.card.hash.to_string())
+    }
+
     /// The models that are loaded now.
     pub fn loaded(&self) -> Vec<Standing> {
         self.0.standing()

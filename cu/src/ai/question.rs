@@ -152,7 +152,9 @@ impl Question {
                     ..ask.clone()
                 };
                 let done = service.score(&ask)?;
-                Ok((reply::scored(&done), done.gas))
+                let file = service.hash(&self.model)?;
+                let (prompt, _) = service.tokenize_prompt(&self.model, &ask.prompt)?;
+                Ok((reply::scored(&done, self.model.profile, &file, &prompt), done.gas))
             }
             Wants::Tokenize(cut) => {
                 let tokens = match cut {
