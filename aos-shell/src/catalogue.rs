@@ -193,7 +193,7 @@ const PROOFS: [Entry; 20] = [
     ),
 ];
 
-const LUA: [Entry; 9] = [
+const LUA: [Entry; 10] = [
     entry(
         "lua-syntax",
         "the text is no Lua 5.3; it was not signed and not sent",
@@ -218,6 +218,11 @@ const LUA: [Entry; 9] = [
         "lua-gas",
         "the evaluation did more work than one message may",
         "split the work over several messages, or spawn with a larger `Compute-Limit`",
+    ),
+    entry(
+        "lua-inference-gas",
+        "the questions to models of one message cost more than they may",
+        "ask for fewer tokens or over several messages, or spawn with a larger `Inference-Limit`",
     ),
     entry(
         "load-file",
@@ -599,7 +604,7 @@ const EVALUATION: [Entry; 28] = [
     ),
     entry(
         "limit-unreadable",
-        "a limit is a number with a unit, such as `1-gb`",
+        "memory is a number with a unit, such as `1-gb`; gas and tokens are whole numbers, a model is an id",
         "spawn with the tag written so",
     ),
     entry(

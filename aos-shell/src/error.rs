@@ -84,6 +84,9 @@ impl Problem {
         };
         let code = match () {
             () if what.ends_with("not enough memory") => "lua-memory",
+            () if what.starts_with("out of gas for questions") || what.ends_with("(out-of-gas)") => {
+                "lua-inference-gas"
+            }
             () if what.starts_with("out of gas") => "lua-gas",
             () => "lua-runtime",
         };
@@ -294,6 +297,23 @@ mod tests {
         assert_eq!(Problem::of_text(text, None).what, "boom");
         let text = "no: [string \"aos\"]:3: boom";
         assert_eq!(Problem::of_text(text, None).what, text);
+    }
+
+    #[test]
+    fn what_ran_out_of_gas_names_the_limit_to_raise() {
+        for (text, code) in [
+            ("out of gas!", "lua-gas"),
+            ("out of gas for questions! and more", "lua-inference-gas"),
+            (
+                "[string \"aos\"]:1: ai.generate: it costs more (out-of-gas)",
+                "lua-inference-gas",
+            ),
+        ] {
+            let problem = Problem::of_text(text, None);
+            assert_eq!(problem.code, code, "{text}");
+            let shown = problem.render(Style::default());
+            assert_eq!(shown.contains("Inference-Limit"), code != "lua-gas", "{shown}");
+        }
     }
 
     #[test]

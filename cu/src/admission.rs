@@ -35,13 +35,12 @@ pub fn admit(process: &[Tag], module: &[Tag], config: &Config) -> Answer<Admitte
         check_encoding(name, tags::first(module, name), format)?;
     }
     check_extensions(process, module)?;
-    let parse_gas = |text: &str| text.trim().parse().ok();
     let (memory, compute) = match format {
         format if format.is_lua() => (Some(LUA_MEMORY_BYTES), Some(Limits::default().metered_gas_max)),
         _ => (None, None),
     };
-    let memory = limit(process, module, "Memory-Limit", parse_bytes, memory)?;
-    let compute = limit(process, module, "Compute-Limit", parse_gas, compute)?;
+    let memory = limit(process, module, "Memory-Limit", &BYTES, memory)?;
+    let compute = limit(process, module, "Compute-Limit", &GAS, compute)?;
     within(
         "Memory-Limit",
         memory,
@@ -77,8 +76,7 @@ fn asks(process: &[Tag], module: &[Tag], config: &Config) -> Answer<Option<ai::L
     if !extends(process) && !extends(module) {
         return Ok(None);
     }
-    let whole = |text: &str| text.trim().parse().ok();
-    let gas_max = limit(process, module, "Inference-Limit", whole, Some(ai::GAS_DEFAULT))?;
+    let gas_max = limit(process, module, "Inference-Limit", &GAS, Some(ai::GAS_DEFAULT))?;
     within(
         "Inference-Limit",
         gas_max,
@@ -89,15 +87,27 @@ fn asks(process: &[Tag], module: &[Tag], config: &Config) -> Answer<Option<ai::L
         process,
         module,
         "Inference-Tokens",
-        whole,
+        &TOKENS,
         Some(ai::TOKENS_DEFAULT),
     )?;
     let models = tags::all(process, "Inference-Model").chain(tags::all(module, "Inference-Model"));
     Ok(Some(ai::Limits {
         gas_max,
-        tokens_max: tokens.clamp(1, inference::generate::TOKENS_MAX as u64),
-        models: models.map(str::to_owned).collect(),
+        tokens_max: tokens.min(inference::generate::TOKENS_MAX as u64),
+        models: models.map(model).collect::<Answer<_>>()?,
     }))
+}
+
+/// A model's name. One that is none would refuse every model, at every question anew.
+fn model(name: &str) -> Answer<String> {
+    match ai::is_model(name) {
+        true => Ok(name.to_owned()),
+        false => Err(unreadable(
+            "Inference-Model",
+            name,
+            "the id of an item, alone or followed by :a16 or :a8",
+        )),
+    }
 }
 
 fn unsupported_format(format: &str) -> Refusal {
@@ -134,24 +144,39 @@ fn check_extensions(process: &[Tag], module: &[Tag]) -> Answer<()> {
     Err(Refusal::invalid("module-extension", text))
 }
 
+/// How a limit is written.
+struct Form {
+    parse: fn(&str) -> Option<u64>,
+    says: &'static str,
+}
+
+const BYTES: Form = Form {
+    parse: parse_bytes,
+    says: "a number of bytes, alone or with a unit, such as `1-gb`",
+};
+const GAS: Form = Form {
+    parse: |text| text.trim().parse().ok(),
+    says: "a whole number of gas",
+};
+const TOKENS: Form = Form {
+    parse: |text| text.trim().parse().ok().filter(|tokens| *tokens > 0),
+    says: "a whole number of tokens, at least 1",
+};
+
 /// A limit of the process, or else of its module, or else of its format.
-fn limit(
-    process: &[Tag],
-    module: &[Tag],
-    name: &str,
-    parse: impl Fn(&str) -> Option<u64>,
-    default: Option<u64>,
-) -> Answer<u64> {
+fn limit(process: &[Tag], module: &[Tag], name: &str, form: &Form, default: Option<u64>) -> Answer<u64> {
     let Some(text) = tags::first(process, name).or_else(|| tags::first(module, name)) else {
         return default.ok_or_else(|| {
             let text = format!("neither the process nor its module has the tag `{name}`");
             Refusal::limit("limit-missing", text)
         });
     };
-    parse(text).ok_or_else(|| {
-        let text = format!("the tag `{name}` is `{text}`, which cannot be read");
-        Refusal::limit("limit-unreadable", text)
-    })
+    (form.parse)(text).ok_or_else(|| unreadable(name, text, form.says))
+}
+
+fn unreadable(name: &str, text: &str, says: &str) -> Refusal {
+    let text = format!("the tag `{name}` is `{text}`, which cannot be read: it must be {says}");
+    Refusal::limit("limit-unreadable", text)
 }
 
 fn within(name: &str, asked: u64, max: u64, unit: &str) -> Answer<()> {
@@ -184,6 +209,33 @@ fn parse_bytes(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_process_may_ask_is_read_or_refused_by_name() {
+        const ID: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        let read = |name: &str, value: &str| {
+            let process = [
+                Tag::new("Extension", ai::EXTENSION),
+                Tag::new(name.to_owned(), value.to_owned()),
+            ];
+            asks(&process, &[], &Config::default())
+        };
+        let models = |value: &str| read("Inference-Model", value).unwrap().unwrap().models;
+        assert_eq!(models(ID), [ID]);
+        assert_eq!(models(&format!("{ID}:a8")), [format!("{ID}:a8")]);
+        for (name, value, says) in [
+            ("Inference-Model", "tiny", "followed by :a16 or :a8"),
+            ("Inference-Tokens", "0", "at least 1"),
+            ("Inference-Limit", "1-gb", "a whole number of gas"),
+        ] {
+            let refusal = read(name, value).unwrap_err();
+            assert_eq!(&*refusal.code, "limit-unreadable");
+            assert!(
+                refusal.text.contains(name) && refusal.text.contains(says),
+                "{refusal}"
+            );
+        }
+    }
 
     #[test]
     fn byte_counts_read_as_the_field_writes_them() {

@@ -140,6 +140,11 @@ async fn an_eval_generates() {
     let scored = r#"local best, all = ao.ai.choose({ model = "DECODER", prompt = "x" }, { "a", "b", "c" })
         return best >= 1 and #all == 3 and all[best] < 0"#;
     assert_eq!(says(&world, process, scored).await, "true");
+    // What was scored after is told as what a vector was made of: the same tokens, the same hash.
+    let attested = r#"local s = ao.ai.score{ model = "DECODER:a8", prompt = "x", answer = "a" }.attest
+        local e = ao.ai.embed{ model = "DECODER:a8", input = "x" }.attest
+        return s.model == e.model and s.prompt == e.prompt and s.profile .. e.profile"#;
+    assert_eq!(says(&world, process, attested).await, "din1-a8din1-a8");
     let whole = r#"local v = ao.ai.embed{ model = "ENCODER", input = { "a", "b" }, int8 = true }.vectors
         return #v .. " " .. #v[1] .. math.type(v[1][1])"#;
     assert_eq!(says(&world, process, whole).await, "2 32integer");
@@ -275,8 +280,20 @@ async fn what_has_no_answer_anywhere_is_an_error_of_lua() {
         (r#"prompt = "x", max_tokens = 21"#, "from 1 to 20"),
         (r#"prompt = "x", speed = 1"#, "`speed`"),
         (r#"prompt = "x", temperature = "hot""#, "`temperature`"),
-        (r#"prompt = "x", temperature = 0.0001"#, "out of its range"),
-        (r#"tokens = { 300 }"#, "a token is none of the model's"),
+        (
+            r#"prompt = "x", temperature = 0.0001"#,
+            "0 or a number from 0.001 to 100",
+        ),
+        (r#"prompt = "x", stop = "" "#, "1 to 256 bytes"),
+        (
+            r#"tokens = { 300 }"#,
+            "token 300 is none of the model's: it has 300, from 0 (invalid)",
+        ),
+        (r#"tokens = {}"#, "at least one token"),
+        (
+            r#"messages = { { role = "x", content = "x" } }"#,
+            "there is no role `x`",
+        ),
         (r#"prompt = ("x"):rep(3000)"#, "room for 2048 tokens"),
         (r#"prompt = "x\xff""#, "UTF-8"),
     ];
@@ -303,7 +320,13 @@ async fn what_has_no_answer_anywhere_is_an_error_of_lua() {
     assert!(said.contains("is no model"), "{said}");
     let wrong_kind = r#"return select(2, pcall(ao.ai.generate, { model = "ENCODER", prompt = "x" }))"#;
     let said = says(&world, free, wrong_kind).await;
-    assert!(said.contains("does not do that"), "{said}");
+    assert!(
+        said.contains("gives vectors of texts, no answers (unsupported)"),
+        "{said}"
+    );
+    let developer = r#"local function tokens(role) return table.concat(ao.ai.tokenize("DECODER", { { role = role, content = "a" } }), ",") end
+        return tokens("developer") == tokens("system") and tokens("developer") ~= tokens("user")"#;
+    assert_eq!(says(&world, free, developer).await, "true");
 }
 
 #[tokio::test]
@@ -314,7 +337,8 @@ async fn gas_alone_ends_what_costs_too_much() {
     assert!(says(&world, process, dear).await.contains("out-of-gas"));
     let many = r#"Count = 0 while true do pcall(ao.ai.facts, "no id") Count = Count + 1 end"#;
     let outcome = eval(&world, process, many).await;
-    assert_eq!(outcome["Error"], "out of gas!");
+    let error = "out of gas for questions! Inference-Limit is the most that those of one message may cost";
+    assert_eq!(outcome["Error"], error);
     assert_eq!(says(&world, process, "return tostring(Count)").await, "nil");
     let greedy = world
         .scheduler
@@ -416,6 +440,80 @@ async fn a_session_and_the_llama_calls_go_on_where_they_were() {
     assert_eq!(says(&world, process, llama).await, "true");
 }
 
+/// What is true of sessions on any model: each says what it is that failed.
+const SESSIONS: &str = r#"
+local ai, failed = ao.ai, {}
+local function same(what, a, b)
+  a, b = type(a) == "table" and table.concat(a, ",") or tostring(a), type(b) == "table" and table.concat(b, ",") or tostring(b)
+  if a ~= b then table.insert(failed, what .. ": " .. a .. " / " .. b) end
+end
+local M = "DECODER"
+-- What goes on is cut as one text.
+same("added", ai.session{ model = M, prompt = "ab" }:add(" cd").tokens, ai.tokenize(M, "ab cd"))
+same("continues", #ai.tokenize(M, "cd", true), 2)
+-- The ways to begin.
+local turns = { { role = "user", content = "hi" } }
+local whole = ai.generate{ model = M, messages = turns, max_tokens = 8, receipt = true }
+local talk = ai.session{ model = M, messages = turns }
+same("turns", talk.tokens, whole.receipt.prompt)
+same("turns' answer", select(2, talk:generate(8)).tokens, whole.tokens)
+same("turns' end", talk.options.stop_tokens, { 299 })
+local given = ai.session{ model = M, tokens = { 1, 100 } }
+same("tokens", select(2, given:generate(5)).tokens, ai.generate{ model = M, tokens = { 1, 100 }, max_tokens = 5 }.tokens)
+local function refuses(says, call, ...)
+  local ok, why = pcall(call, ...)
+  same(says, ok or not why:find(says, 1, true), false)
+end
+refuses("ai.session begins with one of prompt, messages and tokens", ai.session, { model = M, tokens = { 1 }, prompt = "a" })
+-- A text that ends the answer is no part of it, and comes in parts as in one.
+local free, stop = { text = "one two E\xc3\xa9 EN", tokens = {} }, "END"
+free.text = free.text .. "D three"
+for i = 1, #free.text do free.tokens[i] = 3 + free.text:byte(i) end
+local tokens = ai.tokenize(M, "abc")
+local first = free.text:find(stop, 1, true)
+local generate, at = ai.generate, 0
+ai.generate = function(options)
+  local reply = { tokens = {}, finish = "length" }
+  for i = 1, options.max_tokens do
+    at = at + 1
+    reply.tokens[i] = free.tokens[at]
+  end
+  return reply
+end
+local parts, text = ai.session{ model = M, prompt = "abc", stop = { stop, "never said" } }, ""
+while not parts.ended and at < #free.tokens do text = text .. parts:generate(1) end
+ai.generate = generate
+same("stopped", text, free.text:sub(1, first - 1))
+same("stopped text", parts:text(), ai.detokenize(M, tokens) .. free.text:sub(1, first - 1))
+-- What the llama calls keep is all of it.
+local llama = require("llama")
+llama.load(M) llama.setPrompt("abc")
+local halves = { "\xc3", "\xa9" }
+ai.generate = function() return { tokens = { 3 + table.remove(halves, 1):byte() }, finish = #halves == 0 and "stop" or "length" } end
+local shown = llama.next()
+llama.saveState()
+shown = shown .. llama.next()
+llama.loadState()
+halves = { "\xa9" }
+local again = llama.next()
+same("pending bytes", shown .. again, "éé")
+llama.saveState() llama.loadState()
+same("ended", llama.next(), "")
+ai.generate = generate
+llama.stop()
+-- Nothing is neither likely nor unlikely.
+refuses("ai.choose takes a list of answers, at least one", ai.choose, { model = M, prompt = "a" }, {})
+refuses("ai.choose: answer 2 is empty", ai.choose, { model = M, prompt = "a" }, { "x", "" })
+return table.concat(failed, "\n")
+"#;
+
+#[tokio::test]
+async fn a_session_is_one_text_however_it_begins_goes_on_and_ends() {
+    let world = world(on("cpu"));
+    let process = spawn(&world, &[]);
+    assert_eq!(says(&world, process, SESSIONS).await, "");
+}
+
 #[tokio::test]
 async fn a_message_has_itself_answered_in_steps() {
     let world = world(on("cpu"));
@@ -504,6 +602,7 @@ fn asking_module() -> bytes::Bytes {
         (func (export "stackAlloc") (param i32) (result i32)
           (global.set $sp (i32.sub (global.get $sp) (local.get 0))) (global.get $sp))
         (func $must (param i32) (if (local.get 0) (then unreachable)))
+        (func $number (param i32 i32) (call $must (i32.ne (local.get 0) (local.get 1))))
         (func $add (param $from i32) (param $bytes i32)
           (memory.copy (global.get $at) (local.get $from) (local.get $bytes))
           (global.set $at (i32.add (global.get $at) (local.get $bytes))))
@@ -516,7 +615,9 @@ fn asking_module() -> bytes::Bytes {
           (call $add (i32.const 3200) (i32.const 9))
           (call $must (call $load (i32.const 2048) (i32.const 43) (i32.const 8)))
           (call $must (call $init (i32.load (i32.const 8)) (i32.const 12)))
+          (call $number (call $get (i32.load (i32.const 12)) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 40)) (i32.const 1))
           (i32.store (i32.const 28) (i32.const 2200)) (i32.store (i32.const 32) (i32.const 4))
+          (call $number (call $set (i32.load (i32.const 12)) (i32.const 1) (i32.const 16)) (i32.const 2))
           (call $must (call $set (i32.load (i32.const 12)) (i32.const 0) (i32.const 16)))
           (i32.store (i32.const 28) (i32.const 2300)) (i32.store (i32.const 32) (i32.const 16))
           (call $must (call $set (i32.load (i32.const 12)) (i32.const 1) (i32.const 16)))

@@ -141,7 +141,7 @@ async fn completions_embeddings_and_models() {
     let floats = ask(
         &node,
         "/v1/embeddings",
-        json!({"model": "tiny", "input": ["a b", "c"]}),
+        json!({"model": "tiny", "input": ["a b", "c"], "dimensions": Shape::tiny().width}),
     )
     .await
     .1;
@@ -247,6 +247,28 @@ async fn refusals_name_what_is_wrong() {
         );
         assert!(answer["error"]["message"].as_str().unwrap().len() > 10);
         assert_eq!(answer["error"]["type"], "invalid_request_error");
+        let is_of_a_field = code == "too-long" || code == "invalid" && body.is_object();
+        assert!(!is_of_a_field || answer["error"]["param"].is_string(), "{answer}");
+    }
+    let input = [
+        (
+            "/v1/chat/completions",
+            chat(json!({"max_tokens": 60000})),
+            "messages",
+        ),
+        (
+            "/v1/completions",
+            json!({"model": "tiny", "prompt": [999]}),
+            "prompt",
+        ),
+        (
+            "/v1/embeddings",
+            json!({"model": "tiny", "input": "a", "dimensions": 7}),
+            "dimensions",
+        ),
+    ];
+    for (path, body, param) in input {
+        assert_eq!(ask(&node, path, body).await.1["error"]["param"], param, "{path}");
     }
     let bare = Node::start(&folder.path().join("bare"));
     let (status, answer) = ask(&bare, "/v1/chat/completions", chat(json!({}))).await;

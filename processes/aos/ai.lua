@@ -43,7 +43,7 @@ function ai.embed(options)
 end
 
 --- How likely an answer is. `{ model, prompt | messages | tokens, answer | answer_tokens }` gives
---- `{ tokens, logprobs, total, next, logits, gas }`.
+--- `{ tokens, logprobs, total, next, logits, gas, attest }`.
 function ai.score(options)
   assert(type(options) == "table", "ai.score takes a table")
   local reply = ask("score", copy(options))
@@ -56,10 +56,13 @@ end
 
 --- The likeliest of several answers to one prompt: its place, and the score of each per token.
 function ai.choose(options, answers)
+  assert(type(answers) == "table" and #answers > 0, "ai.choose takes a list of answers, at least one")
   local best, scores = 1, {}
   for place, answer in ipairs(answers) do
     local reply = ai.score(copy({ answer = answer }, copy(options)))
-    scores[place] = reply.total / math.max(#reply.tokens, 1)
+    -- Nothing said is neither likely nor unlikely; as 0 it would win always.
+    assert(#reply.tokens > 0, "ai.choose: answer " .. place .. " is empty")
+    scores[place] = reply.total / #reply.tokens
     if scores[place] > scores[best] then
       best = place
     end
@@ -67,9 +70,14 @@ function ai.choose(options, answers)
   return best, scores
 end
 
---- The tokens of a text.
-function ai.tokenize(model, text)
-  return ask("tokenize", { model = model, text = text }).tokens
+--- The tokens of a text; `continues` where it follows another. Of turns, `{ { role, content }, ... }`: those that an
+--- answer follows, and those that end the answer besides the model's own.
+function ai.tokenize(model, what, continues)
+  if type(what) == "table" then
+    local reply = ask("tokenize", { model = model, messages = what })
+    return reply.tokens, reply.stop_tokens
+  end
+  return ask("tokenize", { model = model, text = what, continues = continues }).tokens
 end
 
 --- The text of tokens.
@@ -99,44 +107,90 @@ end
 local Session = {}
 Session.__index = Session
 
+local function append(list, more)
+  return table.move(more, 1, #more, #list + 1, list)
+end
+
 --- A text that goes on: prompts and answers one after the other. It is a list of tokens in the process and nothing
 --- else; whatever the compute unit keeps of it only saves time. Options are those of `generate`.
 function ai.session(options)
   assert(type(options) == "table" and options.model, "ai.session takes a table with a model")
   local session = setmetatable({ options = copy(options), tokens = {}, shown = 0, answer = {} }, Session)
-  session.options.prompt = nil
-  if options.prompt then
+  local own, begins = session.options, 0
+  for _, name in ipairs({ "prompt", "messages", "tokens" }) do
+    begins, own[name] = begins + (options[name] and 1 or 0), nil
+  end
+  assert(begins < 2, "ai.session begins with one of prompt, messages and tokens")
+  if options.messages then
+    local stops
+    session.tokens, stops = ai.tokenize(own.model, options.messages)
+    own.stop_tokens = append(append({}, stops), own.stop_tokens or {})
+  elseif options.tokens then
+    append(session.tokens, options.tokens)
+  elseif options.prompt then
     session:add(options.prompt)
   end
   return session
 end
 
---- How many tokens stand before every text of a model.
-local function leading(model)
-  return #ask("tokenize", { model = model, text = "" }).tokens
-end
-
 --- Puts a text at the end.
 function Session:add(text)
-  local tokens = ai.tokenize(self.options.model, text)
-  local first = 1
-  if #self.tokens > 0 then
-    first = 1 + leading(self.options.model)
-  end
-  table.move(tokens, first, #tokens, #self.tokens + 1, self.tokens)
+  append(self.tokens, ai.tokenize(self.options.model, text, #self.tokens > 0))
   self.answer, self.shown, self.ended = {}, 0, nil
   return self
 end
 
---- What of the answer has not been told yet; bytes that are no whole character yet wait.
-local function fresh(session)
-  local text = ai.detokenize(session.options.model, session.answer)
-  while text:sub(-3) == "\xef\xbf\xbd" do
-    text = text:sub(1, -4)
+--- A text before the first of those that end it; nothing if none does.
+local function cut(text, stops)
+  local first
+  for _, stop in ipairs(stops) do
+    local at = text:find(stop, 1, true)
+    first = at and math.min(at, first or at) or first
+  end
+  return first and text:sub(1, first - 1)
+end
+
+--- How many bytes at a text's end may begin one that ends it.
+local function held(text, stops)
+  local most = 0
+  for _, stop in ipairs(stops) do
+    for count = math.min(#stop - 1, #text), most + 1, -1 do
+      if text:sub(-count) == stop:sub(1, count) then
+        most = count
+        break
+      end
+    end
+  end
+  return most
+end
+
+--- What of the answer has not been told yet. Until it ends, bytes wait that are no whole character yet or may begin a
+--- text that ends it.
+local function fresh(session, text, stops)
+  if not session.ended then
+    while text:sub(-3) == "\xef\xbf\xbd" do
+      text = text:sub(1, -4)
+    end
+    text = text:sub(1, #text - held(text, stops))
   end
   local new = text:sub(session.shown + 1)
   session.shown = math.max(session.shown, #text)
   return new
+end
+
+--- Leaves of an answer what its text is made of: behind that stands what ended it.
+local function shorten(session, text)
+  local model, answer, before = session.options.model, session.answer, #session.tokens - #session.answer
+  local rest
+  repeat
+    answer[#answer] = nil
+    local left = ai.detokenize(model, answer)
+    rest = text:sub(1, #left) == left and text:sub(#left + 1)
+  until rest
+  if rest ~= "" then
+    append(answer, ai.tokenize(model, rest, before + #answer > 0))
+  end
+  session.tokens = append(table.move(session.tokens, 1, before, 1, {}), answer)
 end
 
 --- Lets the model go on for so many tokens; answers the new text and the whole reply. Nothing more comes once
@@ -149,9 +203,17 @@ function Session:generate(max_tokens, more)
   options.tokens, options.max_tokens = self.tokens, max_tokens or options.max_tokens
   local reply = ai.generate(options)
   self.ended = reply.finish == "stop" or nil
-  table.move(reply.tokens, 1, #reply.tokens, #self.tokens + 1, self.tokens)
-  table.move(reply.tokens, 1, #reply.tokens, #self.answer + 1, self.answer)
-  return fresh(self), reply
+  append(self.tokens, reply.tokens)
+  append(self.answer, reply.tokens)
+  local stops = type(options.stop) == "table" and options.stop or { options.stop }
+  local text = ai.detokenize(self.options.model, self.answer)
+  -- A text that ends it may have begun in an answer before.
+  local before = cut(text, stops)
+  if before then
+    self.ended, text = true, before
+    shorten(self, text)
+  end
+  return fresh(self, text, stops), reply
 end
 
 --- The whole text so far.

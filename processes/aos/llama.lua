@@ -44,9 +44,19 @@ function llama.add(text)
   at_hand():add(text)
 end
 
+--- Another session that goes on as this one does: what of its answer was told and whether it ended are part of it.
+local function twin(of)
+  local function list(tokens)
+    return table.move(tokens, 1, #tokens, 1, {})
+  end
+  local other = ai.session({ model = of.options.model })
+  other.tokens, other.answer, other.shown, other.ended = list(of.tokens), list(of.answer), of.shown, of.ended
+  return other
+end
+
 --- Keeps the text at hand, to go on from here again.
 function llama.saveState()
-  saved = { model = at_hand().options.model, tokens = table.move(session.tokens, 1, #session.tokens, 1, {}) }
+  saved = twin(at_hand())
 end
 
 --- Goes back to what was kept; whether there was any.
@@ -54,8 +64,7 @@ function llama.loadState()
   if not saved then
     return false
   end
-  session = ai.session({ model = saved.model })
-  table.move(saved.tokens, 1, #saved.tokens, 1, session.tokens)
+  session = twin(saved)
   return true
 end
 

@@ -25,7 +25,7 @@ Infer = Infer or {
   -- Answers under way by number, and how many were begun.
   Jobs = {},
   Begun = 0,
-  -- The tokens of conversations by asker and name, and their order.
+  -- Conversations by asker and name: a list of tokens, or `{ turns }` where prompts are turns; and their order.
   Sessions = {},
   Order = {},
 }
@@ -54,13 +54,47 @@ local function settingsOf(options)
   return settings
 end
 
-local function promptOf(msg)
+--- How many tokens an answer may have. JSON writes whole numbers as `5`, `5.0` or `5e0`.
+local function mostOf(settings)
+  local most = settings.max_tokens
+  if most == nil then most = Infer.Tokens end
+  most = type(most) == "number" and math.tointeger(most)
+  if not most or most < 1 or most > Infer.TokensMax then
+    return nil, ("max_tokens must be a whole number from 1 to %d"):format(Infer.TokensMax)
+  end
+  return most
+end
+
+--- Texts that end the answer.
+local function stopsOf(settings)
+  local stops = settings.stop
+  if type(stops) ~= "table" then stops = { stops } end
+  for _, stop in ipairs(stops) do
+    if type(stop) ~= "string" or stop == "" then return nil, "stop must be a text or a list of texts, none empty" end
+  end
+  return stops
+end
+
+local function promptOf(msg, options)
   local prompt = msg["X-Prompt"] or msg.Data
-  if type(prompt) ~= "string" or prompt == "" then return nil, "the prompt is missing: Data, or the tag X-Prompt" end
+  if type(prompt) ~= "string" or prompt == "" then
+    if options.messages then return "" end
+    return nil, "the prompt is missing: Data, or the tag X-Prompt"
+  end
   if #prompt > PROMPT_BYTES_MAX then
     return nil, ("a prompt has at most %d bytes, got %d"):format(PROMPT_BYTES_MAX, #prompt)
   end
   return prompt
+end
+
+--- What is wrong with options that only conversations have.
+local function turnless(options)
+  for _, name in ipairs({ "messages", "system_prompt" }) do
+    if options[name] ~= nil and not Infer.Chat then return name .. " is of conversations: the owner sets Infer.Chat" end
+  end
+  if options.messages ~= nil and (type(options.messages) ~= "table" or #options.messages == 0) then
+    return "messages must be a list of turns"
+  end
 end
 
 -- ---- sessions ----
@@ -70,12 +104,12 @@ local function sessionOf(msg)
   return name and msg.From .. "/" .. name
 end
 
-local function keep(name, tokens)
+local function keep(name, said)
   if not Infer.Sessions[name] then
     table.insert(Infer.Order, name)
     if #Infer.Order > SESSIONS_MAX then Infer.Sessions[table.remove(Infer.Order, 1)] = nil end
   end
-  Infer.Sessions[name] = tokens
+  Infer.Sessions[name] = said
 end
 
 local function joined(before, after)
@@ -97,32 +131,51 @@ end
 
 --- The answer's text, cut before the first text that ends it; whether one did.
 local function textOf(job)
-  local text, ended = ao.ai.detokenize(job.model, job.answer), false
-  local stops = job.settings.stop or {}
-  for _, stop in ipairs(type(stops) == "table" and stops or { stops }) do
+  local text, first = ao.ai.detokenize(job.model, job.answer), nil
+  for _, stop in ipairs(job.stops) do
     local at = text:find(stop, 1, true)
-    if at then text, ended = text:sub(1, at - 1), true end
+    first = at and math.min(at, first or at) or first
   end
-  return text, ended
+  if first then text = text:sub(1, first - 1) end
+  return text, first ~= nil
 end
 
-local function finish(job, text, finished)
-  if job.kept then keep(job.kept, joined(job.tokens, job.answer)) end
+--- Puts an answer behind what was said before. A text that ended it is no part of it.
+local function remember(job, text, isCut)
+  if job.turns then
+    table.insert(job.turns, { role = "assistant", content = text })
+    return keep(job.kept, { turns = job.turns })
+  end
+  local answer = job.answer
+  if isCut then answer = text == "" and {} or ao.ai.tokenize(job.model, text, true) end
+  keep(job.kept, joined(job.tokens, answer))
+end
+
+local function finish(job, text, isCut, finished)
+  if job.kept then remember(job, text, isCut) end
   local attestation = json.encode({ model = job.model, profile = job.profile, steps = job.links })
   tell(job, {
-    Action = "Infer-Response", Finish = finished, Tokens = tostring(#job.answer), Gas = tostring(job.gas),
-    Data = json.encode({ result = text, attestation = attestation }),
+    Action = "Infer-Response", Finish = isCut and "stop" or finished, Tokens = tostring(#job.answer),
+    Gas = tostring(job.gas), Data = json.encode({ result = text, attestation = attestation }),
   })
 end
 
---- What of a growing text may be told: all but bytes that are no whole character yet, unless it ends here.
-local function told(text, isLast)
-  while not isLast and text:sub(-3) == "\xef\xbf\xbd" do text = text:sub(1, -4) end
-  return text
+--- What of a growing text may be told: all but bytes that are no whole character yet or may begin a text that ends it,
+--- unless it ends here.
+local function told(text, stops, isLast)
+  if isLast then return text end
+  while text:sub(-3) == "\xef\xbf\xbd" do text = text:sub(1, -4) end
+  local held = 0
+  for _, stop in ipairs(stops) do
+    for bytes = held + 1, math.min(#stop - 1, #text) do
+      if text:sub(-bytes) == stop:sub(1, bytes) then held = bytes end
+    end
+  end
+  return text:sub(1, #text - held)
 end
 
 local function stream(job, text, isLast)
-  local now = told(text, isLast)
+  local now = told(text, job.stops, isLast)
   if job.stream and #now > job.told then
     job.chunks = job.chunks + 1
     tell(job, { Action = "Infer-Chunk", Index = tostring(job.chunks), Data = now:sub(job.told + 1) })
@@ -130,18 +183,13 @@ local function stream(job, text, isLast)
   end
 end
 
---- The model's next tokens: from the prompt at first, then from all tokens so far.
+--- The model's next tokens, from all tokens so far.
 local function go_on(job)
   local question = {}
   for name, value in pairs(job.settings) do question[name] = value end
   question.model, question.max_tokens = job.model, math.min(Infer.Step, job.left)
-  if job.tokens then
-    question.tokens = joined(job.tokens, job.answer)
-  else
-    question.messages, question.receipt = job.messages, true
-  end
+  question.tokens = joined(job.tokens, job.answer)
   local reply = ao.ai.generate(question)
-  job.tokens = job.tokens or reply.receipt.prompt
   job.answer = joined(job.answer, reply.tokens)
   job.left, job.gas, job.profile = job.left - #reply.tokens, job.gas + reply.gas, reply.attest.profile
   table.insert(job.links, { head = reply.attest.head, link = reply.attest.link })
@@ -150,20 +198,24 @@ end
 
 --- One step of an answer; whether it is over.
 local function step(job)
-  local ok, finished = pcall(go_on, job)
-  if not ok then
-    refuse(job, "failed", tostring(finished))
-    return true
-  end
-  local text, ended = textOf(job)
-  local isLast = ended or finished == "stop" or job.left < 1
+  local finished = go_on(job)
+  local text, isCut = textOf(job)
+  local isLast = isCut or finished == "stop" or job.left < 1
   stream(job, text, isLast)
-  if isLast then finish(job, text, ended and "stop" or finished) end
+  if isLast then finish(job, text, isCut, finished) end
   return isLast
 end
 
+--- Every ask gets an answer: what goes wrong is one.
+local function attempt(job, work, ...)
+  local ok, result = pcall(work, ...)
+  if ok then return result end
+  refuse(job, "failed", tostring(result))
+  return true
+end
+
 local function step_and_keep(number, job)
-  if step(job) then
+  if attempt(job, step, job) then
     Infer.Jobs[number] = nil
   else
     Infer.Jobs[number] = job
@@ -177,42 +229,62 @@ local function count(list)
   return sum
 end
 
---- The tokens of a prompt behind those of its session, or turns, if this is a conversation's beginning.
+--- All turns of a conversation: those before, those of the options, the prompt. A new system prompt takes the place of
+--- the one before.
+local function turnsOf(before, prompt, options)
+  local turns = joined(joined(before, {}), options.messages or {})
+  if prompt ~= "" then table.insert(turns, { role = "user", content = prompt }) end
+  if options.system_prompt then
+    local hasOne = type(turns[1]) == "table" and turns[1].role == "system"
+    table.insert(turns, 1, { role = "system", content = options.system_prompt })
+    if hasOne then table.remove(turns, 2) end
+  end
+  return turns
+end
+
+--- The tokens that the answer follows, and how many of it the model has room for.
 local function begin(job, prompt, options)
-  local before = job.kept and Infer.Sessions[job.kept]
-  if Infer.Chat and not before then
-    job.messages = options.messages or { { role = "user", content = prompt } }
-    if options.system_prompt then
-      table.insert(job.messages, 1, { role = "system", content = options.system_prompt })
-    end
-    return
+  local before = job.kept and Infer.Sessions[job.kept] or {}
+  if Infer.Chat then
+    job.turns = turnsOf(before.turns or {}, prompt, options)
+    -- Every ask is written anew as the model's template says: so each turn is closed, and one that begins is opened.
+    job.tokens, job.settings.stop_tokens = ao.ai.tokenize(job.model, job.turns)
+  else
+    job.tokens = joined(before, ao.ai.tokenize(job.model, prompt, #before > 0))
   end
-  local tokens = ao.ai.tokenize(job.model, prompt)
-  if before then
-    local first = 1 + #ao.ai.tokenize(job.model, "")
-    tokens = joined(before, table.move(tokens, first, #tokens, 1, {}))
-  end
-  job.tokens = tokens
+  local room = ao.ai.facts(job.model).positions - #job.tokens
+  -- Without room for a single token the model says so itself.
+  job.left = math.max(1, math.min(job.left, room))
+end
+
+--- What is asked; a code and a reason where it is not answered.
+local function read(job, msg)
+  local why = Infer.Allow(msg)
+  if why then return "refused", why end
+  if count(Infer.Jobs) >= JOBS_MAX then return "busy", "too many answers are under way" end
+  local options, wrong = optionsOf(msg)
+  if not options then return "invalid", wrong end
+  local prompt
+  prompt, wrong = promptOf(msg, options)
+  wrong = wrong or turnless(options)
+  if wrong then return "invalid", wrong end
+  job.model, job.settings, job.stream = Infer.Model, settingsOf(options), options.stream == true
+  if not job.model then return "no-model", "this process has no model: its owner sets Infer.Model" end
+  job.left, wrong = mostOf(job.settings)
+  if not wrong then job.stops, wrong = stopsOf(job.settings) end
+  if wrong then return "invalid", wrong end
+  begin(job, prompt, options)
 end
 
 local function infer(msg)
   local job = { to = msg["Reply-To"] or msg.From, reference = msg["X-Reference"] or msg.Reference,
     session = msg["X-Session"], kept = sessionOf(msg), answer = {}, links = {}, gas = 0, told = 0, chunks = 0 }
-  local why = Infer.Allow(msg)
-  if why then return refuse(job, "refused", why) end
-  if count(Infer.Jobs) >= JOBS_MAX then return refuse(job, "busy", "too many answers are under way") end
-  local prompt, noPrompt = promptOf(msg)
-  local options, noOptions = optionsOf(msg)
-  if not prompt or not options then return refuse(job, "invalid", noPrompt or noOptions) end
-  job.model, job.settings, job.stream = Infer.Model, settingsOf(options), options.stream == true
-  if not job.model then return refuse(job, "no-model", "this process has no model: its owner sets Infer.Model") end
-  local left = job.settings.max_tokens or Infer.Tokens
-  if math.type(tonumber(left)) ~= "integer" or left < 1 or left > Infer.TokensMax then
-    return refuse(job, "invalid", ("max_tokens must be a whole number from 1 to %d"):format(Infer.TokensMax))
-  end
-  job.left = left
-  local ok, failed = pcall(begin, job, prompt, options)
-  if not ok then return refuse(job, "failed", tostring(failed)) end
+  local isOver = attempt(job, function()
+    local code, why = read(job, msg)
+    if code then refuse(job, code, why) end
+    return code ~= nil
+  end)
+  if isOver then return end
   Infer.Begun = Infer.Begun + 1
   step_and_keep(tostring(Infer.Begun), job)
 end

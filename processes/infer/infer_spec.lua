@@ -2,10 +2,21 @@
 
 local owner, asker = wallet("owner"), wallet("asker")
 
--- A model of bytes: it begins texts with token 1 and goes on with a, b, c... to `Ends` letters.
+-- A model of bytes with room for 60 tokens: it begins texts with token 1 and goes on with a, b, c... to `Ends` letters.
+-- Its template writes turns as `<r:text>` with the role's first letter, and `<a:` before an answer, which `stop_tokens` end.
 local MODEL = [[
   Ends, Asked = 10, {}
-  ao.ai.tokenize = function(_, text) return { 1, text:byte(1, -1) } end
+  ao.ai.facts = function() return { positions = 60 } end
+  ao.ai.tokenize = function(_, what, continues)
+    if type(what) == "string" then
+      if continues then return { what:byte(1, -1) } end
+      return { 1, what:byte(1, -1) }
+    end
+    local all = ""
+    for _, turn in ipairs(what) do all = all .. "<" .. turn.role:sub(1, 1) .. ":" .. turn.content:upper() .. ">" end
+    all = all .. "<A:"
+    return { 1, all:upper():byte(1, -1) }, { 62 }
+  end
   ao.ai.detokenize = function(_, tokens) return string.char(table.unpack(tokens)) end
   ao.ai.generate = function(question)
     table.insert(Asked, question)
@@ -86,6 +97,56 @@ describe("infer", function()
     assert.same({ 1, 69 }, server:get("Asked[#Asked].tokens"))
   end)
 
+  local function tokens_of(number)
+    return string.char(table.unpack(server:get("Asked[" .. (number or "#Asked") .. "].tokens"), 2))
+  end
+
+  it("keeps turns where prompts are turns, and writes all of them for every answer", function()
+    server:eval("Infer.Chat = true")
+    ask("one", { max_tokens = 2, system_prompt = "x" }, { ["X-Session"] = "s" })
+    assert.equals("<S:X><U:ONE><A:", tokens_of())
+    assert.same({ 62 }, server:get("Asked[#Asked].stop_tokens"))
+    ask("two", { max_tokens = 1 }, { ["X-Session"] = "s" })
+    assert.equals("<S:X><U:ONE><A:AB><U:TWO><A:", tokens_of())
+    ask("", { max_tokens = 1, system_prompt = "y", messages = { { role = "user", content = "three" } } },
+      { ["X-Session"] = "s" })
+    assert.equals("<S:Y><U:ONE><A:AB><U:TWO><A:A><U:THREE><A:", tokens_of())
+    server:eval("Infer.Chat = false")
+    assert.equals("invalid", ask("a", { system_prompt = "y" }).Code)
+  end)
+
+  it("ends every step of a turn where the turn ends", function()
+    server:eval("Infer.Chat = true")
+    ask("one", { max_tokens = 9 })
+    assert.same({ 62 }, server:get("Asked[#Asked].stop_tokens"))
+    assert.equals("<U:ONE><A:abcdefgh", tokens_of())
+  end)
+
+  it("goes on without the text that ended an answer, and streams none of it", function()
+    local _, outcomes = ask("AB", { max_tokens = 9, stop = { "ef", "x" }, stream = true }, { ["X-Session"] = "s" })
+    local streamed = ""
+    for _, outcome in ipairs(outcomes) do
+      local chunk = outcome:message { Action = "Infer-Chunk" }
+      streamed = streamed .. (chunk and chunk.Data or "")
+    end
+    assert.equals("abcd", streamed)
+    ask("CD", { max_tokens = 1 }, { ["X-Session"] = "s" })
+    assert.equals("ABabcdCD", tokens_of())
+  end)
+
+  it("ends an answer where the model's room does", function()
+    server:eval("Ends = 26")
+    local answer = ask(("A"):rep(47), { max_tokens = 600 })
+    assert.same({ "length", "12" }, { answer.Finish, answer.Tokens })
+  end)
+
+  it("reads whole numbers however JSON writes them", function()
+    for _, most in ipairs({ "5", "5.0", "0.5e1" }) do
+      local answer = ask("A", nil, { ["X-Options"] = '{"max_tokens":' .. most .. "}" })
+      assert.equals("5", answer.Tokens)
+    end
+  end)
+
   it("takes a step from nobody but itself", function()
     local first = server:send { From = asker, Action = "Infer", Data = "A", Tags = {} }
     local job = first:message { Action = "Infer-Step" }.Job
@@ -97,6 +158,9 @@ describe("infer", function()
     { "no prompt", "", {}, "invalid", "the prompt is missing" },
     { "too many tokens", "A", { max_tokens = 5000 }, "invalid", "from 1 to 4096" },
     { "half a token", "A", { max_tokens = 1.5 }, "invalid", "from 1 to 4096" },
+    { "a text as a number", "A", { max_tokens = "5" }, "invalid", "from 1 to 4096" },
+    { "a stop that is no text", "A", { stop = 5 }, "invalid", "stop must be" },
+    { "turns of a text", "A", { messages = { { role = "user", content = "a" } } }, "invalid", "Infer.Chat" },
   }
   for _, case in ipairs(mistakes) do
     it("refuses " .. case[1], function()
@@ -118,5 +182,9 @@ describe("infer", function()
     server:eval("ao.ai.generate = function() error('too hot', 0) end")
     local answer = ask("A")
     assert.same({ "failed", "too hot" }, { answer.Code, answer.Message })
+    server:eval("ao.ai.tokenize = function() error('no words', 0) end")
+    assert.equals("no words", ask("A").Message)
+    server:eval("Infer.Allow = function() error('who?', 0) end")
+    assert.equals("who?", ask("A").Message)
   end)
 end)

@@ -48,7 +48,12 @@ pub fn turns(angles: &Angles) -> Result<Vec<u64>, Error> {
         && (angles.factors.is_empty() || angles.factors.len() == pairs)
         && angles.factors.iter().all(|f| sane(*f, 65536.0));
     if !ok {
-        return Err(Error::Unsupported(format!("rotary positions with {angles:?}")));
+        let why = format!(
+            "rotary positions of {} numbers, base {}, factor {}: an even count, a base of 1 to 10^12, factors (rope_freqs.weight, \
+             one a pair) of 1 to 65536",
+            angles.dim, angles.base, angles.factor
+        );
+        return Err(Error::Unsupported(why));
     }
     let log = log2(angles.base);
     let turn = |i: usize| {

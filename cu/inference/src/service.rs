@@ -206,6 +206,26 @@ impl Service {
         self.0.get(model)?.tokenize(text)
     }
 
+    /// The tokens of a text that goes on from another: none that begins texts, no blank that only a beginning has.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn tokenize_within(&self, model: &ModelRef, text: &str) -> Result<Vec<u32>, Refusal> {
+        self.0.get(model)?.tokenize_within(text)
+    }
+
+    /// The tokens of a prompt, and those that end an answer to it besides the model's own.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn tokenize_prompt(
+        &self,
+        model: &ModelRef,
+        prompt: &Prompt,
+    ) -> Result<(Vec<u32>, Vec<u32>), Refusal> {
+        self.0.get(model)?.tokenize_prompt(prompt)
+    }
+
     /// The text of tokens, control tokens left out.
     ///
     /// # Errors
@@ -220,6 +240,14 @@ impl Service {
     /// [`Refusal`].
     pub fn facts(&self, model: &ModelRef) -> Result<Facts, Refusal> {
         Ok(self.0.get(model)?.card.facts)
+    }
+
+    /// BLAKE3 of the model's file, hexadecimal.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn hash(&self, model: &ModelRef) -> Result<String, Refusal> {
+        Ok(self.0.get(model)?.card.hash.to_string())
     }
 
     /// The models that are loaded now.

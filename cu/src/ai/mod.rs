@@ -4,6 +4,7 @@
 //! state is a function of process, message, number of the call, question and model; whatever else may happen on this
 //! node is a refusal, and nothing comes of the message then.
 
+mod cause;
 mod fields;
 mod memo;
 mod models;
@@ -12,7 +13,7 @@ mod reply;
 
 use std::sync::{Arc, OnceLock};
 
-use inference::service::{Certain, Code, Config as ServiceConfig, Refusal as No, Service, Unavailable};
+use inference::service::{Code, Config as ServiceConfig, Refusal as No, Service, Unavailable};
 use spec::contract::{Answer, Permanent};
 use spec::{ProcessId, Refusal};
 
@@ -20,6 +21,7 @@ use crate::pool;
 use crate::runtime::{Answered, Oracle, Place, sha256};
 use memo::Memo;
 pub use models::{ITEM, WeaveModels};
+pub use question::is_model;
 use question::{Question, Wrong};
 
 /// Name of the extension, as the tag `Extension` of a module or process asks for it.
@@ -76,7 +78,7 @@ pub struct Limits {
     pub gas_max: u64,
     /// Tokens of one answer.
     pub tokens_max: u64,
-    /// The only models it may ask, if any are named.
+    /// The only models it may ask, if any are named: in any profile where the name tells none.
     pub models: Vec<String>,
 }
 
@@ -203,37 +205,12 @@ impl Asker {
             Ok(done) => Ok(Ok(done)),
             Err(No::Certain(certain)) => {
                 tracing::info!(process = %self.process, "a question has no answer: {certain}");
-                Ok(Err(self.certain(service, &asked, gas_max, &certain)?))
+                let text = cause::of(&asked, service, &certain, gas_max);
+                let text = text.map_err(|why| unavailable(asked.model(), &why))?;
+                Ok(Err(Wrong::new(certain.code.name(), text)))
             }
             Err(No::Unavailable(why)) => Err(unavailable(asked.model(), &why)),
         }
-    }
-
-    /// In our own words: those of the evaluation may change, and these become state.
-    fn certain(&self, service: &Service, asked: &Question, gas_max: u64, certain: &Certain) -> Answer<Wrong> {
-        let text = match certain.code {
-            Code::Invalid => {
-                "a setting is out of its range, or a token is none of the model's, or there is none".into()
-            }
-            Code::TooLong => match service.facts(&asked.model_ref()) {
-                Ok(facts) => format!(
-                    "prompt and answer do not fit: the model has room for {} tokens",
-                    facts.positions
-                ),
-                Err(No::Certain(_)) => "the texts are too long".into(),
-                Err(No::Unavailable(why)) => return Err(unavailable(asked.model(), &why)),
-            },
-            Code::OutOfGas => format!(
-                "it costs more than the {gas_max} gas that are left to this message: ask for less, or spawn with a \
-                 larger Inference-Limit"
-            ),
-            Code::Broken => format!("what {} holds is no model", asked.model()),
-            Code::Unsupported => format!(
-                "{} does not do that, or is of a kind that is not defined",
-                asked.model()
-            ),
-        };
-        Ok(Wrong::new(certain.code.name(), text))
     }
 }
 

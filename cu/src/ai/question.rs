@@ -4,7 +4,8 @@
 
 use inference::sample::Settings;
 use inference::service::{
-    Answer as Scored, Code, Embed, Generate, ModelRef, Prompt, Refusal as No, Score, Service, Turn,
+    Answer as Scored, Code, Embed, Generate, ModelRef, Prompt, Refusal as No, STOP_BYTES_MAX, STOP_TEXTS_MAX,
+    Score, Service, Turn,
 };
 use serde_json::Value;
 use spec::ItemId;
@@ -15,6 +16,10 @@ use super::reply;
 
 /// Texts that one question may have.
 const TEXTS_MAX: usize = 2048;
+/// Turns of a conversation.
+const TURNS_MAX: usize = inference::chat::TURNS_MAX;
+/// Who may speak; templates write them each in its way.
+const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
 
 /// Why a question has no answer anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,20 +48,30 @@ impl Wrong {
 }
 
 /// What is wanted.
-enum Wants {
+pub enum Wants {
     Generate(Box<Generate>, bool),
     Embed(Embed, bool),
     Score(Score),
-    Tokenize(String),
+    Tokenize(Cut),
     Detokenize(Vec<u32>),
     Facts,
+}
+
+/// What is cut into tokens.
+pub enum Cut {
+    /// A text that begins.
+    Text(String),
+    /// A text that goes on from another.
+    More(String),
+    /// What a conversation's answer follows.
+    Turns(Prompt),
 }
 
 /// A question that was read.
 pub struct Question {
     model: ModelRef,
     seed: Vec<u8>,
-    wants: Wants,
+    pub(super) wants: Wants,
 }
 
 impl Question {
@@ -74,7 +89,7 @@ impl Question {
             "generate" => generate(&mut fields, &model, limits)?,
             "embed" => embed(&mut fields, &model)?,
             "score" => score(&mut fields, &model)?,
-            "tokenize" => Wants::Tokenize(fields.text("text")?),
+            "tokenize" => Wants::Tokenize(cut(&mut fields)?),
             "detokenize" => Wants::Detokenize(fields.tokens("tokens")?),
             "facts" => Wants::Facts,
             _ => {
@@ -137,30 +152,45 @@ impl Question {
                     ..ask.clone()
                 };
                 let done = service.score(&ask)?;
-                Ok((reply::scored(&done), done.gas))
+                let file = service.hash(&self.model)?;
+                let (prompt, _) = service.tokenize_prompt(&self.model, &ask.prompt)?;
+                Ok((reply::scored(&done, self.model.profile, &file, &prompt), done.gas))
             }
-            Wants::Tokenize(text) => Ok((reply::tokens(&service.tokenize(&self.model, text)?), 0)),
+            Wants::Tokenize(cut) => {
+                let tokens = match cut {
+                    Cut::Text(text) => reply::tokens(&service.tokenize(&self.model, text)?),
+                    Cut::More(text) => reply::tokens(&service.tokenize_within(&self.model, text)?),
+                    Cut::Turns(prompt) => {
+                        let (tokens, stops) = service.tokenize_prompt(&self.model, prompt)?;
+                        reply::turns(&tokens, &stops)
+                    }
+                };
+                Ok((tokens, 0))
+            }
             Wants::Detokenize(tokens) => Ok((reply::text(&service.detokenize(&self.model, tokens)?), 0)),
             Wants::Facts => Ok((reply::facts(&service.facts(&self.model)?), 0)),
         }
     }
 }
 
-/// A model is `ID`, `ID:a16` or `ID:a8`, where `ID` is an item's; nothing else can be one anywhere.
+/// Whether that is a model's name: `ID`, `ID:a16` or `ID:a8`, where `ID` is an item's; nothing else can be one anywhere.
+pub fn is_model(name: &str) -> bool {
+    ModelRef::named(name).id.parse::<ItemId>().is_ok()
+}
+
 fn model(fields: &mut Fields, limits: &Limits) -> Result<ModelRef, Wrong> {
     let name = fields.text("model")?;
-    let model = ModelRef::named(&name);
-    if model.id.parse::<ItemId>().is_err() {
+    if !is_model(&name) {
         return Err(Wrong::invalid(
             "`model` must be the id of an item, alone or followed by :a16 or :a8",
         ));
     }
-    let is_allowed = limits.models.is_empty() || limits.models.contains(&model.id);
-    match is_allowed {
+    let model = ModelRef::named(&name);
+    let is_it = |named: &String| *named == model.id || named.contains(':') && ModelRef::named(named) == model;
+    match limits.models.is_empty() || limits.models.iter().any(is_it) {
         true => Ok(model),
         false => Err(Wrong::invalid(format!(
-            "{} is not among the models that the process was spawned with (Inference-Model)",
-            model.id
+            "{name} is not among the models that the process was spawned with (Inference-Model)"
         ))),
     }
 }
@@ -183,10 +213,25 @@ fn prompt(fields: &mut Fields) -> Result<Prompt, Wrong> {
     match given {
         [true, false, false] => Ok(Prompt::Text(fields.text("prompt")?)),
         [false, true, false] => turns(fields.any("messages")).map(Prompt::Chat),
-        [false, false, true] => fields.tokens("tokens").map(Prompt::Tokens),
+        [false, false, true] => match fields.tokens("tokens")? {
+            tokens if tokens.is_empty() => Err(Wrong::invalid("`tokens` must have at least one token")),
+            tokens => Ok(Prompt::Tokens(tokens)),
+        },
         _ => Err(Wrong::invalid(
             "one of `prompt`, `messages` and `tokens` must be there, and only one",
         )),
+    }
+}
+
+/// Either `text` or `messages`; `continues` is of texts.
+fn cut(fields: &mut Fields) -> Result<Cut, Wrong> {
+    let continues = fields.flag("continues")?;
+    match (fields.has("messages"), fields.has("text")) {
+        (true, true) => Err(Wrong::invalid("`text` or `messages` must be there, not both")),
+        (true, false) if continues => Err(Wrong::invalid("`continues` is of a text, not of `messages`")),
+        (true, false) => Ok(Cut::Turns(Prompt::Chat(turns(fields.any("messages"))?))),
+        (false, _) if continues => fields.text("text").map(Cut::More),
+        (false, _) => fields.text("text").map(Cut::Text),
     }
 }
 
@@ -194,12 +239,50 @@ fn turns(list: Option<Value>) -> Result<Vec<Turn>, Wrong> {
     let bad = || Wrong::invalid("`messages` must be a list of {role = text, content = text}");
     let text = |turn: &Value, name: &str| turn.get(name).and_then(Value::as_str).map(str::to_owned);
     let turn = |turn: &Value| {
-        let (role, content) = text(turn, "role").zip(text(turn, "content"))?;
-        Some(Turn { role, content })
+        let (role, content) = text(turn, "role").zip(text(turn, "content")).ok_or_else(bad)?;
+        // The newer name of the same role.
+        let role = if role == "developer" {
+            "system".into()
+        } else {
+            role
+        };
+        match ROLES.contains(&&*role) {
+            true => Ok(Turn { role, content }),
+            false => Err(Wrong::invalid(format!(
+                "there is no role `{role}`: system, developer, user, assistant, tool"
+            ))),
+        }
     };
     let list = list.unwrap_or_default();
     let list = list.as_array().filter(|list| !list.is_empty()).ok_or_else(bad)?;
-    list.iter().map(|one| turn(one).ok_or_else(bad)).collect()
+    if list.len() > TURNS_MAX {
+        return Err(Wrong::invalid(format!(
+            "`messages` has at most {TURNS_MAX} turns"
+        )));
+    }
+    list.iter().map(turn).collect()
+}
+
+/// 0, or what a division by it still tells apart.
+fn temperature(fields: &mut Fields) -> Result<f32, Wrong> {
+    let bad = || Wrong::invalid("`temperature` must be 0 or a number from 0.001 to 100");
+    let number = fields.number("temperature", 0.0, 100.0).map_err(|_| bad())?;
+    match number.unwrap_or(0.0) {
+        number if number == 0.0 || number >= 0.001 => Ok(number),
+        _ => Err(bad()),
+    }
+}
+
+/// Texts that end an answer.
+fn stops(fields: &mut Fields) -> Result<Vec<String>, Wrong> {
+    let stops = fields.texts("stop")?;
+    let fits = |text: &String| (1..=STOP_BYTES_MAX).contains(&text.len());
+    match stops.len() <= STOP_TEXTS_MAX && stops.iter().all(fits) {
+        true => Ok(stops),
+        false => Err(Wrong::invalid(format!(
+            "`stop` must be at most {STOP_TEXTS_MAX} texts of 1 to {STOP_BYTES_MAX} bytes"
+        ))),
+    }
 }
 
 fn generate(fields: &mut Fields, model: &ModelRef, limits: &Limits) -> Result<Wants, Wrong> {
@@ -211,12 +294,12 @@ fn generate(fields: &mut Fields, model: &ModelRef, limits: &Limits) -> Result<Wa
         ask.tokens_max = Some(limits.tokens_max as usize);
     }
     ask.settings = Settings {
-        temperature: fields.number("temperature", 0.0, 100.0)?.unwrap_or(0.0),
+        temperature: temperature(fields)?,
         top_k: fields.whole("top_k", 0, u64::from(u32::MAX))?.unwrap_or(0) as u32,
         top_p: fields.number("top_p", 0.0, 1.0)?.unwrap_or(1.0),
         seed: [0; 32],
     };
-    ask.stop_texts = fields.texts("stop")?;
+    ask.stop_texts = stops(fields)?;
     ask.stops = fields.tokens("stop_tokens")?;
     ask.logprobs = fields
         .whole("logprobs", 0, inference::service::LIKELIEST_MAX as u64)?
@@ -312,6 +395,19 @@ mod tests {
                 r#"{"do":"generate","model":"ID","prompt":"p","temperature":-1}"#,
                 "`temperature`",
             ),
+            (
+                r#"{"do":"generate","model":"ID","prompt":"p","temperature":0.0001}"#,
+                "0 or a number from 0.001 to 100",
+            ),
+            (
+                r#"{"do":"generate","model":"ID","prompt":"p","stop":["a",""]}"#,
+                "texts of 1 to 256 bytes",
+            ),
+            (
+                r#"{"do":"generate","model":"ID","messages":[{"role":"root","content":"p"}]}"#,
+                "no role `root`",
+            ),
+            (r#"{"do":"generate","model":"ID","tokens":[]}"#, "at least one"),
             (r#"{"do":"generate","model":"tiny","prompt":"p"}"#, "`model`"),
             (
                 r#"{"do":"generate","model":"ID","prompt":"p","seed":0.5}"#,
@@ -320,6 +416,11 @@ mod tests {
             (r#"{"do":"detokenize","model":"ID","tokens":[-1]}"#, "`tokens`"),
             (r#"{"do":"embed","model":"ID","input":[]}"#, "`input`"),
             (r#"{"do":"score","model":"ID","prompt":"p"}"#, "`answer`"),
+            (r#"{"do":"tokenize","model":"ID"}"#, "`text` is missing"),
+            (
+                r#"{"do":"tokenize","model":"ID","continues":true,"messages":[{"role":"user","content":"a"}]}"#,
+                "`continues`",
+            ),
             (r#"{"do":"think","model":"ID"}"#, "`do`"),
         ];
         for (question, says) in cases {
@@ -340,5 +441,6 @@ mod tests {
             Question::read(question.as_bytes(), &limits, 4096).is_ok()
         };
         assert!(allowed(&[]) && allowed(&["B", ID]) && !allowed(&["B"]));
+        assert!(allowed(&[&format!("{ID}:a16")]) && !allowed(&[&format!("{ID}:a8")]));
     }
 }

@@ -151,8 +151,14 @@ fn whole_of(component: f32) -> i8 {
     (component * 127.0).round().clamp(-127.0, 127.0) as i8
 }
 
-/// How likely tokens are.
-pub fn scored(done: &Scored) -> Vec<u8> {
+/// How likely tokens are after a prompt, by the model of a file.
+pub fn scored(done: &Scored, profile: Profile, file: &str, prompt: &[u32]) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Attest<'a> {
+        profile: &'a str,
+        model: &'a str,
+        prompt: String,
+    }
     #[derive(Serialize)]
     struct Reply<'a> {
         ok: bool,
@@ -161,6 +167,7 @@ pub fn scored(done: &Scored) -> Vec<u8> {
         next: u32,
         logits: &'a str,
         gas: u64,
+        attest: Attest<'a>,
     }
     json(&Reply {
         ok: true,
@@ -169,7 +176,22 @@ pub fn scored(done: &Scored) -> Vec<u8> {
         next: done.next,
         logits: &done.logits_hash,
         gas: done.gas,
+        attest: Attest {
+            profile: profile.name(),
+            model: file,
+            prompt: tokens_hash(prompt),
+        },
     })
+}
+
+/// BLAKE3 of a prompt's tokens, as of a text that a vector is made of.
+fn tokens_hash(tokens: &[u32]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(tokens.len() as u32).to_le_bytes());
+    for token in tokens {
+        hasher.update(&token.to_le_bytes());
+    }
+    hasher.finalize().to_string()
 }
 
 /// Tokens of a text.
@@ -180,6 +202,21 @@ pub fn tokens(tokens: &[u32]) -> Vec<u8> {
         tokens: &'a [u32],
     }
     json(&Reply { ok: true, tokens })
+}
+
+/// Tokens of a conversation, and those that end its answer.
+pub fn turns(tokens: &[u32], stop_tokens: &[u32]) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Reply<'a> {
+        ok: bool,
+        tokens: &'a [u32],
+        stop_tokens: &'a [u32],
+    }
+    json(&Reply {
+        ok: true,
+        tokens,
+        stop_tokens,
+    })
 }
 
 /// A text of tokens.

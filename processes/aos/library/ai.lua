@@ -6,7 +6,7 @@
 
 ---A turn of a conversation.
 ---@class ao.ai.Turn
----@field role string # `system`, `user` or `assistant`.
+---@field role string # `system` (or `developer`), `user`, `assistant`, `tool`.
 ---@field content string # What is said.
 
 ---What stands before an answer: exactly one of `prompt`, `messages` and `tokens`.
@@ -44,7 +44,7 @@
 ---@field tokens integer[] # All of them.
 ---@field ended? boolean # Whether the model has ended.
 ---@field add fun(self: ao.ai.Session, text: string): ao.ai.Session # Puts a text at the end.
----@field generate fun(self: ao.ai.Session, max_tokens?: integer, more?: table): string, ao.ai.Generated? # Lets the model go on; answers the new text.
+---@field generate fun(self: ao.ai.Session, max_tokens?: integer, more?: table): string, ao.ai.Generated? # Lets the model go on; answers the new text. What may begin a text of `stop`, or is no whole character yet, comes with a later call.
 ---@field text fun(self: ao.ai.Session): string # The whole text.
 
 ---@class ao
@@ -65,21 +65,23 @@ function ao.ai.embed(options) end
 
 ---How likely a model holds an answer: natural logarithms, each and in all.
 ---@param options { model: ao.ai.Model, prompt?: string, messages?: ao.ai.Turn[], tokens?: integer[], answer?: string, answer_tokens?: integer[] }
----@return { tokens: integer[], logprobs: number[], total: number, next: integer, logits: string, gas: integer }
+---@return { tokens: integer[], logprobs: number[], total: number, next: integer, logits: string, gas: integer, attest: { profile: string, model: string, prompt: string } }
 function ao.ai.score(options) end
 
----The likeliest of several answers: its place, and the score of each per token.
+---The likeliest of several answers, none of them empty: its place, and the score of each per token.
 ---@param options ao.ai.Prompt
 ---@param answers string[]
 ---@return integer
 ---@return number[]
 function ao.ai.choose(options, answers) end
 
----The tokens of a text.
+---The tokens of a text, `continues` where it follows another; of turns those that an answer follows, and those that end the answer.
 ---@param model ao.ai.Model
----@param text string
+---@param what string|ao.ai.Turn[]
+---@param continues? boolean
 ---@return integer[]
-function ao.ai.tokenize(model, text) end
+---@return integer[]?
+function ao.ai.tokenize(model, what, continues) end
 
 ---The text of tokens.
 ---@param model ao.ai.Model
@@ -98,7 +100,7 @@ function ao.ai.facts(model) end
 ---@return number
 function ao.ai.similarity(a, b) end
 
----Begins a text that goes on. Options are those of `ao.ai.generate`.
+---Begins a text that goes on, with `prompt`, `messages`, `tokens` or nothing. Options are those of `ao.ai.generate`.
 ---@param options ao.ai.Generate
 ---@return ao.ai.Session
 function ao.ai.session(options) end

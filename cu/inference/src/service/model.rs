@@ -138,6 +138,14 @@ impl Card {
         Ok(())
     }
 
+    /// Tokens that end an answer to a prompt, besides those that end any text.
+    fn stops(&self, prompt: &Prompt) -> Vec<u32> {
+        match (prompt, self.template, &self.vocabulary) {
+            (Prompt::Chat(_), Some(template), Ok(vocabulary)) => template.stops(vocabulary),
+            _ => vec![],
+        }
+    }
+
     /// The ask in tokens.
     fn request(&self, ask: &Generate) -> Result<Request, Refusal> {
         let prompt = self.prompt(&ask.prompt)?;
@@ -155,11 +163,7 @@ impl Card {
         }
         let mut stops = self.vocabulary.as_ref().map_or(vec![], |v| v.stops().to_vec());
         stops.extend(&ask.stops);
-        if let (Prompt::Chat(_), Some(template), Ok(vocabulary)) =
-            (&ask.prompt, self.template, &self.vocabulary)
-        {
-            stops.extend(template.stops(vocabulary));
-        }
+        stops.extend(self.stops(&ask.prompt));
         Ok(Request {
             prompt,
             settings: ask.settings,
@@ -201,6 +205,18 @@ impl Model {
             Kind::Encoder { tokenizer, .. } => Ok(tokenizer.encode_whole(text, usize::MAX)?),
             Kind::Decoder(_) => Ok(self.card.vocabulary()?.encode(text)?),
         }
+    }
+
+    pub fn tokenize_within(&self, text: &str) -> Result<Vec<u32>, Refusal> {
+        match &self.kind {
+            Kind::Encoder { tokenizer, .. } => Ok(tokenizer.encode(text)?),
+            Kind::Decoder(_) => Ok(self.card.vocabulary()?.encode_within(text, false)?),
+        }
+    }
+
+    pub fn tokenize_prompt(&self, prompt: &Prompt) -> Result<(Vec<u32>, Vec<u32>), Refusal> {
+        self.decoder()?;
+        Ok((self.card.prompt(prompt)?, self.card.stops(prompt)))
     }
 
     pub fn detokenize(&self, tokens: &[u32]) -> Result<String, Refusal> {

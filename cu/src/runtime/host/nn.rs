@@ -89,7 +89,7 @@ struct Graph {
 struct Context {
     graph: Graph,
     inputs: [Option<Vec<u8>>; 2],
-    outputs: [Vec<u8>; 2],
+    outputs: Option<[Vec<u8>; 2]>,
 }
 
 /// Answers a call with an error number, 0 for none.
@@ -145,7 +145,7 @@ fn context(caller: &mut Caller<'_, Host>, graph: u64, handle: u64) -> Done {
     nn.contexts.push(Context {
         graph,
         inputs: [None, None],
-        outputs: [Vec::new(), Vec::new()],
+        outputs: None,
     });
     let number = nn.contexts.len() as u32 - 1;
     Ok(Guest(caller).put_u32(handle, number)?)
@@ -163,6 +163,14 @@ fn set_input(caller: &mut Caller<'_, Host>, context: u64, index: u64, tensor: u6
     let at = guest.pointer(tensor.wrapping_add(3 * width))?;
     let bytes = guest.pointer(tensor.wrapping_add(4 * width))?;
     let data = read(caller, at, bytes)?;
+    // Here and not when it is computed: the caller learns which input it was.
+    match index {
+        0 => std::str::from_utf8(&data)
+            .map(|_| ())
+            .map_err(|_| Errno::InvalidEncoding)?,
+        1 => options(&data).map(|_| ())?,
+        _ => return Err(Errno::InvalidArgument.into()),
+    }
     let inputs = &mut of(caller, context)?.inputs;
     *inputs.get_mut(index as usize).ok_or(Errno::InvalidArgument)? = Some(data);
     Ok(())
@@ -195,7 +203,7 @@ fn compute(caller: &mut Caller<'_, Host>, number: u64) -> Done {
         let whole: Whole<'_> = serde_json::from_slice(&reply).map_err(|_| Errno::RuntimeError)?;
         (whole.first(embeds), whole.ok)
     };
-    of(caller, number)?.outputs = [first.into_bytes(), reply];
+    of(caller, number)?.outputs = Some([first.into_bytes(), reply]);
     match is_ok {
         true => Ok(()),
         false => Err(Errno::RuntimeError.into()),
@@ -228,7 +236,9 @@ impl Whole<'_> {
 /// (context, index, address, room, address of the length). Where the room is too small only the length is told.
 fn get_output(caller: &mut Caller<'_, Host>, words: [u64; 5]) -> Done {
     let [context, index, at, room, length_at] = words;
-    let output = of(caller, context)?.outputs.get(index as usize);
+    // Nothing was computed: an empty output would be taken for an answer.
+    let outputs = of(caller, context)?.outputs.as_ref();
+    let output = outputs.and_then(|outputs| outputs.get(index as usize));
     let output = output.ok_or(Errno::InvalidArgument)?.clone();
     let mut guest = Guest(caller);
     guest.put_u32(length_at, output.len() as u32)?;

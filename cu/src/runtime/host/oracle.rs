@@ -11,6 +11,10 @@ use super::{BYTES_PER_GAS, Host, Reply, Stop, charge};
 use std::sync::Arc;
 use wasmtime::Caller;
 
+/// Not the text of code that ran out of gas: another limit of the process is to be raised.
+const OUT_OF_GAS: &str =
+    "out of gas for questions! Inference-Limit is the most that those of one message may cost";
+
 /// Where a question is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
@@ -142,7 +146,7 @@ pub fn ask(caller: &mut Caller<'_, Host>, question: &[u8]) -> wasmtime::Result<V
     let stop = |stop| Err(wasmtime::Error::new(stop));
     let answered = match answered {
         Ok(Some(answered)) => answered,
-        Ok(None) => return stop(Stop::OutOfGas),
+        Ok(None) => return stop(Stop::Abort(OUT_OF_GAS.into())),
         Err(refusal) => return stop(Stop::Unavailable(refusal)),
     };
     asking.place.call += 1;

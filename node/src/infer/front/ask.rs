@@ -5,10 +5,11 @@
 
 use inference::generate::TOKENS_MAX;
 use inference::sample::Settings;
-use inference::service::{Generate, LIKELIEST_MAX, ModelRef, Prompt, Turn};
+use inference::service::{Generate, LIKELIEST_MAX, ModelRef, Prompt, STOP_BYTES_MAX, STOP_TEXTS_MAX, Turn};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 use super::error::Error;
 
@@ -116,6 +117,64 @@ pub enum Route {
     Completions,
 }
 
+impl Route {
+    /// The field that holds what an answer follows.
+    pub fn input(self) -> &'static str {
+        match self {
+            Route::Chat => "messages",
+            Route::Completions => "prompt",
+        }
+    }
+}
+
+/// The fields that [`Body`] reads.
+const FIELDS: [&str; 32] = [
+    "model",
+    "messages",
+    "prompt",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "logprobs",
+    "top_logprobs",
+    "n",
+    "best_of",
+    "echo",
+    "suffix",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "response_format",
+    "tools",
+    "functions",
+    "tool_choice",
+    "function_call",
+    "modalities",
+    "audio",
+    "web_search_options",
+    "min_p",
+    "repetition_penalty",
+    "repeat_penalty",
+];
+
+/// Fields of OpenAI's API that no answer depends on: who asks, what is kept of it, how soon it comes.
+const IDLE: [&str; 8] = [
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "parallel_tool_calls",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+];
+
 /// Tokens of a completion that names no limit, as clients expect it.
 const COMPLETION_TOKENS: usize = 16;
 
@@ -123,6 +182,7 @@ impl Body {
     /// Reads a request.
     pub fn read(bytes: &[u8]) -> Result<Body, Error> {
         let body: Body = read(bytes)?;
+        known(bytes, &[&FIELDS, &IDLE])?;
         body.supported()?;
         body.plain()?;
         Ok(body)
@@ -210,13 +270,8 @@ impl Body {
     /// The asks of a request, one per prompt.
     pub fn asks(self, route: Route, model: &ModelRef, asker: &str) -> Result<Vec<Generate>, Error> {
         let logprobs = self.likeliest(route)?;
-        let tokens_max = self.max_completion_tokens.or(self.max_tokens);
-        if tokens_max.is_some_and(|most| !(1..=TOKENS_MAX).contains(&most)) {
-            return Err(Error::invalid(
-                "max_tokens",
-                format!("max_tokens is from 1 to {TOKENS_MAX}"),
-            ));
-        }
+        let tokens_max = self.most()?;
+        self.of_route(route)?;
         let settings = Settings {
             temperature: self.temperature.unwrap_or(1.0),
             top_p: self.top_p.unwrap_or(1.0),
@@ -228,11 +283,7 @@ impl Body {
             let param = text.split(' ').next().unwrap_or_default();
             Error::invalid(param, &text)
         })?;
-        let stop_texts = match self.stop {
-            None => vec![],
-            Some(Texts::One(text)) => vec![text],
-            Some(Texts::Several(texts)) => texts,
-        };
+        let stop_texts = stops(self.stop)?;
         let prompts = match route {
             Route::Chat => vec![Prompt::Chat(turns(self.messages)?)],
             Route::Completions => prompts(self.prompt)?,
@@ -249,6 +300,49 @@ impl Body {
         Ok(prompts.into_iter().map(ask).collect())
     }
 
+    /// Tokens of an answer at most: a field with two names.
+    fn most(&self) -> Result<Option<usize>, Error> {
+        let (name, most) = match (self.max_tokens, self.max_completion_tokens) {
+            (Some(old), Some(new)) if old != new => {
+                let text = "`max_tokens` and `max_completion_tokens` are the same and differ: give one";
+                return Err(Error::invalid("max_tokens", text));
+            }
+            (_, Some(most)) => ("max_completion_tokens", most),
+            (Some(most), None) => ("max_tokens", most),
+            (None, None) => return Ok(None),
+        };
+        match (1..=TOKENS_MAX).contains(&most) {
+            true => Ok(Some(most)),
+            false => Err(Error::invalid(
+                name,
+                format!("`{name}` is from 1 to {TOKENS_MAX}"),
+            )),
+        }
+    }
+
+    /// Refuses what only the other route has.
+    fn of_route(&self, route: Route) -> Result<(), Error> {
+        let is_chat = route == Route::Chat;
+        let checks = [
+            (
+                !is_chat || self.prompt.is_none(),
+                "prompt",
+                "conversations have `messages`",
+            ),
+            (
+                is_chat || self.messages.is_empty(),
+                "messages",
+                "ask /v1/chat/completions",
+            ),
+            (
+                is_chat || self.top_logprobs.is_none_or(|n| n == 0),
+                "top_logprobs",
+                "`logprobs` is the number",
+            ),
+        ];
+        refused(&checks)
+    }
+
     /// How many likeliest tokens are told, if any.
     fn likeliest(&self, route: Route) -> Result<Option<usize>, Error> {
         let count = match (&self.logprobs, route) {
@@ -258,12 +352,50 @@ impl Body {
             (_, Route::Chat) => return Err(Error::invalid("logprobs", "`logprobs` is true or false")),
             (_, Route::Completions) => return Err(Error::invalid("logprobs", "`logprobs` is a number")),
         };
+        let name = match route {
+            Route::Chat => "top_logprobs",
+            Route::Completions => "logprobs",
+        };
         match count {
             Some(count) if count > LIKELIEST_MAX => Err(Error::invalid(
-                "top_logprobs",
+                name,
                 format!("to {LIKELIEST_MAX} likeliest tokens are told"),
             )),
             count => Ok(count),
+        }
+    }
+}
+
+/// Texts that end an answer.
+fn stops(stop: Option<Texts>) -> Result<Vec<String>, Error> {
+    let texts = match stop {
+        None => vec![],
+        Some(Texts::One(text)) => vec![text],
+        Some(Texts::Several(texts)) => texts,
+    };
+    let fits = |text: &String| (1..=STOP_BYTES_MAX).contains(&text.len());
+    match texts.len() <= STOP_TEXTS_MAX && texts.iter().all(fits) {
+        true => Ok(texts),
+        false => {
+            let text = format!("`stop` is at most {STOP_TEXTS_MAX} texts of 1 to {STOP_BYTES_MAX} bytes");
+            Err(Error::invalid("stop", text))
+        }
+    }
+}
+
+/// Refuses the first field that is none of these: what is misspelt or of another server must not be left out silently.
+fn known(bytes: &[u8], lists: &[&[&str]]) -> Result<(), Error> {
+    let fields: BTreeMap<String, Option<IgnoredAny>> =
+        serde_json::from_slice(bytes).map_err(|error| unread::<Map<String, Value>>(bytes, &error))?;
+    let is_known = |name: &str| lists.iter().any(|list| list.contains(&name));
+    let stranger = fields
+        .iter()
+        .find(|(name, value)| value.is_some() && !is_known(name));
+    match stranger {
+        None => Ok(()),
+        Some((name, _)) => {
+            let text = format!("`{name}` is not supported here: it is no field that this route knows");
+            Err(Error::invalid(name, text))
         }
     }
 }
@@ -382,16 +514,23 @@ pub struct EmbedBody {
     dimensions: Option<usize>,
 }
 
+/// What is wanted of texts.
+pub struct EmbedAsk {
+    pub model: String,
+    pub texts: Vec<String>,
+    pub base64: bool,
+    /// How many numbers the vectors must have: a model's are of one size.
+    pub dimensions: Option<usize>,
+}
+
 impl EmbedBody {
-    /// Reads a request: itself, its texts, and whether vectors are wanted in base64.
-    pub fn read(bytes: &[u8]) -> Result<(String, Vec<String>, bool), Error> {
+    /// Reads a request.
+    pub fn read(bytes: &[u8]) -> Result<EmbedAsk, Error> {
         let body: EmbedBody = read(bytes)?;
-        if body.dimensions.is_some() {
-            return Err(Error::invalid(
-                "dimensions",
-                "`dimensions` is not supported here: vectors come whole",
-            ));
-        }
+        known(
+            bytes,
+            &[&["model", "input", "encoding_format", "dimensions"], &IDLE],
+        )?;
         let base64 = match body.encoding_format.as_deref() {
             None | Some("float") => false,
             Some("base64") => true,
@@ -412,7 +551,12 @@ impl EmbedBody {
                 ));
             }
         };
-        Ok((body.model, texts, base64))
+        Ok(EmbedAsk {
+            model: body.model,
+            texts,
+            base64,
+            dimensions: body.dimensions,
+        })
     }
 }
 
@@ -427,7 +571,8 @@ mod tests {
     #[test]
     fn requests_become_asks() {
         let body = r#"{"model":"m","messages":[{"role":"developer","content":"s"},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],
-            "seed":7,"stop":"x","max_completion_tokens":5,"logprobs":true,"top_logprobs":2,"temperature":0,"unknown":1}"#;
+            "seed":7,"stop":"x","max_completion_tokens":5,"logprobs":true,"top_logprobs":2,"temperature":0,"user":"u","max_tokens":5,
+            "metadata":{"a":"b"},"store":true,"service_tier":"auto","parallel_tool_calls":false,"odd":null}"#;
         let ask = asks(Route::Chat, body).unwrap().remove(0);
         let Prompt::Chat(turns) = &ask.prompt else {
             panic!("{ask:?}")
@@ -483,6 +628,19 @@ mod tests {
                 r#"[{"role":"user","content":[{"type":"image_url"}]}]"#,
             ),
             ("messages", "[]"),
+            ("stop", r#""""#),
+            (
+                "stop",
+                r#"["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17"]"#,
+            ),
+            ("stop_token_ids", "[1]"),
+            ("ignore_eos", "true"),
+            ("max_token", "3"),
+            ("prediction", "{}"),
+            ("foo", "0"),
+            ("prompt", r#""a""#),
+            ("max_tokens", r#"5,"max_completion_tokens":6"#),
+            ("max_completion_tokens", "0"),
         ] {
             let rest = if field == "messages" {
                 ""
@@ -496,6 +654,20 @@ mod tests {
             .unwrap_err();
             assert_eq!(error.param.as_deref(), Some(field), "{error:?}");
         }
+        for (field, value) in [
+            ("logprobs", "21"),
+            ("top_logprobs", r#"3,"logprobs":2"#),
+            ("messages", r#"[{"role":"user","content":"a"}]"#),
+            ("foo", "1"),
+        ] {
+            let body = format!(r#"{{"model":"m","prompt":"a","{field}":{value}}}"#);
+            let error = asks(Route::Completions, &body).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(field), "{error:?}");
+        }
+        let strange = EmbedBody::read(br#"{"model":"m","input":"a","foo":1}"#)
+            .map(|_| ())
+            .unwrap_err();
+        assert_eq!(strange.param.as_deref(), Some("foo"));
         let plain = r#"{"model":"m","n":1,"tools":[],"tool_choice":"none","modalities":["text"],"min_p":0,"logprobs":true,"top_logprobs":2,"audio":null,"presence_penalty":0,"response_format":{"type":"text"},"messages":[{"role":"user","content":"a"}]}"#;
         assert!(asks(Route::Chat, plain).is_ok());
     }

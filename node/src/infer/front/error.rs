@@ -47,6 +47,14 @@ impl Error {
         }
     }
 
+    /// Names the field whose content is at fault: settings were looked at before, so what a model refuses is its input.
+    pub fn about(mut self, input: &str) -> Error {
+        if self.param.is_none() && ["invalid", "too-long"].contains(&self.code) {
+            self.param = Some(input.to_owned());
+        }
+        self
+    }
+
     /// As JSON, as an answer or as the last event of a stream.
     pub fn json(&self) -> serde_json::Value {
         let kind = match self.status.is_client_error() {

@@ -208,17 +208,23 @@ async fn completions(State(front): State<Arc<Front>>, peer: Option<Extension<Pee
 }
 
 async fn embeddings(State(front): State<Arc<Front>>, peer: Option<Extension<Peer>>, body: Sent) -> Answer {
-    let (name, texts, base64) = EmbedBody::read(&body?)?;
-    let (model, _place) = (front.model(&name)?, front.place()?);
+    let asked = EmbedBody::read(&body?)?;
+    let (model, _place) = (front.model(&asked.model)?, front.place()?);
     let ask = Embed {
         model: model.clone(),
-        texts,
+        texts: asked.texts,
         gas_max: None,
         asker: asker(peer),
     };
     let service = front.service.clone();
-    let answer = front.wait(Cancel::default(), move || service.embed(&ask)).await?;
-    let reply = reply::embedded(&name, &answer, base64, &front.device(&model));
+    let answer = front.wait(Cancel::default(), move || service.embed(&ask)).await;
+    let answer = answer.map_err(|error| error.about("input"))?;
+    let size = answer.vectors.first().map_or(0, Vec::len);
+    if asked.dimensions.is_some_and(|wanted| wanted != size) {
+        let text = format!("`dimensions` is {size} for this model: its vectors come whole");
+        return Err(Error::invalid("dimensions", text));
+    }
+    let reply = reply::embedded(&asked.model, &answer, asked.base64, &front.device(&model));
     Ok(Json(reply).into_response())
 }
 
@@ -293,10 +299,11 @@ impl Front {
             return Err(Error::invalid("prompt", text));
         }
         match (stream, asks.len()) {
-            (true, 1) => Ok(self.stream(head, asks, counts, place).await?),
+            (true, 1) => self.stream(head, asks, counts, place).await,
             (true, _) => Err(Error::invalid("stream", "one prompt per stream")),
             (false, _) => self.whole(head, &model, asks).await,
         }
+        .map_err(|error| error.about(route.input()))
     }
 
     /// All answers, at once.
