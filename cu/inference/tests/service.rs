@@ -197,9 +197,13 @@ fn a_text_may_end_an_answer_and_pieces_are_the_text() {
     );
 }
 
-/// A decoder whose steps wait for a door, or whose device is lost after some.
+/// Of each step that was begun, which asks shared it, by the first token of each, and how many rows they had.
+type Steps = Arc<Mutex<Vec<Vec<(u32, usize)>>>>;
+
+/// A decoder whose steps are noted and wait for a door, or whose device is lost after some.
 struct Odd {
     engine: Box<dyn Decode>,
+    steps: Steps,
     door: Arc<Door>,
     steps_left: Option<usize>,
 }
@@ -231,6 +235,11 @@ impl Decode for Odd {
     }
 
     fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Logits>>, Error> {
+        let noted = parts.iter().map(|part| {
+            let first = part.sequence.tokens().first().unwrap_or(&part.new[0]);
+            (*first, part.new.len())
+        });
+        self.steps.lock().unwrap().push(noted.collect());
         self.door.pass();
         if let Some(left) = &mut self.steps_left {
             match left.checked_sub(1) {
@@ -281,6 +290,7 @@ impl Decode for Odd {
 /// Makes every decoder odd, but for those that follow a loss.
 #[derive(Default)]
 struct OddDevices {
+    steps: Steps,
     door: Arc<Door>,
     steps_left: Option<usize>,
 }
@@ -303,6 +313,7 @@ impl Devices for OddDevices {
             true => engine,
             false => Box::new(Odd {
                 engine,
+                steps: Arc::clone(&self.steps),
                 door,
                 steps_left,
             }),
@@ -443,6 +454,76 @@ fn what_waits_is_bounded_and_asks_are_taken_back() {
         standing.positions_free, standing.positions,
         "what was taken back holds nothing"
     );
+}
+
+/// Asks of these askers, prompts of so many tokens and answers of so many, put before a service whose steps are held:
+/// the first is being evaluated when the second comes, and so on. The answers, and what was evaluated together.
+fn in_order(config: Config, asks: &[Generate]) -> (Vec<Generated>, Vec<Vec<(u32, usize)>>) {
+    let devices = OddDevices::default();
+    let (steps, door) = (Arc::clone(&devices.steps), Arc::clone(&devices.door));
+    let service = Service::open_on(config, shelf(), Arc::new(devices));
+    let answers = thread::scope(|scope| {
+        let mut threads = vec![];
+        for (n, ask) in asks.iter().enumerate() {
+            threads.push(scope.spawn(|| service.generate(ask).unwrap()));
+            match n {
+                0 => wait("the first is evaluated", || steps.lock().unwrap().len() == 1),
+                n => wait("the others wait", || service.loaded()[0].waiting == n),
+            }
+        }
+        door.open();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let steps = steps.lock().unwrap().clone();
+    (answers, steps)
+}
+
+/// An ask whose prompt is as long as said and begins with a token of its own.
+fn long(asker: &str, first: u32, prompt: u32, tokens: usize) -> Generate {
+    let prompt = (0..prompt).map(|n| if n == 0 { first } else { 100 + n % 90 });
+    Generate {
+        tokens_max: Some(tokens),
+        asker: asker.to_owned(),
+        ..Generate::new(model("one"), Prompt::Tokens(prompt.collect()))
+    }
+}
+
+#[test]
+fn a_short_prompt_does_not_wait_for_long_ones_of_others() {
+    let config = || Config {
+        positions_max: 1024,
+        ..config()
+    };
+    let asks = [
+        long("many", 10, 600, 2),
+        long("many", 11, 600, 2),
+        long("many", 12, 600, 2),
+        long("other", 13, 600, 2),
+        long("one", 14, 5, 2),
+    ];
+    let (answers, steps) = in_order(config(), &asks);
+    // The first step began before the others came; the second one has them all.
+    assert_eq!(steps[0], [(10, 256)]);
+    assert!(steps[1].contains(&(14, 5)), "{:?}", steps[1]);
+    let rows = |step: &[(u32, usize)], of: std::ops::Range<u32>| -> usize {
+        step.iter()
+            .filter(|(first, _)| of.contains(first))
+            .map(|(_, rows)| rows)
+            .sum()
+    };
+    // Who had none is ahead until it has had as much; nobody is left out meanwhile.
+    assert!(
+        rows(&steps[1], 13..14) > rows(&steps[1], 10..13),
+        "{:?}",
+        steps[1]
+    );
+    for step in &steps[1..4] {
+        assert!(rows(step, 10..13) >= 16 && rows(step, 13..14) >= 16, "{step:?}");
+    }
+    let alone = service(config());
+    for (ask, answer) in asks.iter().zip(answers) {
+        assert!(answer == alone.generate(ask).unwrap());
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Not here: what an ask does with logits (`answer.rs`), who is next (`queue.rs`). Invariant: which asks share a step,
 //! how prompts are cut, what prefix is reused, and what was started over never shows in an answer.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,6 +19,9 @@ use crate::generate::Decode;
 
 /// Logits of a step beyond which tokens are chosen by several threads.
 const LOGITS_SHARED: usize = 1 << 20;
+
+/// Rows of a step that an asker's prompts have before anybody's have more.
+const ROWS_SHARE: usize = ROWS_MAX / 16;
 
 /// Loads the model again where it can be computed when its device was lost; `None` where the device was asked for by name.
 pub type Reload<T> = Option<Box<dyn Fn() -> Result<T, Refusal> + Send>>;
@@ -166,18 +169,30 @@ impl Decoding {
     }
 
     /// What each ask has in the next step: answers first, then prompts as rows are left.
-    fn plan(&self) -> Vec<(usize, Wanted)> {
-        let mut rows = ROWS_MAX;
-        let mut plan = vec![(0, Wanted::None); self.batch.len()];
-        for writing in [true, false] {
-            for (job, planned) in self.batch.iter().zip(&mut plan) {
-                if (job.left() == 1) == writing && rows > 0 {
-                    *planned = job.plan(rows);
-                    rows -= planned.0;
-                }
+    fn plan(&self, queue: &Queue<Job>) -> Vec<(usize, Wanted)> {
+        let (mut rows, mut dealt) = (ROWS_MAX, vec![0; self.batch.len()]);
+        let most = |at: usize| self.batch[at].plan(ROWS_MAX).0;
+        let (writing, mut reading): (Vec<usize>, Vec<usize>) =
+            (0..self.batch.len()).partition(|at| self.batch[*at].left() == 1);
+        for at in writing {
+            dealt[at] = most(at).min(rows);
+            rows -= dealt[at];
+        }
+        // Who had least is first, of equals what is short; but nobody is left out for another's long prompt, so each
+        // asker has its share before the rest goes round.
+        reading.sort_by_key(|at| (queue.served(&self.batch[*at].asker), most(*at), *at));
+        for share in [ROWS_SHARE, ROWS_MAX] {
+            let mut had = HashMap::<&str, usize>::new();
+            for at in &reading {
+                let had = had.entry(&self.batch[*at].asker).or_default();
+                let more = (most(*at) - dealt[*at]).min(share - *had).min(rows);
+                dealt[*at] += more;
+                *had += more;
+                rows -= more;
             }
         }
-        plan
+        let planned = |(job, rows): (&Job, usize)| job.plan(rows);
+        self.batch.iter().zip(dealt).map(planned).collect()
     }
 
     /// Positions that a plan takes from the free ones.
@@ -197,12 +212,12 @@ impl Decoding {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let mut plan = self.plan();
+        let mut plan = self.plan(&inbox.lock().queue);
         while !self.room_for(self.needed(&plan)) {
             // The first ask alone always fits: longer ones than the cache were never let in.
             assert!(self.batch.len() > 1, "an ask beyond the cache was let in");
             self.send_back(self.batch.len() - 1, &mut inbox.lock().queue);
-            plan = self.plan();
+            plan = self.plan(&inbox.lock().queue);
         }
         let mut parts = vec![];
         for (job, (new, wanted)) in self.batch.iter_mut().zip(&plan).filter(|(_, (new, _))| *new > 0) {
