@@ -527,6 +527,60 @@ fn a_short_prompt_does_not_wait_for_long_ones_of_others() {
 }
 
 #[test]
+fn more_askers_than_places_take_turns() {
+    let config = || Config {
+        batch_max: 2,
+        // Whatever waits for its turn keeps its place in the cache.
+        positions_max: 1024,
+        ..config()
+    };
+    let asks = [
+        long("a", 10, 8, 200),
+        long("b", 11, 8, 200),
+        long("c", 12, 8, 5),
+        long("d", 13, 8, 200),
+    ];
+    let (answers, steps) = in_order(config(), &asks);
+    let last = |first: u32| {
+        steps
+            .iter()
+            .rposition(|step| step.iter().any(|(of, _)| *of == first))
+    };
+    assert!(
+        last(12) < Some(60),
+        "who asks for little waits for no answer's end: {:?}",
+        last(12)
+    );
+    let firsts = [10, 11, 13].map(last);
+    assert!(firsts.iter().all(|at| *at > Some(250)), "they share: {firsts:?}");
+    let came = |first: u32| {
+        let there = |step: &Vec<(u32, usize)>| step.iter().any(|(of, _)| *of == first);
+        1 + steps
+            .windows(2)
+            .filter(|two| !there(&two[0]) && there(&two[1]))
+            .count()
+    };
+    assert!(
+        [10, 11, 13].iter().all(|first| came(*first) <= 200 / 32 + 1),
+        "nobody only comes and goes"
+    );
+    let alone = service(config());
+    for (ask, answer) in asks.iter().zip(answers) {
+        let Prompt::Tokens(prompt) = &ask.prompt else {
+            unreachable!()
+        };
+        let rows = steps.iter().flatten().filter(|(first, _)| *first == prompt[0]);
+        let rows: usize = rows.map(|(_, rows)| rows).sum();
+        assert_eq!(
+            rows,
+            prompt.len() + answer.tokens.len() - 1,
+            "nothing is evaluated twice"
+        );
+        assert!(answer == alone.generate(ask).unwrap());
+    }
+}
+
+#[test]
 fn memory_is_shared_by_use() {
     let footprint = |names: &[&str]| {
         let service = service(config());

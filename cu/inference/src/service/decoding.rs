@@ -81,7 +81,7 @@ impl Decoding {
         for job in state.queue.cancelled() {
             job.tell(Event::Refused(Refusal::Unavailable(Unavailable::Cancelled)));
         }
-        while self.batch.len() < self.batch_max || self.yield_one(&mut state) {
+        while self.batch.len() < self.batch_max || self.yield_one(&mut state) || self.yield_turn(&mut state) {
             let Some(job) = state.queue.pop() else { break };
             if !self.batch.is_empty() && !self.room_for(job.tokens.len() + 1) {
                 state.queue.put_back(job);
@@ -100,6 +100,24 @@ impl Decoding {
                 let newest = self.batch.iter().rposition(|job| job.asker == asker);
                 let newest = newest.expect("who has asks running has them here");
                 self.send_back(newest, &mut state.queue);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Sends the ask of whoever had most back to the queue, once it had its turn, if somebody waits who has none here and
+    /// had less: with more askers than places all go on, in turns.
+    fn yield_turn(&mut self, state: &mut State<Job>) -> bool {
+        let Some((asker, 0)) = state.queue.next() else {
+            return false;
+        };
+        let had = state.queue.served(asker);
+        let served = |(at, job): (usize, &Job)| (state.queue.served(&job.asker), at);
+        let turned = self.batch.iter().enumerate().filter(|(_, job)| job.had_turn());
+        match turned.map(served).max() {
+            Some((most, at)) if most > had => {
+                self.send_back(at, &mut state.queue);
                 true
             }
             _ => false,
@@ -127,6 +145,7 @@ impl Decoding {
 
     /// Lets an ask in, on the pages of whichever sequence begins like it.
     fn start(&mut self, mut job: Job) {
+        job.let_in = job.tokens.len();
         let from = job.from();
         let common = |sequence: &Sequence| {
             let pairs = sequence.tokens().iter().zip(&job.tokens[..from]);
@@ -139,16 +158,25 @@ impl Decoding {
         if self.prefixes.most > 0 && kept.1.max(running.1) >= PAGE {
             job.sequence = match kept.1 >= running.1 {
                 true => {
-                    // What is used moves to the end, where it stays longest.
                     let sequence = self.prefixes.kept.remove(kept.0).expect("it was found there");
-                    let fork = self.engine.fork(&sequence, kept.1);
-                    self.prefixes.kept.push_back(sequence);
-                    fork
+                    self.go_on(sequence, kept.1)
                 }
                 false => self.engine.fork(&self.batch[running.0].sequence, running.1),
             };
         }
         self.batch.push(job);
+    }
+
+    /// What an ask that has so many tokens in common with a kept sequence begins with.
+    fn go_on(&mut self, sequence: Sequence, common: usize) -> Sequence {
+        if sequence.tokens().len() == common {
+            // It goes on where this one stopped, which a fork of whole pages would not; others fork it from the batch.
+            return sequence;
+        }
+        let fork = self.engine.fork(&sequence, common);
+        // What is used moves to the end, where it stays longest.
+        self.prefixes.kept.push_back(sequence);
+        fork
     }
 
     /// Keeps a sequence for asks that begin like it, instead of those it begins like.
@@ -268,7 +296,8 @@ impl Decoding {
             let job = self.batch.remove(at);
             inbox.lock().queue.ended(&job.asker);
             job.tell(Event::Refused(Refusal::Unavailable(Unavailable::Cancelled)));
-            self.engine.end(job.sequence);
+            // It may have gone on a kept one, which others still begin like.
+            self.keep(job.sequence);
         }
     }
 

@@ -231,6 +231,7 @@ impl Model {
             cancel: cancel.clone(),
             tokens,
             sequence: Sequence::default(),
+            let_in: 0,
             work,
             reply,
         })?;
