@@ -633,6 +633,89 @@ fn memory_is_shared_by_use() {
 }
 
 #[test]
+fn a_model_of_several_ids_is_loaded_once() {
+    let bytes = forge::model(&Shape::tiny(), "Q8_0", 7);
+    let files = ["by name", "by id", "other"].map(|id| (id, bytes.clone()));
+    let mut files = Vec::from(files);
+    files[2].1 = forge::model(&Shape::tiny(), "Q8_0", 8);
+    let shelf = Arc::new(Shelf {
+        files,
+        ..Shelf::default()
+    });
+    let loads = Arc::<AtomicUsize>::default();
+    let service = Service::open_on(config(), shelf, Arc::new(Counting(Arc::clone(&loads))));
+    let by = |id: &str| Generate {
+        model: model(id),
+        ..ask(3)
+    };
+    let asks: Vec<Generate> = (0..16).map(|n| by(["by name", "by id"][n % 2])).collect();
+    let answers = together(&service, &asks);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.is_ok() && *answer == answers[0])
+    );
+    assert_eq!(loads.load(Ordering::Relaxed), 1);
+    let loaded = service.loaded();
+    assert_eq!(loaded.len(), 1);
+    assert_eq!(loaded[0].ids, ["by id", "by name"]);
+    assert!(loaded[0].is(&model("by id")) && loaded[0].is(&model("by name")));
+    assert!(!loaded[0].is(&model("by id:a8")) && !loaded[0].is(&model("other")));
+    service.generate(&by("other")).unwrap();
+    service.generate(&by("by id:a8")).unwrap();
+    assert_eq!((service.loaded().len(), loads.load(Ordering::Relaxed)), (3, 3));
+}
+
+/// Counts decoders that were loaded.
+struct Counting(Arc<AtomicUsize>);
+
+impl Devices for Counting {
+    fn decoder(
+        &self,
+        config: &Config,
+        bytes: &[u8],
+        model: &ModelRef,
+        fallback: bool,
+    ) -> Result<Box<dyn Decode>, Refusal> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Machine.decoder(config, bytes, model, fallback)
+    }
+
+    fn encoder(
+        &self,
+        config: &Config,
+        bytes: &[u8],
+        model: &ModelRef,
+        fallback: bool,
+    ) -> Result<Box<dyn Encode>, Refusal> {
+        Machine.encoder(config, bytes, model, fallback)
+    }
+}
+
+/// A file that was replaced by another is that other one, once nobody asks the first any more.
+#[test]
+fn an_id_whose_bytes_changed_is_read_again() {
+    struct Changing(Mutex<Vec<u8>>);
+    impl Models for Changing {
+        fn bytes(&self, _: &str) -> Result<Blob, Refusal> {
+            Ok(Arc::new(self.0.lock().unwrap().clone()))
+        }
+    }
+    let files = [7, 8].map(|seed| forge::model(&Shape::tiny(), "Q8_0", seed));
+    let models = Arc::new(Changing(Mutex::new(files[0].clone())));
+    let service = Service::open(config(), models.clone());
+    let first = service.generate(&ask(3)).unwrap();
+    *models.0.lock().unwrap() = files[1].clone();
+    assert_eq!(service.generate(&ask(3)).unwrap(), first, "it is loaded still");
+    let fast = Generate {
+        model: model("one:a8"),
+        ..ask(3)
+    };
+    let other = service.generate(&fast).unwrap();
+    assert_eq!(other.receipt.model, blake3::hash(&files[1]).to_string());
+}
+
+#[test]
 fn a_model_in_use_is_not_taken_away() {
     let one = {
         let s = service(config());
