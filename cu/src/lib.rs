@@ -229,19 +229,27 @@ impl Cu {
         self.shared.scheduler.message(process, message).await
     }
 
-    /// Waits for a turn to read; dry runs must not take every thread from the log. The turn belongs to the
-    /// work: a caller who goes away does not end it.
-    async fn read_turn(&self) -> Answer<ReadTurn> {
+    /// Counts a dry run or a state read until it ends.
+    fn read_waits(&self) -> Answer<Waiting> {
         let waiting = Waiting(self.shared.clone());
         let before = self.shared.reads_waiting.fetch_add(1, Ordering::Relaxed);
         if before >= self.shared.config.reads_waiting_max.max(1) {
             let text = "too many dry runs and state reads wait already; try again";
             return Err(Refusal::busy("reads-waiting", text));
         }
+        Ok(waiting)
+    }
+
+    /// Waits for a turn to read; dry runs must not take every thread from the log. The turn belongs to the
+    /// work: a caller who goes away does not end it.
+    async fn read_turn(&self, process: ProcessId, at: Option<u64>, waiting: Waiting) -> Answer<ReadTurn> {
+        // Before the turn: a process may stand for long at a message that waits for a model, and others are read meanwhile.
+        self.catch_up(process, at.map_or(Target::Latest, Target::Slot))
+            .await?;
         let permit = self.shared.reads.clone().acquire_owned().await;
         let permit = permit.map_err(|_| Refusal::internal("the semaphore is never closed"))?;
         Ok(ReadTurn {
-            _permit: permit,
+            permit,
             _waiting: waiting,
         })
     }
@@ -310,7 +318,7 @@ impl Drop for Cu {
 
 /// A place among those who read.
 struct ReadTurn {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
     _waiting: Waiting,
 }
 
@@ -373,11 +381,12 @@ impl Compute for Cu {
     async fn dry_run(&self, process: ProcessId, run: DryRun) -> Answer<Arc<Outcome>> {
         // A mistake of the caller must not cost an evaluation.
         message::dry_run(process, Tick::default(), &run.message, Encoding::Frame)?;
-        let turn = self.read_turn().await?;
+        let waiting = self.read_waits()?;
         let slot = match run.to {
             Some(id) => Some(self.entry(process, id).await?.assignment.slot),
             None => None,
         };
+        let turn = self.read_turn(process, slot, waiting).await?;
         let Fork {
             mut machine,
             stand,
@@ -386,7 +395,8 @@ impl Compute for Cu {
         let encoding = program.module.format().into();
         let message = message::dry_run(process, stand.tick, &run.message, encoding)?;
         let call = move || {
-            let _turn = turn;
+            let ReadTurn { permit, _waiting } = turn;
+            pool::until_aside(permit);
             machine
                 .call(&message, &program.env)
                 .map(|verdict| eval::judge(verdict).0)
@@ -396,11 +406,12 @@ impl Compute for Cu {
     }
 
     async fn state(&self, process: ProcessId, to_ms: Option<u64>) -> Answer<State> {
-        let turn = self.read_turn().await?;
+        let waiting = self.read_waits()?;
         let slot = match to_ms {
             Some(to_ms) => Some(self.slot_at(process, to_ms).await?),
             None => None,
         };
+        let turn = self.read_turn(process, slot, waiting).await?;
         let Fork {
             mut machine, stand, ..
         } = self.fork(process, slot).await?;

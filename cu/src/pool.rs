@@ -2,6 +2,7 @@
 //!
 //! Evaluations block, so they never run on the async runtime's workers. Not here: what is evaluated.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -22,11 +23,14 @@ type Job = Box<dyn FnOnce() + Send>;
 thread_local! {
     /// The queue that this thread works for.
     static OWN: RefCell<Option<Arc<Queue>>> = const { RefCell::new(None) };
+    /// What this thread's job has until it waits aside.
+    static TURN: RefCell<Option<Box<dyn Any>>> = const { RefCell::new(None) };
 }
 
-/// Waits for what somebody else computes; meanwhile another thread works in this one's place, as long as no more than
-/// `most` wait like this. Elsewhere than on a thread of a pool it only waits.
-pub fn aside<T>(most: usize, wait: impl FnOnce() -> T) -> T {
+/// Waits for what somebody else computes, while another thread works in this one's place. `None`, at once, where `most`
+/// wait like this already or there is no thread to take the place: whoever waits never keeps a thread from those who
+/// compute. Elsewhere than on a thread of a pool it only waits.
+pub fn aside<T>(most: usize, wait: impl FnOnce() -> T) -> Option<T> {
     struct Back(Arc<Queue>);
     impl Drop for Back {
         fn drop(&mut self) {
@@ -34,11 +38,22 @@ pub fn aside<T>(most: usize, wait: impl FnOnce() -> T) -> T {
         }
     }
     let Some(queue) = OWN.with(|own| own.borrow().clone()) else {
-        return wait();
+        return Some(wait());
     };
-    queue.clone().step_aside(most);
+    if !queue.clone().step_aside(most) {
+        return None;
+    }
     let _back = Back(queue);
-    wait()
+    drop(TURN.with(|turn| turn.borrow_mut().take()));
+    Some(wait())
+}
+
+/// Keeps something until this thread's job ends or waits aside: a turn to compute, which one that waits does not use.
+/// Elsewhere than on a thread of a pool it is let go at once.
+pub fn until_aside(turn: impl Any) {
+    if OWN.with(|own| own.borrow().is_some()) {
+        TURN.with(|own| *own.borrow_mut() = Some(Box::new(turn)));
+    }
 }
 
 /// A handle; the threads end when the last one is dropped.
@@ -140,18 +155,25 @@ impl Queue {
         started.map(|_| ())
     }
 
-    /// This thread waits from now on; another is started if that leaves too few.
-    fn step_aside(self: Arc<Queue>, most: usize) {
+    /// This thread waits from now on, if it may; another is started if that leaves too few.
+    fn step_aside(self: Arc<Queue>, most: usize) -> bool {
         let is_short = {
             let mut state = self.lock();
+            if state.aside >= most {
+                return false;
+            }
             state.aside += 1;
-            let working = state.threads - state.aside;
-            !state.is_closed && working < self.threads && state.aside <= most
+            !state.is_closed && state.threads - state.aside < self.threads
         };
-        // Without one more thread the others have more to do, and that is all.
-        if is_short && let Err(error) = self.start_thread() {
-            tracing::warn!("no thread takes the place of one that waits: {error}");
+        if !is_short {
+            return true;
         }
+        let started = self.clone().start_thread();
+        if let Err(error) = &started {
+            tracing::warn!("no thread takes the place of one that would wait: {error}");
+            self.lock().aside -= 1;
+        }
+        started.is_ok()
     }
 
     fn work(&self) {
@@ -160,6 +182,7 @@ impl Queue {
             if std::panic::catch_unwind(AssertUnwindSafe(job)).is_err() {
                 tracing::error!("an evaluation panicked; its process starts again from its checkpoint");
             }
+            drop(TURN.with(|turn| turn.borrow_mut().take()));
         }
     }
 
@@ -203,7 +226,7 @@ mod tests {
     async fn who_waits_aside_keeps_nobody_from_working() {
         let pool = Pool::start(1, 8).unwrap();
         let (send, receive) = std::sync::mpsc::channel();
-        let waits = pool.run(move || aside(2, || receive.recv().unwrap()));
+        let waits = pool.run(move || aside(2, || receive.recv().unwrap()).unwrap());
         let works = pool.run(move || send.send(7).unwrap());
         let (waited, worked) = tokio::join!(waits, works);
         assert_eq!((waited, worked), (Ok(7), Ok(())));
@@ -212,6 +235,57 @@ mod tests {
         }
         let state = pool.queue.lock();
         assert!(state.threads <= 2 && state.aside == 0);
+    }
+
+    #[tokio::test]
+    async fn beyond_the_bound_nobody_waits_and_others_work_on() {
+        let pool = Pool::start(1, 8).unwrap();
+        let (here, is_here) = std::sync::mpsc::channel();
+        let (gates, waits): (Vec<_>, Vec<_>) = (0..2)
+            .map(|_| {
+                let ((send, receive), here) = (std::sync::mpsc::channel::<()>(), here.clone());
+                let waits = move || {
+                    let wait = || {
+                        here.send(()).unwrap();
+                        receive.recv().unwrap();
+                    };
+                    aside(2, wait).is_some()
+                };
+                (send, pool.run(waits))
+            })
+            .unzip();
+        let waits = futures_util::future::join_all(waits);
+        let others = async {
+            pool.run(|| ()).await.unwrap();
+            (0..2).for_each(|_| is_here.recv().unwrap());
+            let refused = pool.run(|| aside(2, || ()).is_none()).await.unwrap();
+            assert_eq!(pool.run(|| 7).await, Ok(7));
+            gates.iter().for_each(|gate| gate.send(()).unwrap());
+            refused
+        };
+        let (waited, refused) = tokio::join!(waits, others);
+        assert!(refused && waited.into_iter().all(Result::unwrap));
+        assert_eq!(pool.run(|| aside(2, || 8)).await, Ok(Some(8)));
+    }
+
+    #[tokio::test]
+    async fn what_is_held_until_aside_is_let_go_there_or_at_the_jobs_end() {
+        let pool = Pool::start(1, 8).unwrap();
+        let turn = Arc::new(());
+        for waits in [true, false] {
+            let (held, seen) = (turn.clone(), turn.clone());
+            let counts = move || {
+                until_aside(held);
+                let before = Arc::strong_count(&seen);
+                if waits {
+                    aside(1, || ());
+                }
+                (before, Arc::strong_count(&seen))
+            };
+            assert_eq!(pool.run(counts).await, Ok((3, if waits { 2 } else { 3 })));
+            pool.run(|| ()).await.unwrap();
+            assert_eq!(Arc::strong_count(&turn), 1);
+        }
     }
 
     #[tokio::test]

@@ -4,13 +4,13 @@
 
 mod fakes;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 
 use fakes::*;
 use inference::device::Device;
 use inference::encoder::Pooling;
 use inference::package;
-use inference::service::Service;
+use inference::service::{Blob, Models, Refusal, Service};
 use inference::testing::forge::{self, Shape};
 use serde_json::Value;
 use spec::contract::{Compute, Content};
@@ -204,6 +204,113 @@ fn shared(world: &World) -> Service {
     let service = Service::open(world.config.inference.service.clone(), Arc::new(models));
     assert!(world.cu.infer_with(service.clone()), "nothing was asked before");
     service
+}
+
+/// Models that nobody gets before the gate is open.
+struct Gate {
+    models: cu::ai::WeaveModels,
+    arrived: mpsc::Sender<()>,
+    open: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Models for Gate {
+    fn bytes(&self, id: &str) -> Result<Blob, Refusal> {
+        let _test_over = self.arrived.send(());
+        // Open for good once the test lets its end go.
+        let _open = self.open.lock().unwrap().recv();
+        self.models.bytes(id)
+    }
+}
+
+/// A world whose processes wait for models; when one arrived there, and what lets them all through once it is dropped.
+fn gated(config: cu::Config) -> (World, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let world = world(config);
+    let ((arrived, arrives), (open, opens)) = (mpsc::channel(), mpsc::channel());
+    let runtime = tokio::runtime::Handle::current();
+    let models = cu::ai::WeaveModels::new(world.permanent.clone(), runtime, 1 << 30, None);
+    let gate = Gate {
+        models,
+        arrived,
+        open: Mutex::new(opens),
+    };
+    let service = Service::open(world.config.inference.service.clone(), Arc::new(gate));
+    assert!(world.cu.infer_with(service));
+    (world, arrives, open)
+}
+
+const ASKS: &str =
+    r#"return table.concat(ao.ai.generate{ model = "DECODER", prompt = "x", max_tokens = 5 }.tokens, ",")"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_model_keeps_no_thread_and_who_may_not_is_evaluated_later() {
+    let mut config = on("cpu");
+    (config.threads, config.inference.waiting_max) = (1, 2);
+    let (world, arrives, open) = gated(config);
+    let processes: Vec<ProcessId> = (0..5)
+        .map(|n| spawn(&world, &[("Name", &n.to_string())]))
+        .collect();
+    let ask = |process| put(&world, process, &[("Action", "Eval")], &with_ids(ASKS));
+    let asks: Vec<ItemId> = processes[..4].iter().map(|process| ask(*process)).collect();
+    let all = asks.iter().zip(&processes);
+    let mut answers: Vec<_> = all
+        .map(|(id, process)| Box::pin(world.cu.result(*process, *id)))
+        .collect();
+    // Four ask and two may wait: two are refused, not held.
+    let mut refused = 0;
+    while refused < 2 {
+        let (answer, _, others) = futures_util::future::select_all(answers).await;
+        let refusal = answer.unwrap_err();
+        assert_eq!((refusal.kind, &*refusal.code), (Kind::Busy, "inference-busy"));
+        (refused, answers) = (refused + 1, others);
+    }
+    arrives.recv().unwrap();
+    // The only thread is there for whoever asks nothing.
+    assert_eq!(says(&world, processes[4], "return 1 + 1").await, "2");
+    drop(open);
+    for answer in futures_util::future::join_all(answers).await {
+        assert!(!answer.unwrap().outcome.is_error());
+    }
+    let mut said = vec![];
+    for (process, id) in processes.iter().zip(&asks) {
+        said.push(world.outcome(*process, *id).await["Output"]["data"].clone());
+    }
+    assert!(
+        said[0].is_string() && said.iter().all(|one| *one == said[0]),
+        "{said:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_that_waits_for_a_model_holds_up_no_other() {
+    let mut config = on("cpu");
+    config.reads_max = 1;
+    let (world, arrives, open) = gated(config);
+    let [waits, asks, reads] = [0, 1, 2].map(|n| spawn(&world, &[("Name", &n.to_string())]));
+    for process in [asks, reads] {
+        says(&world, process, "return 1").await;
+    }
+    let unit = &world;
+    let run = |process, code: &str| {
+        let body = serde_json::json!({"Owner": user().address().to_string(), "Tags": [{"name": "Action", "value": "Eval"}], "Data": with_ids(code)});
+        async move { unit.dry_run(process, "", &body.to_string()).await }
+    };
+    let id = put(&world, waits, &[("Action", "Eval")], &with_ids(ASKS));
+    let log = world.cu.result(waits, id);
+    // One of a process that stands at a model, one that asks a model itself.
+    let (of_waiting, asking) = (run(waits, "return 1"), run(asks, ASKS));
+    let others = async {
+        tokio::task::block_in_place(|| arrives.recv().unwrap());
+        let (status, answer) = run(reads, "return 2 + 3").await;
+        assert_eq!(
+            (status, answer["Output"]["data"].as_str()),
+            (200, Some("5")),
+            "{answer}"
+        );
+        drop(open);
+    };
+    let (log, of_waiting, asking, ()) = tokio::join!(log, of_waiting, asking, others);
+    assert!(!log.unwrap().outcome.is_error());
+    assert_eq!((of_waiting.0, asking.0), (200, 200), "{asking:?}");
 }
 
 /// Whether the program can compute models on a Vulkan device of this machine; where there must be one, its absence fails.

@@ -97,8 +97,10 @@ impl Cancel {
 /// How a loaded model stands, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
-    /// Which.
+    /// Which, by the id it was first asked by.
     pub model: ModelRef,
+    /// The ids that lead to it, as far as they were asked for: files that are equal are one model.
+    pub ids: Vec<String>,
     /// What computes it, with its driver.
     pub device: String,
     /// Bytes it takes, about.
@@ -111,6 +113,13 @@ pub struct Standing {
     pub positions: usize,
     /// Of them, those that no ask needs now.
     pub positions_free: usize,
+}
+
+impl Standing {
+    /// Whether it is what that id leads to, in that profile.
+    pub fn is(&self, model: &ModelRef) -> bool {
+        self.model.profile == model.profile && self.ids.contains(&model.id)
+    }
 }
 
 /// A handle on the service; threads are inside, and end with the last handle.

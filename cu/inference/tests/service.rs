@@ -197,9 +197,13 @@ fn a_text_may_end_an_answer_and_pieces_are_the_text() {
     );
 }
 
-/// A decoder whose steps wait for a door, or whose device is lost after some.
+/// Of each step that was begun, which asks shared it, by the first token of each, and how many rows they had.
+type Steps = Arc<Mutex<Vec<Vec<(u32, usize)>>>>;
+
+/// A decoder whose steps are noted and wait for a door, or whose device is lost after some.
 struct Odd {
     engine: Box<dyn Decode>,
+    steps: Steps,
     door: Arc<Door>,
     steps_left: Option<usize>,
 }
@@ -231,6 +235,11 @@ impl Decode for Odd {
     }
 
     fn step(&mut self, parts: &mut [Part<'_>]) -> Result<Vec<Vec<Logits>>, Error> {
+        let noted = parts.iter().map(|part| {
+            let first = part.sequence.tokens().first().unwrap_or(&part.new[0]);
+            (*first, part.new.len())
+        });
+        self.steps.lock().unwrap().push(noted.collect());
         self.door.pass();
         if let Some(left) = &mut self.steps_left {
             match left.checked_sub(1) {
@@ -281,6 +290,7 @@ impl Decode for Odd {
 /// Makes every decoder odd, but for those that follow a loss.
 #[derive(Default)]
 struct OddDevices {
+    steps: Steps,
     door: Arc<Door>,
     steps_left: Option<usize>,
 }
@@ -303,6 +313,7 @@ impl Devices for OddDevices {
             true => engine,
             false => Box::new(Odd {
                 engine,
+                steps: Arc::clone(&self.steps),
                 door,
                 steps_left,
             }),
@@ -445,6 +456,130 @@ fn what_waits_is_bounded_and_asks_are_taken_back() {
     );
 }
 
+/// Asks of these askers, prompts of so many tokens and answers of so many, put before a service whose steps are held:
+/// the first is being evaluated when the second comes, and so on. The answers, and what was evaluated together.
+fn in_order(config: Config, asks: &[Generate]) -> (Vec<Generated>, Vec<Vec<(u32, usize)>>) {
+    let devices = OddDevices::default();
+    let (steps, door) = (Arc::clone(&devices.steps), Arc::clone(&devices.door));
+    let service = Service::open_on(config, shelf(), Arc::new(devices));
+    let answers = thread::scope(|scope| {
+        let mut threads = vec![];
+        for (n, ask) in asks.iter().enumerate() {
+            threads.push(scope.spawn(|| service.generate(ask).unwrap()));
+            match n {
+                0 => wait("the first is evaluated", || steps.lock().unwrap().len() == 1),
+                n => wait("the others wait", || service.loaded()[0].waiting == n),
+            }
+        }
+        door.open();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let steps = steps.lock().unwrap().clone();
+    (answers, steps)
+}
+
+/// An ask whose prompt is as long as said and begins with a token of its own.
+fn long(asker: &str, first: u32, prompt: u32, tokens: usize) -> Generate {
+    let prompt = (0..prompt).map(|n| if n == 0 { first } else { 100 + n % 90 });
+    Generate {
+        tokens_max: Some(tokens),
+        asker: asker.to_owned(),
+        ..Generate::new(model("one"), Prompt::Tokens(prompt.collect()))
+    }
+}
+
+#[test]
+fn a_short_prompt_does_not_wait_for_long_ones_of_others() {
+    let config = || Config {
+        positions_max: 1024,
+        ..config()
+    };
+    let asks = [
+        long("many", 10, 600, 2),
+        long("many", 11, 600, 2),
+        long("many", 12, 600, 2),
+        long("other", 13, 600, 2),
+        long("one", 14, 5, 2),
+    ];
+    let (answers, steps) = in_order(config(), &asks);
+    // The first step began before the others came; the second one has them all.
+    assert_eq!(steps[0], [(10, 256)]);
+    assert!(steps[1].contains(&(14, 5)), "{:?}", steps[1]);
+    let rows = |step: &[(u32, usize)], of: std::ops::Range<u32>| -> usize {
+        step.iter()
+            .filter(|(first, _)| of.contains(first))
+            .map(|(_, rows)| rows)
+            .sum()
+    };
+    // Who had none is ahead until it has had as much; nobody is left out meanwhile.
+    assert!(
+        rows(&steps[1], 13..14) > rows(&steps[1], 10..13),
+        "{:?}",
+        steps[1]
+    );
+    for step in &steps[1..4] {
+        assert!(rows(step, 10..13) >= 16 && rows(step, 13..14) >= 16, "{step:?}");
+    }
+    let alone = service(config());
+    for (ask, answer) in asks.iter().zip(answers) {
+        assert!(answer == alone.generate(ask).unwrap());
+    }
+}
+
+#[test]
+fn more_askers_than_places_take_turns() {
+    let config = || Config {
+        batch_max: 2,
+        // Whatever waits for its turn keeps its place in the cache.
+        positions_max: 1024,
+        ..config()
+    };
+    let asks = [
+        long("a", 10, 8, 200),
+        long("b", 11, 8, 200),
+        long("c", 12, 8, 5),
+        long("d", 13, 8, 200),
+    ];
+    let (answers, steps) = in_order(config(), &asks);
+    let last = |first: u32| {
+        steps
+            .iter()
+            .rposition(|step| step.iter().any(|(of, _)| *of == first))
+    };
+    assert!(
+        last(12) < Some(60),
+        "who asks for little waits for no answer's end: {:?}",
+        last(12)
+    );
+    let firsts = [10, 11, 13].map(last);
+    assert!(firsts.iter().all(|at| *at > Some(250)), "they share: {firsts:?}");
+    let came = |first: u32| {
+        let there = |step: &Vec<(u32, usize)>| step.iter().any(|(of, _)| *of == first);
+        1 + steps
+            .windows(2)
+            .filter(|two| !there(&two[0]) && there(&two[1]))
+            .count()
+    };
+    assert!(
+        [10, 11, 13].iter().all(|first| came(*first) <= 200 / 32 + 1),
+        "nobody only comes and goes"
+    );
+    let alone = service(config());
+    for (ask, answer) in asks.iter().zip(answers) {
+        let Prompt::Tokens(prompt) = &ask.prompt else {
+            unreachable!()
+        };
+        let rows = steps.iter().flatten().filter(|(first, _)| *first == prompt[0]);
+        let rows: usize = rows.map(|(_, rows)| rows).sum();
+        assert_eq!(
+            rows,
+            prompt.len() + answer.tokens.len() - 1,
+            "nothing is evaluated twice"
+        );
+        assert!(answer == alone.generate(ask).unwrap());
+    }
+}
+
 #[test]
 fn memory_is_shared_by_use() {
     let footprint = |names: &[&str]| {
@@ -495,6 +630,89 @@ fn memory_is_shared_by_use() {
         small.facts(&model("one")),
         Err(Refusal::Unavailable(Unavailable::Room(_)))
     ));
+}
+
+#[test]
+fn a_model_of_several_ids_is_loaded_once() {
+    let bytes = forge::model(&Shape::tiny(), "Q8_0", 7);
+    let files = ["by name", "by id", "other"].map(|id| (id, bytes.clone()));
+    let mut files = Vec::from(files);
+    files[2].1 = forge::model(&Shape::tiny(), "Q8_0", 8);
+    let shelf = Arc::new(Shelf {
+        files,
+        ..Shelf::default()
+    });
+    let loads = Arc::<AtomicUsize>::default();
+    let service = Service::open_on(config(), shelf, Arc::new(Counting(Arc::clone(&loads))));
+    let by = |id: &str| Generate {
+        model: model(id),
+        ..ask(3)
+    };
+    let asks: Vec<Generate> = (0..16).map(|n| by(["by name", "by id"][n % 2])).collect();
+    let answers = together(&service, &asks);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.is_ok() && *answer == answers[0])
+    );
+    assert_eq!(loads.load(Ordering::Relaxed), 1);
+    let loaded = service.loaded();
+    assert_eq!(loaded.len(), 1);
+    assert_eq!(loaded[0].ids, ["by id", "by name"]);
+    assert!(loaded[0].is(&model("by id")) && loaded[0].is(&model("by name")));
+    assert!(!loaded[0].is(&model("by id:a8")) && !loaded[0].is(&model("other")));
+    service.generate(&by("other")).unwrap();
+    service.generate(&by("by id:a8")).unwrap();
+    assert_eq!((service.loaded().len(), loads.load(Ordering::Relaxed)), (3, 3));
+}
+
+/// Counts decoders that were loaded.
+struct Counting(Arc<AtomicUsize>);
+
+impl Devices for Counting {
+    fn decoder(
+        &self,
+        config: &Config,
+        bytes: &[u8],
+        model: &ModelRef,
+        fallback: bool,
+    ) -> Result<Box<dyn Decode>, Refusal> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Machine.decoder(config, bytes, model, fallback)
+    }
+
+    fn encoder(
+        &self,
+        config: &Config,
+        bytes: &[u8],
+        model: &ModelRef,
+        fallback: bool,
+    ) -> Result<Box<dyn Encode>, Refusal> {
+        Machine.encoder(config, bytes, model, fallback)
+    }
+}
+
+/// A file that was replaced by another is that other one, once nobody asks the first any more.
+#[test]
+fn an_id_whose_bytes_changed_is_read_again() {
+    struct Changing(Mutex<Vec<u8>>);
+    impl Models for Changing {
+        fn bytes(&self, _: &str) -> Result<Blob, Refusal> {
+            Ok(Arc::new(self.0.lock().unwrap().clone()))
+        }
+    }
+    let files = [7, 8].map(|seed| forge::model(&Shape::tiny(), "Q8_0", seed));
+    let models = Arc::new(Changing(Mutex::new(files[0].clone())));
+    let service = Service::open(config(), models.clone());
+    let first = service.generate(&ask(3)).unwrap();
+    *models.0.lock().unwrap() = files[1].clone();
+    assert_eq!(service.generate(&ask(3)).unwrap(), first, "it is loaded still");
+    let fast = Generate {
+        model: model("one:a8"),
+        ..ask(3)
+    };
+    let other = service.generate(&fast).unwrap();
+    assert_eq!(other.receipt.model, blake3::hash(&files[1]).to_string());
 }
 
 #[test]

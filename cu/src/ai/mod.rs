@@ -51,7 +51,8 @@ pub struct Settings {
     pub model_bytes_max: u64,
     /// Largest gas of one message's questions that a process may ask for by `Inference-Limit`.
     pub gas_max: u64,
-    /// Evaluations that may wait for an answer while others take their threads.
+    /// Evaluations that wait for an answer while others take their threads; more are refused as busy and evaluated when
+    /// asked for again.
     pub waiting_max: usize,
     /// Bytes of answers kept, for messages that are run again.
     pub answers_bytes_max: usize,
@@ -65,7 +66,7 @@ impl Default for Settings {
             models: None,
             model_bytes_max: 16 << 30,
             gas_max: 100_000_000_000_000,
-            waiting_max: 64,
+            waiting_max: 256,
             answers_bytes_max: 16 << 20,
         }
     }
@@ -199,9 +200,8 @@ impl Asker {
         let service = self.ai.service()?;
         let seed = seed(self.process, place, asked.seed());
         let process = self.process.to_string();
-        match pool::aside(self.ai.settings.waiting_max, || {
-            asked.put(service, seed, gas_max, process)
-        }) {
+        let most = self.ai.settings.waiting_max.max(1);
+        let put = || match asked.put(service, seed, gas_max, process) {
             Ok(done) => Ok(Ok(done)),
             Err(No::Certain(certain)) => {
                 tracing::info!(process = %self.process, "a question has no answer: {certain}");
@@ -210,7 +210,12 @@ impl Asker {
                 Ok(Err(Wrong::new(certain.code.name(), text)))
             }
             Err(No::Unavailable(why)) => Err(unavailable(asked.model(), &why)),
-        }
+        };
+        // Given up before anything is recorded: whoever asks again has it evaluated, and its threads stay with others.
+        pool::aside(most, put).unwrap_or_else(|| {
+            let why = Unavailable::Busy(format!("{most} evaluations of this node wait for models"));
+            Err(unavailable(asked.model(), &why))
+        })
     }
 }
 

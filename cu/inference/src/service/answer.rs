@@ -18,6 +18,10 @@ use crate::sample::{likeliest, logprobs};
 /// Tokens of a score evaluated at a time: it bounds the logits held.
 const SCORE_TOKENS: usize = 64;
 
+/// Tokens an answer is written on before it may have to make room, and of how many it has another is added to them.
+const TURN_TOKENS: usize = 32;
+const TURN_SHARE: usize = 16;
+
 /// What an asker hears.
 pub enum Event {
     /// A token of an answer.
@@ -40,6 +44,8 @@ pub struct Job {
     pub tokens: Vec<u32>,
     /// What has been evaluated of them.
     pub sequence: Sequence,
+    /// How many tokens there were when it was let in.
+    pub let_in: usize,
     pub work: Work,
     pub reply: Sender<Event>,
 }
@@ -77,6 +83,13 @@ impl Job {
     /// Tokens that wait for evaluation.
     pub fn left(&self) -> usize {
         self.tokens.len() - self.sequence.tokens().len()
+    }
+
+    /// Whether it was let in for long enough to make room for who had less: coming back may cost the evaluation of all
+    /// of it, so what is long stays longer.
+    pub fn had_turn(&self) -> bool {
+        let written = self.tokens.len() - self.let_in;
+        matches!(self.work, Work::Answer(_)) && written >= TURN_TOKENS + self.tokens.len() / TURN_SHARE
     }
 
     /// How many tokens come next if that many rows are free, and the logits wanted of them.

@@ -3,7 +3,7 @@
 //! Not here: what an ask does with logits (`answer.rs`), who is next (`queue.rs`). Invariant: which asks share a step,
 //! how prompts are cut, what prefix is reused, and what was started over never shows in an answer.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,6 +19,9 @@ use crate::generate::Decode;
 
 /// Logits of a step beyond which tokens are chosen by several threads.
 const LOGITS_SHARED: usize = 1 << 20;
+
+/// Rows of a step that an asker's prompts have before anybody's have more.
+const ROWS_SHARE: usize = ROWS_MAX / 16;
 
 /// Loads the model again where it can be computed when its device was lost; `None` where the device was asked for by name.
 pub type Reload<T> = Option<Box<dyn Fn() -> Result<T, Refusal> + Send>>;
@@ -78,7 +81,7 @@ impl Decoding {
         for job in state.queue.cancelled() {
             job.tell(Event::Refused(Refusal::Unavailable(Unavailable::Cancelled)));
         }
-        while self.batch.len() < self.batch_max || self.yield_one(&mut state) {
+        while self.batch.len() < self.batch_max || self.yield_one(&mut state) || self.yield_turn(&mut state) {
             let Some(job) = state.queue.pop() else { break };
             if !self.batch.is_empty() && !self.room_for(job.tokens.len() + 1) {
                 state.queue.put_back(job);
@@ -97,6 +100,24 @@ impl Decoding {
                 let newest = self.batch.iter().rposition(|job| job.asker == asker);
                 let newest = newest.expect("who has asks running has them here");
                 self.send_back(newest, &mut state.queue);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Sends the ask of whoever had most back to the queue, once it had its turn, if somebody waits who has none here and
+    /// had less: with more askers than places all go on, in turns.
+    fn yield_turn(&mut self, state: &mut State<Job>) -> bool {
+        let Some((asker, 0)) = state.queue.next() else {
+            return false;
+        };
+        let had = state.queue.served(asker);
+        let served = |(at, job): (usize, &Job)| (state.queue.served(&job.asker), at);
+        let turned = self.batch.iter().enumerate().filter(|(_, job)| job.had_turn());
+        match turned.map(served).max() {
+            Some((most, at)) if most > had => {
+                self.send_back(at, &mut state.queue);
                 true
             }
             _ => false,
@@ -124,6 +145,7 @@ impl Decoding {
 
     /// Lets an ask in, on the pages of whichever sequence begins like it.
     fn start(&mut self, mut job: Job) {
+        job.let_in = job.tokens.len();
         let from = job.from();
         let common = |sequence: &Sequence| {
             let pairs = sequence.tokens().iter().zip(&job.tokens[..from]);
@@ -136,16 +158,25 @@ impl Decoding {
         if self.prefixes.most > 0 && kept.1.max(running.1) >= PAGE {
             job.sequence = match kept.1 >= running.1 {
                 true => {
-                    // What is used moves to the end, where it stays longest.
                     let sequence = self.prefixes.kept.remove(kept.0).expect("it was found there");
-                    let fork = self.engine.fork(&sequence, kept.1);
-                    self.prefixes.kept.push_back(sequence);
-                    fork
+                    self.go_on(sequence, kept.1)
                 }
                 false => self.engine.fork(&self.batch[running.0].sequence, running.1),
             };
         }
         self.batch.push(job);
+    }
+
+    /// What an ask that has so many tokens in common with a kept sequence begins with.
+    fn go_on(&mut self, sequence: Sequence, common: usize) -> Sequence {
+        if sequence.tokens().len() == common {
+            // It goes on where this one stopped, which a fork of whole pages would not; others fork it from the batch.
+            return sequence;
+        }
+        let fork = self.engine.fork(&sequence, common);
+        // What is used moves to the end, where it stays longest.
+        self.prefixes.kept.push_back(sequence);
+        fork
     }
 
     /// Keeps a sequence for asks that begin like it, instead of those it begins like.
@@ -166,18 +197,30 @@ impl Decoding {
     }
 
     /// What each ask has in the next step: answers first, then prompts as rows are left.
-    fn plan(&self) -> Vec<(usize, Wanted)> {
-        let mut rows = ROWS_MAX;
-        let mut plan = vec![(0, Wanted::None); self.batch.len()];
-        for writing in [true, false] {
-            for (job, planned) in self.batch.iter().zip(&mut plan) {
-                if (job.left() == 1) == writing && rows > 0 {
-                    *planned = job.plan(rows);
-                    rows -= planned.0;
-                }
+    fn plan(&self, queue: &Queue<Job>) -> Vec<(usize, Wanted)> {
+        let (mut rows, mut dealt) = (ROWS_MAX, vec![0; self.batch.len()]);
+        let most = |at: usize| self.batch[at].plan(ROWS_MAX).0;
+        let (writing, mut reading): (Vec<usize>, Vec<usize>) =
+            (0..self.batch.len()).partition(|at| self.batch[*at].left() == 1);
+        for at in writing {
+            dealt[at] = most(at).min(rows);
+            rows -= dealt[at];
+        }
+        // Who had least is first, of equals what is short; but nobody is left out for another's long prompt, so each
+        // asker has its share before the rest goes round.
+        reading.sort_by_key(|at| (queue.served(&self.batch[*at].asker), most(*at), *at));
+        for share in [ROWS_SHARE, ROWS_MAX] {
+            let mut had = HashMap::<&str, usize>::new();
+            for at in &reading {
+                let had = had.entry(&self.batch[*at].asker).or_default();
+                let more = (most(*at) - dealt[*at]).min(share - *had).min(rows);
+                dealt[*at] += more;
+                *had += more;
+                rows -= more;
             }
         }
-        plan
+        let planned = |(job, rows): (&Job, usize)| job.plan(rows);
+        self.batch.iter().zip(dealt).map(planned).collect()
     }
 
     /// Positions that a plan takes from the free ones.
@@ -197,12 +240,12 @@ impl Decoding {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let mut plan = self.plan();
+        let mut plan = self.plan(&inbox.lock().queue);
         while !self.room_for(self.needed(&plan)) {
             // The first ask alone always fits: longer ones than the cache were never let in.
             assert!(self.batch.len() > 1, "an ask beyond the cache was let in");
             self.send_back(self.batch.len() - 1, &mut inbox.lock().queue);
-            plan = self.plan();
+            plan = self.plan(&inbox.lock().queue);
         }
         let mut parts = vec![];
         for (job, (new, wanted)) in self.batch.iter_mut().zip(&plan).filter(|(_, (new, _))| *new > 0) {
@@ -253,7 +296,8 @@ impl Decoding {
             let job = self.batch.remove(at);
             inbox.lock().queue.ended(&job.asker);
             job.tell(Event::Refused(Refusal::Unavailable(Unavailable::Cancelled)));
-            self.engine.end(job.sequence);
+            // It may have gone on a kept one, which others still begin like.
+            self.keep(job.sequence);
         }
     }
 

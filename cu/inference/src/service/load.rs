@@ -173,9 +173,14 @@ impl Loader {
         Ok(weights.saturating_add(cache))
     }
 
-    /// Loads a model and starts its worker.
-    pub fn load(&self, model: &ModelRef, bytes: &[u8], footprint: u64) -> Result<Model, Refusal> {
-        let hash = blake3::hash(bytes);
+    /// Loads a model, whose bytes have that BLAKE3, and starts its worker.
+    pub fn load(
+        &self,
+        model: &ModelRef,
+        bytes: &[u8],
+        hash: blake3::Hash,
+        footprint: u64,
+    ) -> Result<Model, Refusal> {
         match encoder_file(bytes)? {
             None => self.decoder(model, bytes, hash, footprint),
             Some(file) => self.encoder(model, &file, hash, footprint),

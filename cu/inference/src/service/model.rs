@@ -248,6 +248,7 @@ impl Model {
             cancel: cancel.clone(),
             tokens,
             sequence: Sequence::default(),
+            let_in: 0,
             work,
             reply,
         })?;

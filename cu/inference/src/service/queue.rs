@@ -103,6 +103,11 @@ impl<J: Waits> Queue<J> {
         self.line(asker).served += tokens as u64;
     }
 
+    /// What an asker had, beside others.
+    pub fn served(&self, asker: &str) -> u64 {
+        self.askers.get(asker).map_or(0, |line| line.served)
+    }
+
     /// An ask of this asker ended.
     pub fn ended(&mut self, asker: &str) {
         let line = self.line(asker);

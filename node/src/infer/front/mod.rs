@@ -119,7 +119,7 @@ impl Front {
     fn device(&self, model: &ModelRef) -> String {
         let mut loaded = self.service.loaded().into_iter();
         loaded
-            .find(|standing| standing.model == *model)
+            .find(|standing| standing.is(model))
             .map_or(String::new(), |standing| standing.device)
     }
 

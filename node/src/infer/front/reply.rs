@@ -184,7 +184,7 @@ pub fn models(names: &[(String, String)], service: &Service) -> Value {
     let one = |(name, id): &(String, String)| {
         let standing: Vec<Value> = loaded
             .iter()
-            .filter(|standing| standing.model.id == *id)
+            .filter(|standing| standing.ids.contains(id))
             .map(|standing| {
                 json!({"profile": standing.model.profile.name(), "device": standing.device, "bytes": standing.bytes,
                        "waiting": standing.waiting, "running": standing.running})
