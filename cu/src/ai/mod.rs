@@ -19,7 +19,7 @@ use spec::{ProcessId, Refusal};
 use crate::pool;
 use crate::runtime::{Answered, Oracle, Place, sha256};
 use memo::Memo;
-pub use models::{ITEM, WeaveModels};
+pub use models::{ITEM, Open, WeaveModels};
 use question::{Question, Wrong};
 
 /// Name of the extension, as the tag `Extension` of a module or process asks for it.
