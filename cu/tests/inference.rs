@@ -796,3 +796,37 @@ async fn a_process_of_the_kernel_of_before_runs_on_as_it_did() {
         include_str!("data/kernel-1.epoch").trim()
     );
 }
+
+/// Files of the folder are handed on as they were opened: nothing of a model is copied, whichever way it lies there.
+#[tokio::test]
+async fn files_of_the_folder_are_handed_on_where_they_lie() {
+    static OPENED: Mutex<Vec<std::ops::Range<usize>>> = Mutex::new(vec![]);
+    let (world, folder) = (world(on("cpu")), tempfile::tempdir().unwrap());
+    let (signed, plain) = (decoder(), encoder());
+    std::fs::write(
+        folder.path().join(format!("{}.item", signed.id())),
+        signed.bytes(),
+    )
+    .unwrap();
+    std::fs::write(folder.path().join(format!("{}.gguf", plain.id())), plain.data()).unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let models = cu::ai::WeaveModels::new(
+        world.permanent.clone(),
+        runtime,
+        1 << 30,
+        Some(folder.path().to_owned()),
+    );
+    let models = models.opened_by(|path| {
+        let bytes = std::fs::read(path)?;
+        let at = bytes.as_ptr() as usize;
+        OPENED.lock().unwrap().push(at..at + bytes.len());
+        Ok(Arc::new(bytes))
+    });
+    for item in [signed, plain] {
+        let blob = models.bytes(&item.id().to_string()).unwrap();
+        let bytes = (*blob).as_ref();
+        assert!(*bytes == *item.data());
+        let opened = OPENED.lock().unwrap().pop().unwrap();
+        assert!(opened.contains(&(bytes.as_ptr() as usize)));
+    }
+}

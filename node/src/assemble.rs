@@ -500,9 +500,8 @@ fn models(
         tokio::runtime::Handle::current(),
     );
     let folder = Some(models_folder(config, data));
-    Some(Arc::new(cu::ai::WeaveModels::new(
-        permanent, runtime, bytes_max, folder,
-    )))
+    let models = cu::ai::WeaveModels::new(permanent, runtime, bytes_max, folder);
+    Some(Arc::new(models.opened_by(infer::map_file)))
 }
 
 /// Where models lie that are too large for the log.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use models::forge::{self, Shape};
 use serde_json::{Value, json};
 use support::{Node, compat, installed_in};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A model whose vocabulary has ChatML's tokens.
 fn model(folder: &Path) -> String {
@@ -310,6 +311,45 @@ async fn a_client_that_goes_away_takes_its_ask_back() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// What the node at an address says to a watcher from another address, head first, and its connection.
+async fn watching(node: &Node, from: &str) -> (String, tokio::net::TcpStream) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    let address = node.text("url").strip_prefix("http://").unwrap();
+    let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();
+    let request = format!("GET /v1/watch/{} HTTP/1.1\r\nhost: x\r\n\r\n", "A".repeat(43));
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = [0; 1024];
+    let length = stream.read(&mut head).await.unwrap();
+    (String::from_utf8_lossy(&head[..length]).into_owned(), stream)
+}
+
+#[tokio::test]
+async fn one_address_leaves_places_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node(folder.path(), &[]);
+    let mut held = vec![];
+    for _ in 0..32 {
+        let (head, stream) = watching(&node, "127.0.0.1").await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        held.push(stream);
+    }
+    let (head, _stream) = watching(&node, "127.0.0.1").await;
+    assert!(head.starts_with("HTTP/1.1 429"), "{head}");
+    assert!(head.to_ascii_lowercase().contains("retry-after: 1"), "{head}");
+    assert!(head.contains("rate_limit_exceeded"), "{head}");
+    let (head, _stream) = watching(&node, "127.0.0.2").await;
+    assert!(
+        head.starts_with("HTTP/1.1 200"),
+        "another address watches: {head}"
+    );
+    let (status, answer) = ask(&node, "/v1/chat/completions", chat(json!({}))).await;
+    assert_eq!(status, 200, "who watches asks all the same: {answer}");
+    let prompts = json!({"model": "tiny", "prompt": vec!["a"; 65]});
+    let (status, answer) = ask(&node, "/v1/completions", prompts).await;
+    assert_eq!((status, &answer["error"]["param"]), (400, &json!("prompt")));
 }
 
 /// The unmodified client of the field.

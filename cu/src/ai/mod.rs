@@ -20,7 +20,7 @@ use spec::{ProcessId, Refusal};
 use crate::pool;
 use crate::runtime::{Answered, Oracle, Place, sha256};
 use memo::Memo;
-pub use models::{ITEM, WeaveModels};
+pub use models::{ITEM, Open, WeaveModels};
 pub use question::is_model;
 use question::{Question, Wrong};
 

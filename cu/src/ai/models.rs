@@ -3,9 +3,11 @@
 //! operator's word like a registered item.
 //! Not here: what a model is. Invariant: what is handed on under an id was proven as far as its kind can be.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
+use bytes::Bytes;
 use inference::service::{Blob, Code, Models, Refusal as No, Unavailable};
 use spec::contract::{Permanent, Stored};
 use spec::{DataItem, ItemId, Kind};
@@ -14,12 +16,25 @@ use tokio::runtime::Handle;
 /// How files are named that are whole items.
 pub const ITEM: &str = "item";
 
+/// How a file's bytes are had: read, or mapped by whoever may.
+pub type Open = fn(&Path) -> io::Result<Blob>;
+
 /// Models that a weave holds.
 pub struct WeaveModels {
     permanent: Arc<dyn Permanent>,
     runtime: Handle,
     bytes_max: u64,
     folder: Option<PathBuf>,
+    open: Open,
+}
+
+/// A file's bytes, as part of which an item's data is handed on.
+struct Whole(Blob);
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
 }
 
 impl WeaveModels {
@@ -35,7 +50,13 @@ impl WeaveModels {
             runtime,
             bytes_max,
             folder,
+            open: |path| Ok(Arc::new(std::fs::read(path)?)),
         }
+    }
+
+    /// Has files opened otherwise than by reading them whole.
+    pub fn opened_by(self, open: Open) -> WeaveModels {
+        WeaveModels { open, ..self }
     }
 
     fn within(&self, bytes: u64) -> Result<(), No> {
@@ -60,11 +81,11 @@ impl WeaveModels {
         };
         let broken = |error: std::io::Error| No::absent(format!("{}: {error}", path.display()));
         self.within(std::fs::metadata(&path).map_err(broken)?.len())?;
-        let bytes = std::fs::read(&path).map_err(broken)?;
+        let bytes = (self.open)(&path).map_err(broken)?;
         if path.extension().is_none_or(|extension| extension != ITEM) {
-            return Ok(Some(Arc::new(bytes)));
+            return Ok(Some(bytes));
         }
-        let item = DataItem::parse_verified(bytes.into())
+        let item = DataItem::parse_verified(Bytes::from_owner(Whole(bytes)))
             .map_err(|error| No::absent(format!("{}: {error}", path.display())))?;
         match item.id() == id {
             true => Ok(Some(Arc::new(item.data()))),

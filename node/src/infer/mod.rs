@@ -66,6 +66,11 @@ pub fn open(settings: &Settings, weave: Option<Arc<dyn Models>>) -> (Front, Serv
     (front, service)
 }
 
+/// A model's file, mapped.
+pub fn map_file(path: &Path) -> std::io::Result<Blob> {
+    Ok(Arc::new(map::Map::open(path)?))
+}
+
 /// A decoder that was asked for, ready.
 struct Loaded {
     engine: Box<dyn Decode>,

@@ -24,8 +24,12 @@ pub struct Settings {
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Requests answered at once; more are refused as busy.
+    /// Prompts answered at once; more are refused as busy.
     pub requests_max: usize,
+    /// Processes watched at once.
+    pub watches_max: usize,
+    /// Of either, what one address may have; 0 for a quarter, and 8 at least.
+    pub address_max: usize,
     /// Prompts of one request.
     pub prompts_max: usize,
 }
@@ -34,6 +38,8 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             requests_max: 256,
+            watches_max: 128,
+            address_max: 0,
             prompts_max: 64,
         }
     }

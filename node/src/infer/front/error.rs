@@ -55,11 +55,22 @@ impl Error {
         self
     }
 
+    /// A request of somebody who has all that one may have at once.
+    pub fn crowded(text: impl ToString) -> Error {
+        Error {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            code: "rate_limit_exceeded",
+            param: None,
+            text: text.to_string(),
+        }
+    }
+
     /// As JSON, as an answer or as the last event of a stream.
     pub fn json(&self) -> serde_json::Value {
-        let kind = match self.status.is_client_error() {
-            true => "invalid_request_error",
-            false => "server_error",
+        let kind = match self.status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_client_error() => "invalid_request_error",
+            _ => "server_error",
         };
         json!({"error": {"message": self.text, "type": kind, "param": self.param, "code": self.code}})
     }
@@ -106,7 +117,8 @@ impl From<Refusal> for Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.json())).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        let later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        if later.contains(&self.status) {
             let headers = response.headers_mut();
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -1,10 +1,11 @@
 //! `/v1/…`: the node's models in the form that clients of OpenAI's API speak, for people and agents.
 //!
-//! Not here: evaluation (`inference::service`). Invariant: a request holds a place while it is answered and no longer;
-//! a client that goes away takes its ask back.
+//! Not here: evaluation (`inference::service`). Invariant: a request holds a place while it is answered and no longer
+//! (`places.rs`); a client that goes away takes its ask back.
 
 mod ask;
 mod error;
+mod places;
 mod reply;
 
 use std::collections::BTreeMap;
@@ -25,13 +26,14 @@ use futures_util::stream::unfold;
 use inference::service::{Cancel, Embed, Generate, ModelRef, Refusal, Service, Token, Watch};
 use serde_json::Value;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use wire::server::Peer;
 
 use super::settings::Limits;
 use super::shelf::file_id;
 use ask::{Body, EmbedBody, Route};
 use error::Error;
+use places::{Place, Places};
 use reply::Head;
 
 /// Pieces of a stream that wait for a slow reader.
@@ -46,7 +48,8 @@ pub struct Front {
     names: BTreeMap<String, String>,
     /// Whether content ids are known here, too.
     by_id: bool,
-    places: Arc<Semaphore>,
+    answers: Arc<Places>,
+    watches: Arc<Places>,
     limits: Limits,
     stop: watch::Sender<bool>,
 }
@@ -66,7 +69,8 @@ impl Front {
             service,
             names: names.collect(),
             by_id,
-            places: Arc::new(Semaphore::new(limits.requests_max)),
+            answers: Places::new("answers", limits.requests_max, limits.address_max),
+            watches: Places::new("watches", limits.watches_max, limits.address_max),
             limits,
             stop: watch::channel(false).0,
         }
@@ -108,11 +112,6 @@ impl Front {
             param: Some("model".to_owned()),
             text,
         }
-    }
-
-    fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let place = self.places.clone().try_acquire_owned();
-        place.map_err(|_| Error::busy("too many requests are being answered; try again later"))
     }
 
     /// What computes a model now.
@@ -209,15 +208,20 @@ async fn completions(State(front): State<Arc<Front>>, peer: Option<Extension<Pee
 
 async fn embeddings(State(front): State<Arc<Front>>, peer: Option<Extension<Peer>>, body: Sent) -> Answer {
     let asked = EmbedBody::read(&body?)?;
-    let (model, _place) = (front.model(&asked.model)?, front.place()?);
+    let (model, asker) = (front.model(&asked.model)?, asker(peer));
+    let place = front.answers.take(&asker, 1)?;
     let ask = Embed {
         model: model.clone(),
         texts: asked.texts,
         gas_max: None,
-        asker: asker(peer),
+        asker,
     };
     let service = front.service.clone();
-    let answer = front.wait(Cancel::default(), move || service.embed(&ask)).await;
+    let embed = move || {
+        let _place = place;
+        service.embed(&ask)
+    };
+    let answer = front.wait(Cancel::default(), embed).await;
     let answer = answer.map_err(|error| error.about("input"))?;
     let size = answer.vectors.first().map_or(0, Vec::len);
     if asked.dimensions.is_some_and(|wanted| wanted != size) {
@@ -229,7 +233,11 @@ async fn embeddings(State(front): State<Arc<Front>>, peer: Option<Extension<Peer
 }
 
 /// What a process's answers are, as they are written: its state commits once, when they are whole.
-async fn watch(State(front): State<Arc<Front>>, Path(process): Path<String>) -> Answer {
+async fn watch(
+    State(front): State<Arc<Front>>,
+    peer: Option<Extension<Peer>>,
+    Path(process): Path<String>,
+) -> Answer {
     // Only processes are watched: other askers are people.
     if process.parse::<spec::ProcessId>().is_err() {
         return Err(Error::invalid(
@@ -237,16 +245,20 @@ async fn watch(State(front): State<Arc<Front>>, Path(process): Path<String>) -> 
             "only a process is watched: give its id",
         ));
     }
-    let (place, watch) = (front.place()?, front.service.watch(&process)?);
+    let place = front.watches.take(&asker(peer), 1)?;
+    let watch = front.service.watch(&process)?;
     let (pieces, heard) = channel(PIECES_WAITING);
     let cancel = Cancel::default();
     let taken_back = TakesBack(cancel.clone());
-    tokio::task::spawn_blocking(move || tell_watched(&watch, &pieces, &cancel));
+    tokio::task::spawn_blocking(move || {
+        let _place = place;
+        tell_watched(&watch, &pieces, &cancel);
+    });
     let state = (
         Some(Bytes::from_static(b": watching\n\n")),
         heard,
         front.stop.subscribe(),
-        (place, taken_back),
+        taken_back,
     );
     Ok(streamed(state))
 }
@@ -273,17 +285,16 @@ fn streamed(state: Streaming) -> Response {
     (headers, HttpBody::from_stream(unfold(state, next))).into_response()
 }
 
-/// Who asks: the address, so that one that asks much does not hold up others.
+/// Who asks.
 fn asker(peer: Option<Extension<Peer>>) -> String {
-    let address = peer.and_then(|Extension(Peer(address))| address);
-    address.map_or(String::new(), |address| address.ip().to_string())
+    places::address(peer.map(|Extension(peer)| peer))
 }
 
 impl Front {
     async fn answer(self: Arc<Self>, route: Route, peer: Option<Extension<Peer>>, body: Bytes) -> Answer {
         let body = Body::read(&body)?;
         let name = body.model.clone();
-        let (model, place) = (self.model(&name)?, self.place()?);
+        let (model, asker) = (self.model(&name)?, asker(peer));
         let head = Head {
             route,
             id: id(route)?,
@@ -293,24 +304,31 @@ impl Front {
             model: name,
         };
         let (stream, counts) = (body.stream == Some(true), body.counts());
-        let asks = body.asks(route, &model, &asker(peer))?;
-        if asks.len() > self.limits.prompts_max {
-            let text = format!("to {} prompts in one request", self.limits.prompts_max);
+        let asks = body.asks(route, &model, &asker)?;
+        let prompts_max = self.limits.prompts_max.min(self.answers.share());
+        if asks.len() > prompts_max {
+            let text = format!("to {prompts_max} prompts in one request");
             return Err(Error::invalid("prompt", text));
         }
-        match (stream, asks.len()) {
-            (true, 1) => self.stream(head, asks, counts, place).await,
-            (true, _) => Err(Error::invalid("stream", "one prompt per stream")),
-            (false, _) => self.whole(head, &model, asks).await,
+        if stream && asks.len() != 1 {
+            return Err(Error::invalid("stream", "one prompt per stream"));
+        }
+        // A place for each: every one is an answer that a thread waits for.
+        let place = self.answers.take(&asker, asks.len())?;
+        match stream {
+            true => self.stream(head, asks, counts, place).await,
+            false => self.whole(head, &model, asks, place).await,
         }
         .map_err(|error| error.about(route.input()))
     }
 
     /// All answers, at once.
-    async fn whole(&self, head: Head, model: &ModelRef, asks: Vec<Generate>) -> Answer {
+    async fn whole(&self, head: Head, model: &ModelRef, asks: Vec<Generate>, place: Place) -> Answer {
+        let place = Arc::new(place);
         let generate = |ask: Generate| {
-            let (service, cancel) = (self.service.clone(), Cancel::default());
+            let (service, cancel, place) = (self.service.clone(), Cancel::default(), place.clone());
             self.wait(cancel.clone(), move || {
+                let _place = place;
                 service.generate_with(&ask, &cancel, &mut |_| ())
             })
         };
@@ -329,7 +347,7 @@ impl Front {
         head: Head,
         mut asks: Vec<Generate>,
         counts: bool,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) -> Answer {
         let ask = asks.remove(0);
         let (pieces, mut heard) = channel(PIECES_WAITING);
@@ -343,25 +361,27 @@ impl Front {
             pieces,
             cancel,
         };
-        tokio::task::spawn_blocking(move || telling.tell(&ask));
+        tokio::task::spawn_blocking(move || {
+            let _place = place;
+            telling.tell(&ask);
+        });
         let mut stop = self.stop.subscribe();
         let first = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => None,
             first = heard.recv() => first,
         };
         let first = first.unwrap_or_else(|| Err(Error::busy("the node stops")))?;
-        let state = (Some(first), heard, stop, (place, taken_back));
+        let state = (Some(first), heard, stop, taken_back);
         Ok(streamed(state))
     }
 }
 
 type Piece = Result<Bytes, Error>;
-type Held = (OwnedSemaphorePermit, TakesBack);
-type Streaming = (Option<Bytes>, Receiver<Piece>, watch::Receiver<bool>, Held);
+type Streaming = (Option<Bytes>, Receiver<Piece>, watch::Receiver<bool>, TakesBack);
 
 /// The next bytes of a stream; an error is its last event.
 async fn next(
-    (first, mut heard, mut stop, held): Streaming,
+    (first, mut heard, mut stop, taken_back): Streaming,
 ) -> Option<(Result<Bytes, std::convert::Infallible>, Streaming)> {
     let piece = match first {
         Some(first) => Ok(first),
@@ -371,7 +391,7 @@ async fn next(
         }?,
     };
     let bytes = piece.unwrap_or_else(|error| event(&error.json()));
-    Some((Ok(bytes), (None, heard, stop, held)))
+    Some((Ok(bytes), (None, heard, stop, taken_back)))
 }
 
 fn event(value: &Value) -> Bytes {
