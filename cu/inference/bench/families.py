@@ -25,9 +25,15 @@ CASES = {
         "linear scaling": {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0},
         "a factor for each frequency": {"rope_freqs": True, "rope.freq_base": 500000.0},
         "the embedding is the output": {"tied": True},
+        "scaling without a type": {"rope.scaling.factor": 4.0},
     },
-    "qwen2": {"plain": {"rope.freq_base": 1e6}, "the embedding is the output": {"tied": True, "rope.freq_base": 1e6}},
-    "qwen3": {"plain": {"rope.freq_base": 1e6}},
+    "qwen2": {
+        "plain": {"rope.freq_base": 1e6},
+        "the embedding is the output": {"tied": True, "rope.freq_base": 1e6},
+        "two biases of each key of 100": {"bias": 100.0, "rope.freq_base": 1e6},
+        "two biases of each key of 400": {"bias": 400.0, "rope.freq_base": 1e6},
+    },
+    "qwen3": {"plain": {"rope.freq_base": 1e6}, "two gains of keys of 10": {"gain": 10.0, "rope.freq_base": 1e6}},
     "gemma2": {
         "plain": {"tied": True, "attention.sliding_window": 32, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
         "low caps": {"tied": True, "attention.sliding_window": 32, "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0},
@@ -35,6 +41,13 @@ CASES = {
     },
     "gemma3": {
         "plain": {"tied": True, "attention.sliding_window": 32, "rope.freq_base": 1e6},
+        "every fourth layer sees all": {
+            "tied": True,
+            "attention.sliding_window": 32,
+            "attention.sliding_window_pattern": 4,
+            "rope.freq_base": 1e6,
+        },
+        "no window": {"tied": True, "rope.freq_base": 1e6},
         "linear scaling": {
             "tied": True,
             "attention.sliding_window": 32,
@@ -101,8 +114,11 @@ def write(folder, family, case, kind):
         files[0].add_tensor(name, packed, raw_dtype=gguf.GGMLQuantizationType[own])
         files[1].add_tensor(name, unpacked)
 
-    def vector(name, length, middle=1.0, size=0.2):
+    def vector(name, length, middle=1.0, size=0.2, few=None):
         values = (middle + size * random.standard_normal(length)).astype(np.float32)
+        if few:
+            # The same two numbers of every head are large.
+            values[dim // 2 - 1 :: dim], values[dim - 1 :: dim] = few, -0.7 * few
         for w in files:
             w.add_tensor(name, values)
 
@@ -117,18 +133,17 @@ def write(folder, family, case, kind):
         name = f"blk.{layer}."
         vector(name + "attn_norm.weight", WIDTH)
         vector(name + "ffn_norm.weight", WIDTH)
-    
         for part, rows, size in (("attn_q", heads * dim, 1.0), ("attn_k", kv * dim, 1.0), ("attn_v", kv * dim, 0.8)):
             matrix(f"{name}{part}.weight", rows, WIDTH, size)
             if family == "qwen2":
-                vector(f"{name}{part}.bias", rows, 0.0, 0.5)
+                vector(f"{name}{part}.bias", rows, 0.0, 0.5, case.get("bias") if part == "attn_k" else None)
         matrix(name + "attn_output.weight", WIDTH, heads * dim)
         matrix(name + "ffn_gate.weight", INNER, WIDTH)
         matrix(name + "ffn_up.weight", INNER, WIDTH)
         matrix(name + "ffn_down.weight", WIDTH, INNER)
         if family in ("qwen3", "gemma3"):
             vector(name + "attn_q_norm.weight", dim)
-            vector(name + "attn_k_norm.weight", dim)
+            vector(name + "attn_k_norm.weight", dim, few=case.get("gain"))
         if family in ("gemma2", "gemma3"):
             vector(name + "post_attention_norm.weight", WIDTH)
             vector(name + "post_ffw_norm.weight", WIDTH)
