@@ -226,6 +226,8 @@ impl Entries<'_> {
             ("attention.causal", value) => matches!(value, Value::Bool(true)),
             ("expert_count" | "expert_used_count", value) => matches!(value, Value::Whole(0)),
             ("rope.scaling.attn_factor", value) => matches!(value, Value::Float(1.0)),
+            // Nothing says that something is not done.
+            (_, Value::Bool(false) | Value::Whole(0) | Value::Float(0.0)) => true,
             _ => KNOWN.contains(&name),
         })
     }

@@ -172,6 +172,8 @@ fn entries_that_change_answers_are_heeded_or_refused() {
     for same in [
         whole("general.whatever", 7),
         whole("llama.expert_count", 0),
+        with(&plain, "llama.use_parallel_residual", 7, &[0]),
+        float("llama.logit_scale", 0.0),
         whole("llama.attention.sliding_window", 4096),
         with(&plain, "llama.attention.causal", 7, &[1]),
         float("llama.rope.scaling.factor", 1.0),
