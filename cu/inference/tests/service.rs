@@ -293,6 +293,8 @@ struct OddDevices {
     steps: Steps,
     door: Arc<Door>,
     steps_left: Option<usize>,
+    /// Decoders that were loaded.
+    loads: Arc<AtomicUsize>,
 }
 
 impl Devices for OddDevices {
@@ -308,6 +310,7 @@ impl Devices for OddDevices {
             ..config.clone()
         };
         let engine = Machine.decoder(&config, bytes, model, fallback)?;
+        self.loads.fetch_add(1, Ordering::Relaxed);
         let (door, steps_left) = (Arc::clone(&self.door), self.steps_left);
         Ok(match fallback {
             true => engine,
@@ -642,8 +645,10 @@ fn a_model_of_several_ids_is_loaded_once() {
         files,
         ..Shelf::default()
     });
-    let loads = Arc::<AtomicUsize>::default();
-    let service = Service::open_on(config(), shelf, Arc::new(Counting(Arc::clone(&loads))));
+    let devices = OddDevices::default();
+    devices.door.open();
+    let loads = Arc::clone(&devices.loads);
+    let service = Service::open_on(config(), shelf, Arc::new(devices));
     let by = |id: &str| Generate {
         model: model(id),
         ..ask(3)
@@ -664,32 +669,6 @@ fn a_model_of_several_ids_is_loaded_once() {
     service.generate(&by("other")).unwrap();
     service.generate(&by("by id:a8")).unwrap();
     assert_eq!((service.loaded().len(), loads.load(Ordering::Relaxed)), (3, 3));
-}
-
-/// Counts decoders that were loaded.
-struct Counting(Arc<AtomicUsize>);
-
-impl Devices for Counting {
-    fn decoder(
-        &self,
-        config: &Config,
-        bytes: &[u8],
-        model: &ModelRef,
-        fallback: bool,
-    ) -> Result<Box<dyn Decode>, Refusal> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Machine.decoder(config, bytes, model, fallback)
-    }
-
-    fn encoder(
-        &self,
-        config: &Config,
-        bytes: &[u8],
-        model: &ModelRef,
-        fallback: bool,
-    ) -> Result<Box<dyn Encode>, Refusal> {
-        Machine.encoder(config, bytes, model, fallback)
-    }
 }
 
 /// A file that was replaced by another is that other one, once nobody asks the first any more.
