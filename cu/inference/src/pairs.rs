@@ -4,6 +4,7 @@
 //! logarithm of its longest word, whatever it spells.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use regex::Regex;
 use unicode_normalization::UnicodeNormalization;
@@ -77,19 +78,24 @@ impl Cut {
     }
 }
 
-/// The character that stands for a byte: itself where it is a visible one of Latin-1, else one from U+0100 on, in order.
+/// The characters that stand for bytes: visible ones of Latin-1 for themselves, for the others those from U+0100 on, in order.
+static SIGNS: LazyLock<[char; 256]> = LazyLock::new(|| {
+    let mut next = 0x100..;
+    std::array::from_fn(|byte| match byte as u8 {
+        visible @ (b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff) => char::from(visible),
+        _ => next.next().and_then(char::from_u32).expect("below U+0200"),
+    })
+});
+/// And back.
+static BYTES: LazyLock<HashMap<char, u8>> = LazyLock::new(|| SIGNS.iter().copied().zip(0..=255).collect());
+
 fn spell(byte: u8) -> char {
-    let hidden = |byte: &u8| !matches!(*byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    match hidden(&byte) {
-        true => char::from_u32(0x100 + (0..byte).filter(hidden).count() as u32).expect("below U+0200"),
-        false => char::from(byte),
-    }
+    SIGNS[usize::from(byte)]
 }
 
 /// The bytes that a piece stands for: those its characters do, or where one stands for none, the characters themselves.
 pub fn bytes(piece: &str) -> Vec<u8> {
-    let byte = |c: char| (0..=255).find(|byte| spell(*byte) == c);
-    let bytes: Option<Vec<u8>> = piece.chars().map(byte).collect();
+    let bytes: Option<Vec<u8>> = piece.chars().map(|c| BYTES.get(&c).copied()).collect();
     bytes.unwrap_or_else(|| piece.as_bytes().to_vec())
 }
 
